@@ -1,0 +1,78 @@
+"""The Torch backend: any device, hand-derived derivatives or autograd."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import array_api_compat.torch
+import numpy as np
+import torch
+
+from mltk.derivatives import AnalyticEngine, Engine
+from mltk.errors import SettingError
+from mltk.ops.kernels import Kernels, kernels_of, register
+
+from .engine import AutogradEngine, DefaultEngine
+from .kernels import TorchKernels
+from .module import ModuleModel
+
+__all__ = ["ModuleModel", "TorchBackend", "create"]
+
+register("torch", TorchKernels)
+
+ENGINES: dict[str | None, Callable[[], Engine]] = {
+    None: DefaultEngine,
+    "analytic": AnalyticEngine,
+    "autograd": AutogradEngine,
+}
+
+
+@dataclass(frozen=True)
+class TorchBackend:
+    """See `mltk.backend.Backend`."""
+
+    device: str
+    dtype: str
+    engine: Engine
+    name: str = "torch"
+    xp: Any = array_api_compat.torch
+
+    @property
+    def kernels(self) -> Kernels:
+        """The kernels of Torch tensors."""
+        return kernels_of(torch.empty(0))
+
+    def asarray(self, values: Any) -> torch.Tensor:
+        """See `mltk.backend.Backend.asarray`."""
+        tensor = torch.as_tensor(values)
+        dtype = getattr(torch, self.dtype) if tensor.is_floating_point() else tensor.dtype
+        return tensor.to(device=self.device, dtype=dtype)
+
+    def to_numpy(self, array: torch.Tensor) -> np.ndarray:
+        """See `mltk.backend.Backend.to_numpy`."""
+        return array.detach().cpu().numpy()
+
+    def owns(self, array: Any) -> bool:
+        """See `mltk.backend.Backend.owns`."""
+        return (
+            isinstance(array, torch.Tensor)
+            and str(array.device) == self.device
+            and (not array.is_floating_point() or array.dtype == getattr(torch, self.dtype))
+        )
+
+
+def create(*, device: str | None, dtype: str, engine: str | None) -> TorchBackend:
+    """Make the backend; the entry point of `mltk.backend`.
+
+    Raises:
+        SettingError: If the device cannot be used or there is no such engine.
+    """
+    if engine not in ENGINES:
+        raise SettingError(f'engine is {engine!r}; the torch backend has "analytic" and "autograd"')
+    try:
+        found = torch.empty(0, device=device or "cpu").device
+    except (RuntimeError, AssertionError) as error:
+        raise SettingError(f"device is {device!r}, which Torch cannot use here: {error}") from None
+    return TorchBackend(device=str(found), dtype=dtype, engine=ENGINES[engine]())

@@ -1,0 +1,151 @@
+"""Derivatives by Torch autograd: an independent second opinion, for any model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+
+import torch
+
+from mltk import tree
+from mltk.derivatives import AnalyticEngine, Linearization, Objective
+from mltk.errors import UnsupportedError
+from mltk.models import Model, Sequential
+from mltk.tree import Tree
+
+
+@dataclass(frozen=True)
+class AutogradEngine:
+    """Gradients by reverse mode, Hessian products by double backward."""
+
+    name: str = "autograd"
+
+    def linearize(
+        self,
+        objective: Objective,
+        params: Tree,
+        x: torch.Tensor,
+        y: torch.Tensor,
+        *,
+        wrt: Collection[str] | None = None,
+        curvature: bool = True,
+    ) -> AutogradLinearization:
+        """See `mltk.derivatives.Engine.linearize`."""
+        return AutogradLinearization(objective, params, x, y, wrt, curvature)
+
+    def vjp(
+        self, model: Model, params: Tree, x: torch.Tensor
+    ) -> tuple[torch.Tensor, Callable[[torch.Tensor], Tree]]:
+        """See `mltk.derivatives.Engine.vjp`."""
+        names, variables = _variables(model, params, x)
+        with torch.enable_grad():
+            outputs = model.apply(_tree(names, variables), x)
+
+        def pullback(cotangent: torch.Tensor) -> Tree:
+            return _tree(names, _grad(outputs, variables, cotangent, retain=True))
+
+        return outputs.detach(), pullback
+
+
+class AutogradLinearization:
+    """One graph, differentiated once for the gradient and again for each Hessian product."""
+
+    def __init__(
+        self,
+        objective: Objective,
+        params: Tree,
+        x: torch.Tensor,
+        y: torch.Tensor,
+        wrt: Collection[str] | None,
+        curvature: bool,
+    ) -> None:
+        self._names, self._variables = _variables(objective.model, params, x)
+        self._wrt = [name for name in self._names if wrt is None or name in wrt]
+        inputs = [
+            variable for name, variable in zip(self._names, self._variables, strict=True) if name in self._wrt
+        ]
+        with torch.enable_grad():
+            outputs = objective.model.apply(_tree(self._names, self._variables), x)
+            value, _ = objective.loss.forward({"target": y}, outputs)
+        grads = _grad(value, inputs, torch.ones_like(value), create_graph=curvature)
+        self._grads = grads if curvature else None
+        self.value = value.detach()
+        self.grad: Tree = _tree(self._wrt, [grad.detach() for grad in grads])
+
+    def hvp(self, v: Tree) -> Tree:
+        """See `mltk.derivatives.Linearization.hvp`."""
+        if self._grads is None:
+            raise UnsupportedError("hvp needs linearize(..., curvature=True)")
+        flat = tree.flatten(v)
+        moved = [grad for name, grad in zip(self._wrt, self._grads, strict=True) if name in flat]
+        along = [flat[name] for name in self._wrt if name in flat]
+        return _tree(self._names, _grad(moved, self._variables, along, retain=True))
+
+
+@dataclass(frozen=True)
+class DefaultEngine:
+    """The analytic engine for models built of `mltk.ops`, autograd for all others."""
+
+    name: str = "default"
+
+    def linearize(
+        self,
+        objective: Objective,
+        params: Tree,
+        x: torch.Tensor,
+        y: torch.Tensor,
+        *,
+        wrt: Collection[str] | None = None,
+        curvature: bool = True,
+    ) -> Linearization:
+        """See `mltk.derivatives.Engine.linearize`."""
+        engine = _engine_for(objective.model)
+        return engine.linearize(objective, params, x, y, wrt=wrt, curvature=curvature)
+
+    def vjp(
+        self, model: Model, params: Tree, x: torch.Tensor
+    ) -> tuple[torch.Tensor, Callable[[torch.Tensor], Tree]]:
+        """See `mltk.derivatives.Engine.vjp`."""
+        return _engine_for(model).vjp(model, params, x)
+
+
+def _engine_for(model: Model) -> AnalyticEngine | AutogradEngine:
+    return AnalyticEngine() if isinstance(model, Sequential) else AutogradEngine()
+
+
+def _variables(model: Model, params: Tree, x: torch.Tensor) -> tuple[list[str], list[torch.Tensor]]:
+    """The names and leaves of a new graph, one per parameter, each with a task axis (expanded, not copied)."""
+    names, variables = [], []
+    for name, leaf in tree.flatten(params).items():
+        if name in model.shapes:
+            shared = leaf.ndim == len(model.shapes[name])
+            leaf = leaf.expand(x.shape[0], *leaf.shape) if shared else leaf
+            names.append(name)
+            variables.append(leaf.detach().requires_grad_())
+    return names, variables
+
+
+def _grad(
+    outputs: torch.Tensor | list[torch.Tensor],
+    inputs: list[torch.Tensor],
+    cotangents: torch.Tensor | list[torch.Tensor],
+    *,
+    create_graph: bool = False,
+    retain: bool = False,
+) -> list[torch.Tensor]:
+    """`torch.autograd.grad` with zeros for what the outputs do not depend on."""
+    return list(
+        torch.autograd.grad(
+            outputs,
+            inputs,
+            cotangents,
+            create_graph=create_graph,
+            retain_graph=retain or create_graph,
+            allow_unused=True,
+            materialize_grads=True,
+        )
+    )
+
+
+def _tree(names: list[str], leaves: list[torch.Tensor]) -> Tree:
+    return tree.unflatten(dict(zip(names, leaves, strict=True)))

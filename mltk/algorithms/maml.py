@@ -1,0 +1,229 @@
+"""Model-agnostic meta-learning, and its presets: first-order MAML, Meta-SGD, ANIL and BOIL."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import KW_ONLY, dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+
+from mltk import ops, tree
+from mltk.algorithms.gradient_based import GradientBased
+from mltk.algorithms.inner_loop import InnerLoop, Rates
+from mltk.backend import Backend
+from mltk.derivatives import Linearization
+from mltk.episode import Episode
+from mltk.errors import SettingError
+from mltk.models import Model
+from mltk.ops.kernels import kernels_of
+from mltk.tree import Array, Tree
+
+LEARN_LR = (None, "scalar", "tensor", "element")
+
+
+@dataclass(frozen=True)
+class MAML(GradientBased):
+    """Model-agnostic meta-learning: an initialisation from which a few gradient steps suffice.
+
+    Finn, Abbeel & Levine (2017), equation 1 and algorithm 1, with the exact second-order gradient. The
+    meta-parameters are the model's initial parameters and, with ``learn_lr``, the step sizes under ``"lr"``.
+
+    Attributes:
+        model: The network.
+        loss: ``"mse"``, ``"cross_entropy"``, or a `mltk.ops.Loss`; for support and query alike.
+        inner_lr: Inner step size, or its start if learned; a pair ``(low, high)`` draws the learned ones
+            uniformly.
+        inner_steps: Gradient steps on the support set.
+        first_order: Leave the Hessian products out (FOMAML, section 5.2 of the paper).
+        learn_lr: Learn one step size (``"scalar"``), one per parameter tensor or one per element; ``None``
+            keeps ``inner_lr``.
+        lr_per_step: Learn separate step sizes for each inner step.
+        checkpoint: Keep only the parameters of each step and linearise again on the way back: memory does
+            not grow with activations × steps.
+        adapt_only: Which parameters the inner loop moves: ``"head"`` (the last layer), ``"body"`` (all but
+            the last layer), dotted names or prefixes of them, or ``None`` for all.
+    """
+
+    model: Model
+    loss: str | ops.Loss
+    _: KW_ONLY
+    inner_lr: float | tuple[float, float] = 0.01
+    inner_steps: int = 1
+    first_order: bool = False
+    learn_lr: Literal["scalar", "tensor", "element"] | None = None
+    lr_per_step: bool = False
+    checkpoint: bool = False
+    adapt_only: str | Collection[str] | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.learn_lr not in LEARN_LR:
+            raise SettingError(f"learn_lr is {self.learn_lr!r}; expected one of {LEARN_LR}")
+        if self.learn_lr is None and (self.lr_per_step or isinstance(self.inner_lr, tuple)):
+            raise SettingError("lr_per_step and a range for inner_lr need learn_lr")
+        if self.learn_lr is not None and "lr" in {name.split(".")[0] for name in self.model.shapes}:
+            raise SettingError('the model has parameters called "lr", the key of the learned step sizes')
+        _ = self.adapted
+
+    @cached_property
+    def adapted(self) -> tuple[str, ...] | None:
+        """Dotted names of the parameters that the inner loop moves; ``None`` for all."""
+        if self.adapt_only is None:
+            return None
+        names = list(self.model.shapes)
+        head = names[-1].rpartition(".")[0] + "."
+        if self.adapt_only == "head":
+            return tuple(name for name in names if name.startswith(head))
+        if self.adapt_only == "body":
+            return tuple(name for name in names if not name.startswith(head))
+        prefixes = [self.adapt_only] if isinstance(self.adapt_only, str) else list(self.adapt_only)
+        for prefix in prefixes:
+            if not any(f"{name}.".startswith(f"{prefix}.") for name in names):
+                raise SettingError(f"adapt_only names {prefix!r}; the model has {', '.join(names)}")
+        return tuple(
+            name for name in names if any(f"{name}.".startswith(f"{prefix}.") for prefix in prefixes)
+        )
+
+    def init(self, backend: Backend, seed: int | np.random.Generator) -> Tree:
+        """Initial parameters of the model and, under ``"lr"``, initial step sizes.
+
+        Args:
+            backend: Where the meta-parameters go, and their dtype.
+            seed: A seed or a generator.
+        """
+        rng = np.random.default_rng(seed)
+        params = self.model.init(backend, rng)
+        if self.learn_lr is None:
+            return params
+        low, high = self.inner_lr if isinstance(self.inner_lr, tuple) else (self.inner_lr, self.inner_lr)
+        steps = (self.inner_steps,) if self.lr_per_step else ()
+
+        def draw(shape: tuple[int, ...]) -> Array:
+            return backend.asarray(rng.uniform(low, high, (*steps, *shape)))
+
+        if self.learn_lr == "scalar":
+            return {**params, "lr": draw(())}
+        shapes = {
+            name: shape if self.learn_lr == "element" else ()
+            for name, shape in self.model.shapes.items()
+            if self.adapted is None or name in self.adapted
+        }
+        return {**params, "lr": tree.unflatten({name: draw(shape) for name, shape in shapes.items()})}
+
+    def adapt(self, meta_params: Tree, support_x: Array, support_y: Array) -> Tree:
+        """The parameters after the inner loop: adapted ones get a task axis, the others stay as they are.
+
+        Args:
+            meta_params: As from `init`.
+            support_x: Inputs ``(T, N, *features)``.
+            support_y: Targets ``(T, N)`` or ``(T, N, d)``.
+        """
+        backend = self._backend_for(meta_params, support_x, support_y)
+        loop = InnerLoop(backend.engine, self.objective, support_x, support_y, self.adapted)
+        params = _without_lr(meta_params)
+        for step in range(self.inner_steps):
+            grad = loop.linearize(params, curvature=False).grad
+            params = loop.step(params, self._rates(meta_params, step), grad)
+        return params
+
+    def value_and_grad(self, meta_params: Tree, episode: Episode) -> tuple[Array, Tree]:
+        """The query loss after adaptation, averaged over tasks, and its exact gradient.
+
+        Args:
+            meta_params: As from `init`.
+            episode: Tasks on the backend of the meta-parameters.
+
+        Returns:
+            A 0-d array, and a tree like ``meta_params``.
+        """
+        engine = self._check(meta_params, episode)
+        loop = InnerLoop(engine, self.objective, episode.support_x, episode.support_y, self.adapted)
+        params, trajectory = self._descend(loop, meta_params)
+        query = engine.linearize(self.objective, params, episode.query_x, episode.query_y, curvature=False)
+        adjoint, rate_grads = query.grad, []
+        for step in reversed(range(self.inner_steps)):
+            rates, (start, lin) = self._rates(meta_params, step), trajectory.pop()
+            if lin is None:
+                lin = loop.linearize(start, curvature=not self.first_order)
+            if self.learn_lr is not None:
+                rate_grads.append(tree.map(lambda g, after: -(after * g), lin.grad, adjoint))
+            if not self.first_order:
+                adjoint = loop.pull_back(lin, rates, adjoint)
+        xp = kernels_of(query.value).xp
+        grads = tree.map(lambda leaf: xp.mean(leaf, axis=0), adjoint)
+        if self.learn_lr is not None:
+            grads["lr"] = self._rate_gradient(meta_params["lr"], rate_grads[::-1])
+        return xp.mean(query.value), grads
+
+    def _descend(
+        self, loop: InnerLoop, meta_params: Tree
+    ) -> tuple[Tree, list[tuple[Tree, Linearization | None]]]:
+        """The inner loop, remembering each step's start and, unless checkpointing, its linearisation."""
+        params = _without_lr(meta_params)
+        trajectory: list[tuple[Tree, Linearization | None]] = []
+        for step in range(self.inner_steps):
+            lin = loop.linearize(params, curvature=not (self.first_order or self.checkpoint))
+            trajectory.append((params, None if self.checkpoint else lin))
+            params = loop.step(params, self._rates(meta_params, step), lin.grad)
+        return params, trajectory
+
+    def _rates(self, meta_params: Tree, step: int) -> Rates:
+        """The step sizes of one inner step."""
+        if self.learn_lr is None:
+            assert not isinstance(self.inner_lr, tuple)
+            return self.inner_lr
+        lr = meta_params["lr"]
+        if self.lr_per_step:
+            lr = tree.map(lambda rates: rates[step], {"lr": lr})["lr"]
+        rates: Rates = lr
+        return rates
+
+    def _rate_gradient(self, lr: Any, per_step: list[Tree]) -> Any:
+        """Sum each step's gradient per element and task to the shape of the learned step sizes."""
+        if not per_step:
+            return tree.map(lambda rates: 0 * rates, {"lr": lr})["lr"]
+        xp = kernels_of(next(iter(tree.leaves(per_step[0])))).xp
+
+        def total(leaf: Array) -> Array:
+            leaf = xp.mean(leaf, axis=0)
+            return leaf if self.learn_lr == "element" else xp.sum(leaf)
+
+        sums = [tree.map(total, grads) for grads in per_step]
+        if self.learn_lr == "scalar":
+            sums = [{"lr": sum(tree.leaves(grads))} for grads in sums]
+        if self.lr_per_step:
+            combined = tree.map(lambda *steps: xp.stack(steps), *sums)
+        else:
+            combined = tree.map(lambda *steps: sum(steps), *sums)
+        return combined["lr"] if self.learn_lr == "scalar" else combined
+
+
+def MetaSGD(  # noqa: N802 - named like the algorithm
+    model: Model,
+    loss: str | ops.Loss,
+    *,
+    inner_lr: float | tuple[float, float] = (0.005, 0.1),
+    inner_steps: int = 1,
+    **settings: Any,
+) -> MAML:
+    """Meta-SGD: MAML that learns a step size for every element (Li, Zhou, Chen & Li 2017, equation 2).
+
+    The step sizes start uniform in ``inner_lr``, the paper's range; other settings are those of `MAML`.
+    """
+    return MAML(model, loss, inner_lr=inner_lr, inner_steps=inner_steps, learn_lr="element", **settings)
+
+
+def ANIL(model: Model, loss: str | ops.Loss, **settings: Any) -> MAML:  # noqa: N802
+    """Almost no inner loop: MAML that adapts only the last layer (Raghu, Raghu, Bengio & Vinyals 2020)."""
+    return MAML(model, loss, adapt_only="head", **settings)
+
+
+def BOIL(model: Model, loss: str | ops.Loss, **settings: Any) -> MAML:  # noqa: N802
+    """Body only inner loop: MAML that adapts all but the last layer (Oh, Yoo, Kim & Yun 2021)."""
+    return MAML(model, loss, adapt_only="body", **settings)
+
+
+def _without_lr(meta_params: Tree) -> Tree:
+    return {key: value for key, value in meta_params.items() if key != "lr"}

@@ -1,0 +1,50 @@
+"""Sinusoid regression (Finn et al. 2017)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import KW_ONLY, dataclass
+
+import numpy as np
+
+from mltk.backend import Backend
+from mltk.data.source import regression_episode
+from mltk.episode import Episode
+
+
+@dataclass(frozen=True)
+class Sinusoid:
+    r"""Tasks $y = A \sin(\omega x + b) + \epsilon$, all settings drawn uniformly.
+
+    Finn, Abbeel & Levine (2017), section 5.1; Li et al. (2017) use ``frequency=(0.8, 1.2)``.
+
+    Attributes:
+        shots: Support examples a task.
+        queries: Query examples a task.
+        amplitude: Range of $A$.
+        frequency: Range of $\omega$, radians per unit of $x$.
+        phase: Range of $b$, radians.
+        x: Range of the inputs.
+        noise: Standard deviation of the noise on the support targets and query targets.
+    """
+
+    shots: int
+    queries: int
+    _: KW_ONLY
+    amplitude: tuple[float, float] = (0.1, 5.0)
+    frequency: tuple[float, float] = (1.0, 1.0)
+    phase: tuple[float, float] = (0.0, math.pi)
+    x: tuple[float, float] = (-5.0, 5.0)
+    noise: float = 0.0
+
+    def sample(self, n_tasks: int, rng: int | np.random.Generator, backend: Backend) -> Episode:
+        """Draw tasks; inputs and targets have shape ``(n_tasks, shots or queries, 1)``."""
+        rng = np.random.default_rng(rng)
+        amplitude, frequency, phase = (
+            rng.uniform(*bounds, (n_tasks, 1, 1)) for bounds in (self.amplitude, self.frequency, self.phase)
+        )
+        x = rng.uniform(*self.x, (n_tasks, self.shots + self.queries, 1))
+        y = amplitude * np.sin(frequency * x + phase)
+        if self.noise:
+            y += rng.normal(0, self.noise, y.shape)
+        return regression_episode(x, y, self.shots, backend)

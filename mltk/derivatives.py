@@ -1,0 +1,212 @@
+"""Engines: where derivatives come from. The analytic engine chains the hand-derived rules of `mltk.ops`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from mltk import tree
+from mltk.errors import UnsupportedError
+from mltk.models import Model, Sequential
+from mltk.ops import Loss, Operation
+from mltk.ops.kernels import kernels_of
+from mltk.ops.operation import Residuals
+from mltk.tree import Array, Tree
+
+Tangents = tuple[Tree, Array | None] | None
+"""The tangents of one layer's parameters and input."""
+
+
+class Objective(NamedTuple):
+    """What is differentiated: the mean loss of a model's outputs, one value a task."""
+
+    model: Model
+    loss: Loss
+
+
+class Linearization(Protocol):
+    """The value of an objective, its gradient and its Hessian, at one point, per task.
+
+    Attributes:
+        value: Loss per task, ``(T,)``.
+        grad: Gradient per task: a tree whose leaves have a leading task axis.
+    """
+
+    value: Array
+    grad: Tree
+
+    def hvp(self, v: Tree) -> Tree:
+        """The exact Hessian product, per task.
+
+        Args:
+            v: A tangent for the parameters that ``grad`` holds.
+
+        Returns:
+            The derivative of ``⟨grad, v⟩`` for *all* parameters, also those that ``grad`` leaves out.
+        """
+
+
+class Engine(Protocol):
+    """The one question that algorithms ask of a backend's library.
+
+    Attributes:
+        name: As given to `mltk.backend`.
+    """
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+
+    def linearize(
+        self,
+        objective: Objective,
+        params: Tree,
+        x: Array,
+        y: Array,
+        *,
+        wrt: Collection[str] | None = None,
+        curvature: bool = True,
+    ) -> Linearization:
+        """Value, gradient and Hessian of the objective on the examples ``(x, y)``.
+
+        Args:
+            objective: Model and loss.
+            params: Parameters, each with or without a leading task axis.
+            x: Inputs ``(T, N, *features)``.
+            y: Targets ``(T, N, …)``.
+            wrt: Dotted names of the parameters that the gradient is taken for; ``None`` for all.
+            curvature: Whether `Linearization.hvp` will be called.
+        """
+
+    def vjp(self, model: Model, params: Tree, x: Array) -> tuple[Array, Callable[[Array], Tree]]:
+        """The outputs of a model, and the function that pulls their cotangent back to the parameters."""
+
+
+@dataclass(frozen=True)
+class AnalyticEngine:
+    """Derivatives by the hand-derived rules of `mltk.ops`, on any library of the Array API standard."""
+
+    name: str = "analytic"
+
+    def linearize(
+        self,
+        objective: Objective,
+        params: Tree,
+        x: Array,
+        y: Array,
+        *,
+        wrt: Collection[str] | None = None,
+        curvature: bool = True,
+    ) -> AnalyticLinearization:
+        """See `Engine.linearize`."""
+        return AnalyticLinearization(objective, params, x, y, wrt, curvature)
+
+    def vjp(self, model: Model, params: Tree, x: Array) -> tuple[Array, Callable[[Array], Tree]]:
+        """See `Engine.vjp`."""
+        chain = _Chain(model, params, x)
+        return chain.outputs, lambda cotangent: chain.pull_back(cotangent, None)
+
+
+class AnalyticLinearization:
+    """One forward and one backward pass; a Hessian product is a forward and a backward pass of tangents."""
+
+    def __init__(
+        self,
+        objective: Objective,
+        params: Tree,
+        x: Array,
+        y: Array,
+        wrt: Collection[str] | None,
+        curvature: bool,
+    ) -> None:
+        chain = _Chain(objective.model, params, x)
+        target = {"target": y}
+        self.value, residuals = objective.loss.forward(target, chain.outputs)
+        ones = kernels_of(self.value).xp.ones_like(self.value)
+        _, cotangent = objective.loss.vjp(target, residuals, ones)
+        self.grad: Tree = chain.pull_back(cotangent, wrt)
+        self._state = (chain, objective.loss, target, residuals, ones) if curvature else None
+
+    def hvp(self, v: Tree) -> Tree:
+        """See `Linearization.hvp`."""
+        if self._state is None:
+            raise UnsupportedError("hvp needs linearize(..., curvature=True)")
+        chain, loss, target, residuals, ones = self._state
+        tangents, tangent = chain.push_forward(v)
+        zeros = kernels_of(ones).xp.zeros_like(ones)
+        _, cotangent = loss.jvp_of_vjp(target, residuals, ones, {}, tangent, zeros)
+        return chain.pull_back_tangent(cotangent, tangents)
+
+
+class _Chain:
+    """The forward pass of a sequential model, with what the other three passes need of it."""
+
+    def __init__(self, model: Model, params: Tree, x: Array) -> None:
+        if not isinstance(model, Sequential):
+            raise UnsupportedError(
+                f"the analytic engine differentiates mltk.models.Sequential, not {type(model).__name__}; "
+                'use mltk.backend("torch", engine="autograd")'
+            )
+        self.steps: list[tuple[str, Operation, Tree, Residuals]] = []
+        for name, layer in model.named_layers:
+            p = params.get(name, {})
+            x, residuals = layer.forward(p, x)
+            self.steps.append((name, layer, p, residuals))
+        self.outputs = x
+        self.cotangents: dict[int, Array] = {}
+
+    def pull_back(self, cotangent: Array, wrt: Collection[str] | None) -> Tree:
+        """Pull the outputs' cotangent back to the parameters in ``wrt``; keep that of each layer's output."""
+        grads: Tree = {}
+        first = self._first(wrt)
+        for position in range(len(self.steps) - 1, first - 1, -1):
+            name, layer, p, residuals = self.steps[position]
+            self.cotangents[position] = cotangent
+            grad, cotangent = layer.vjp(p, residuals, cotangent, wrt_input=position > first)
+            if wrt is not None:
+                grad = {key: leaf for key, leaf in grad.items() if f"{name}.{key}" in wrt}
+            if grad:
+                grads[name] = grad
+        return dict(reversed(grads.items()))
+
+    def push_forward(self, v: Tree) -> tuple[list[Tangents], Array]:
+        """The tangents ``(dp, dx)`` along ``v`` of each layer, and that of the outputs.
+
+        A layer is ``None`` if neither its parameters nor its input move.
+        """
+        tangents: list[Tangents] = []
+        dx: Array | None = None
+        for name, layer, p, residuals in self.steps:
+            dp = v.get(name, {})
+            if dx is None and not dp:
+                tangents.append(None)
+                continue
+            if len(dp) < len(p):
+                dp = tree.map(kernels_of(next(iter(p.values()))).xp.zeros_like, p) | dp
+            tangents.append((dp, dx))
+            dx = layer.jvp(p, residuals, dp, dx)
+        return tangents, dx
+
+    def pull_back_tangent(self, cotangent: Array, tangents: list[Tangents]) -> Tree:
+        """The tangent of `pull_back`, for all parameters, from that of the outputs' cotangent."""
+        grads: Tree = {}
+        first = self._first(None)
+        for position in range(len(self.steps) - 1, first - 1, -1):
+            name, layer, p, residuals = self.steps[position]
+            inner = position > first
+            moved = tangents[position]
+            if moved is None:
+                grad, cotangent = layer.vjp(p, residuals, cotangent, wrt_input=inner)
+            else:
+                gy = self.cotangents[position]
+                grad, cotangent = layer.jvp_of_vjp(p, residuals, gy, *moved, cotangent, wrt_input=inner)
+            if grad:
+                grads[name] = grad
+        return dict(reversed(grads.items()))
+
+    def _first(self, wrt: Collection[str] | None) -> int:
+        """Position of the first layer that has a parameter (in ``wrt``)."""
+        for position, (name, _, p, _) in enumerate(self.steps):
+            if any(wrt is None or f"{name}.{key}" in wrt for key in p):
+                return position
+        return len(self.steps)

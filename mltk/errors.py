@@ -1,0 +1,49 @@
+"""What mltk raises: every error names the argument, what was found and what was expected."""
+
+
+class MltkError(Exception):
+    """The base of every error that mltk raises on purpose."""
+
+
+class ShapeError(MltkError, ValueError):
+    """An array has the wrong number of axes or the wrong extent along one."""
+
+
+class DtypeError(MltkError, TypeError):
+    """An array has the wrong kind of dtype, such as integer images."""
+
+
+class MismatchError(MltkError, ValueError):
+    """One call mixes backends, devices or dtypes."""
+
+
+class LabelError(MltkError, ValueError):
+    """A label lies outside ``0..ways-1``, or a class has no support example."""
+
+
+class NotFiniteError(MltkError, ValueError):
+    """An array holds NaN or infinity."""
+
+
+class SettingError(MltkError, ValueError):
+    """A hyperparameter, option or name is not one that exists or makes sense."""
+
+
+class TreeError(MltkError, ValueError):
+    """Two trees that should have the same structure do not, or a tree is malformed."""
+
+
+class BackendError(MltkError, ImportError):
+    """A backend does not exist or its library is not installed."""
+
+
+class UnsupportedError(MltkError, TypeError):
+    """An engine was asked for something that it cannot do."""
+
+
+class DivergedError(MltkError, ArithmeticError):
+    """Training met a loss that is NaN or infinite."""
+
+
+class RunError(MltkError, RuntimeError):
+    """A run folder or checkpoint is missing, damaged or belongs to another run."""

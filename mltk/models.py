@@ -1,0 +1,141 @@
+"""Models: a sequence of operations, and the standard networks of the field."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from mltk import tree
+from mltk.errors import SettingError
+from mltk.ops import (
+    BatchNorm,
+    Convolution,
+    Flatten,
+    Linear,
+    MaxPool,
+    Operation,
+    ReLU,
+    Sigmoid,
+    SiLU,
+    Tanh,
+)
+from mltk.tree import Array, Tree
+
+if TYPE_CHECKING:
+    from mltk.backend import Backend
+
+ACTIVATIONS: dict[str, type[Operation]] = {"relu": ReLU, "tanh": Tanh, "sigmoid": Sigmoid, "silu": SiLU}
+
+
+class Model(Protocol):
+    """What the algorithms need of a network."""
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Dotted name and own shape (without a task axis) of every parameter, in order."""
+
+    def init(self, backend: Backend, seed: int | np.random.Generator) -> Tree:
+        """Initial parameters, as a tree of the backend's arrays."""
+
+    def apply(self, params: Tree, x: Array) -> Array:
+        """The outputs for inputs ``(T, N, *features)``; parameters with or without the task axis."""
+
+
+@dataclass(frozen=True)
+class Sequential:
+    """Operations applied one after the other.
+
+    The parameters of the operation at position ``i`` stand under the key ``str(i)``, so the flattened names
+    are those of `torch.nn.Sequential`.
+
+    Attributes:
+        layers: The operations, in order; any iterable is accepted.
+    """
+
+    layers: Sequence[Operation]
+
+    def __init__(self, layers: Iterable[Operation]) -> None:
+        object.__setattr__(self, "layers", tuple(layers))
+        for position, layer in enumerate(self.layers):
+            if not isinstance(layer, Operation):
+                raise SettingError(f"layers[{position}] is {layer!r}; expected an operation of mltk.ops")
+
+    @cached_property
+    def named_layers(self) -> tuple[tuple[str, Operation], ...]:
+        """Each operation with the key of its parameters."""
+        return tuple((str(position), layer) for position, layer in enumerate(self.layers))
+
+    @cached_property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Dotted name and shape of every parameter, in the order of the layers."""
+        return tree.flatten({name: layer.shapes for name, layer in self.named_layers if layer.shapes})
+
+    def init(self, backend: Backend, seed: int | np.random.Generator) -> Tree:
+        """Draw initial parameters in NumPy, in float64, and convert: the same numbers on each backend.
+
+        Args:
+            backend: Where the parameters go, and their dtype.
+            seed: A seed or a generator.
+        """
+        rng = np.random.default_rng(seed)
+        drawn = {name: layer.init(rng) for name, layer in self.named_layers if layer.shapes}
+        return tree.map(backend.asarray, drawn)
+
+    def apply(self, params: Tree, x: Array) -> Array:
+        """The outputs ``(..., N, *features)`` for inputs of that form."""
+        for name, layer in self.named_layers:
+            x, _ = layer.forward(params.get(name, {}), x)
+        return x
+
+
+def mlp(sizes: Sequence[int], *, activation: str = "relu") -> Sequential:
+    """A fully connected network with an activation after every layer but the last.
+
+    Args:
+        sizes: Width of the input, of each hidden layer, and of the output: ``[1, 40, 40, 1]``.
+        activation: ``"relu"``, ``"tanh"``, ``"sigmoid"`` or ``"silu"``.
+
+    Raises:
+        SettingError: If a size or the activation is not valid.
+    """
+    if activation not in ACTIVATIONS:
+        raise SettingError(f"activation is {activation!r}; expected one of {', '.join(ACTIVATIONS)}")
+    if len(sizes) < 2 or any(size < 1 for size in sizes):
+        raise SettingError(f"sizes is {list(sizes)}; expected at least two positive widths")
+    layers: list[Operation] = []
+    for inputs, outputs in pairwise(sizes):
+        layers += [Linear(inputs, outputs), ACTIVATIONS[activation]()]
+    return Sequential(layers[:-1])
+
+
+def conv4(
+    in_channels: int, image_size: int, *, width: int = 64, out_features: int | None = None
+) -> Sequential:
+    """The four-block convolutional network of few-shot image classification (Vinyals et al. 2016).
+
+    Each block is a 3×3 convolution with padding 1, batch norm over the current set, ReLU and 2×2 max
+    pooling; the result is flattened.
+
+    Args:
+        in_channels: Channels of the images.
+        image_size: Height and width of the images in pixels, at least 16.
+        width: Channels of each block.
+        out_features: Width of a final linear layer (the number of ways); ``None`` for an embedding.
+
+    Raises:
+        SettingError: If the image is too small for four poolings.
+    """
+    if image_size < 16:
+        raise SettingError(f"image_size is {image_size}; four poolings need at least 16 pixels")
+    layers: list[Operation] = []
+    for channels in (in_channels, width, width, width):
+        layers += [Convolution(channels, width, 3, padding=1), BatchNorm(width), ReLU(), MaxPool(2)]
+    layers.append(Flatten())
+    if out_features is not None:
+        layers.append(Linear(width * (image_size // 16) ** 2, out_features))
+    return Sequential(layers)

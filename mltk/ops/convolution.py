@@ -1,0 +1,113 @@
+"""Two-dimensional convolution."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from mltk.errors import ShapeError
+from mltk.ops.kernels import Window, kernels_of
+from mltk.ops.operation import Operation
+from mltk.tree import Array, Tree
+
+
+def pair(value: int | tuple[int, int]) -> tuple[int, int]:
+    """One number for both axes of an image, or one each."""
+    return (value, value) if isinstance(value, int) else value
+
+
+@dataclass(frozen=True)
+class Convolution(Operation):
+    r"""Two-dimensional convolution (cross-correlation, as everywhere in the field).
+
+    $y = W * x + b$ is linear in $x$ and in $W$ apart. With the adjoints $\star$ in the input and
+    $\circledast$ in the weight, $\langle \bar y, W * x \rangle = \langle W \star \bar y, x \rangle
+    = \langle x \circledast \bar y, W \rangle$:
+
+    $$\dot y = W * \dot x + \dot W * x + \dot b, \qquad
+      \bar W = x \circledast \bar y, \quad \bar b = \textstyle\sum \bar y, \quad \bar x = W \star \bar y,$$
+
+    $$\dot{\bar W} = x \circledast \dot{\bar y} + \dot x \circledast \bar y, \qquad
+      \dot{\bar b} = \textstyle\sum \dot{\bar y}, \qquad
+      \dot{\bar x} = W \star \dot{\bar y} + \dot W \star \bar y.$$
+
+    Parameters: ``weight`` ``(out_channels, in_channels, kh, kw)`` and, if ``bias``, ``bias``
+    ``(out_channels,)``; both start uniform in ±1/√(in_channels·kh·kw), Torch's default. Input
+    ``(..., N, in_channels, H, W)``.
+    """
+
+    in_channels: int
+    out_channels: int
+    kernel_size: int | tuple[int, int]
+    stride: int | tuple[int, int] = 1
+    padding: int | tuple[int, int] = 0
+    bias: bool = True
+
+    @cached_property
+    def window(self) -> Window:
+        """The window of the kernel."""
+        return Window(pair(self.kernel_size), pair(self.stride), pair(self.padding))
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        shapes: dict[str, tuple[int, ...]] = {
+            "weight": (self.out_channels, self.in_channels, *self.window.size)
+        }
+        if self.bias:
+            shapes["bias"] = (self.out_channels,)
+        return shapes
+
+    def init(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        bound = 1 / math.sqrt(math.prod(self.shapes["weight"][1:]))
+        return {name: rng.uniform(-bound, bound, shape) for name, shape in self.shapes.items()}
+
+    def forward(self, p: Tree, x: Array) -> tuple[Array, Array]:
+        if x.ndim < 4 or x.shape[-3] != self.in_channels:
+            raise ShapeError(
+                f"the input of Convolution has shape {tuple(x.shape)}; "
+                f"expected (..., N, {self.in_channels}, H, W)"
+            )
+        return self._plus_bias(kernels_of(x).conv2d(x, p["weight"], self.window), p), x
+
+    def jvp(self, p: Tree, res: Array, dp: Tree, dx: Array | None) -> Array:
+        kernels = kernels_of(res)
+        dy = kernels.conv2d(res, dp["weight"], self.window)
+        if dx is not None:
+            dy += kernels.conv2d(dx, p["weight"], self.window)
+        return self._plus_bias(dy, dp)
+
+    def vjp(self, p: Tree, res: Array, gy: Array, *, wrt_input: bool = True) -> tuple[Tree, Array | None]:
+        kernels = kernels_of(gy)
+        gp = {"weight": kernels.conv2d_weight_gradient(res, gy, self.window)}
+        if self.bias:
+            gp["bias"] = kernels.xp.sum(gy, axis=(-4, -2, -1))
+        if not wrt_input:
+            return gp, None
+        return gp, kernels.conv2d_input_gradient(gy, p["weight"], self.window, res.shape[-2:])
+
+    def jvp_of_vjp(
+        self,
+        p: Tree,
+        res: Array,
+        gy: Array,
+        dp: Tree,
+        dx: Array | None,
+        dgy: Array,
+        *,
+        wrt_input: bool = True,
+    ) -> tuple[Tree, Array | None]:
+        kernels = kernels_of(gy)
+        dgp, dgx = self.vjp(p, res, dgy, wrt_input=wrt_input)
+        if dx is not None:
+            dgp["weight"] += kernels.conv2d_weight_gradient(dx, gy, self.window)
+        if dgx is not None:
+            dgx += kernels.conv2d_input_gradient(gy, dp["weight"], self.window, res.shape[-2:])
+        return dgp, dgx
+
+    def _plus_bias(self, y: Array, p: Tree) -> Array:
+        if self.bias:
+            y += p["bias"][..., None, :, None, None]
+        return y

@@ -1,0 +1,97 @@
+"""The affine map of a fully connected layer."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from mltk.errors import ShapeError
+from mltk.ops.kernels import kernels_of
+from mltk.ops.operation import Operation
+from mltk.tree import Array, Tree
+
+
+@dataclass(frozen=True)
+class Linear(Operation):
+    r"""Affine map of the last axis.
+
+    With $y = x W^\top + b$:
+
+    $$\dot y = \dot x W^\top + x \dot W^\top + \dot b, \qquad
+      \bar W = \bar y^\top x, \quad \bar b = \textstyle\sum_n \bar y_n, \quad \bar x = \bar y W,$$
+
+    $$\dot{\bar W} = \dot{\bar y}^\top x + \bar y^\top \dot x, \qquad
+      \dot{\bar b} = \textstyle\sum_n \dot{\bar y}_n, \qquad
+      \dot{\bar x} = \dot{\bar y} W + \bar y \dot W.$$
+
+    Parameters: ``weight`` ``(out_features, in_features)`` and, if ``bias``, ``bias`` ``(out_features,)``;
+    both start uniform in ±1/√in_features, Torch's default. Input ``(..., N, in_features)``.
+    """
+
+    in_features: int
+    out_features: int
+    bias: bool = True
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        shapes: dict[str, tuple[int, ...]] = {"weight": (self.out_features, self.in_features)}
+        if self.bias:
+            shapes["bias"] = (self.out_features,)
+        return shapes
+
+    def init(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        bound = 1 / math.sqrt(self.in_features)
+        return {name: rng.uniform(-bound, bound, shape) for name, shape in self.shapes.items()}
+
+    def forward(self, p: Tree, x: Array) -> tuple[Array, Array]:
+        if x.shape[-1] != self.in_features:
+            raise ShapeError(
+                f"the input of Linear has {x.shape[-1]} features, shape {tuple(x.shape)}; "
+                f"expected {self.in_features}"
+            )
+        y = _matmul_transposed(x, p["weight"])
+        if self.bias:
+            y += p["bias"][..., None, :]
+        return y, x
+
+    def jvp(self, p: Tree, res: Array, dp: Tree, dx: Array | None) -> Array:
+        dy = _matmul_transposed(res, dp["weight"])
+        if self.bias:
+            dy += dp["bias"][..., None, :]
+        if dx is not None:
+            dy += _matmul_transposed(dx, p["weight"])
+        return dy
+
+    def vjp(self, p: Tree, res: Array, gy: Array, *, wrt_input: bool = True) -> tuple[Tree, Array | None]:
+        gp = {"weight": gy.mT @ res}
+        if self.bias:
+            gp["bias"] = kernels_of(gy).xp.sum(gy, axis=-2)
+        return gp, gy @ p["weight"] if wrt_input else None
+
+    def jvp_of_vjp(
+        self,
+        p: Tree,
+        res: Array,
+        gy: Array,
+        dp: Tree,
+        dx: Array | None,
+        dgy: Array,
+        *,
+        wrt_input: bool = True,
+    ) -> tuple[Tree, Array | None]:
+        dgp, dgx = self.vjp(p, res, dgy, wrt_input=wrt_input)
+        if dx is not None:
+            dgp["weight"] += gy.mT @ dx
+        if dgx is not None:
+            dgx += gy @ dp["weight"]
+        return dgp, dgx
+
+
+def _matmul_transposed(x: Array, weight: Array) -> Array:
+    """``x @ weight.mT``; all tasks in one product when they share the weight."""
+    if weight.ndim == 2 and x.ndim > 2:
+        rows = kernels_of(x).xp.reshape(x, (-1, x.shape[-1])) @ weight.mT
+        return kernels_of(x).xp.reshape(rows, (*x.shape[:-1], weight.shape[0]))
+    return x @ weight.mT

@@ -1,0 +1,156 @@
+"""Losses: operations whose parameter is the target and whose value is one number a task."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+
+from mltk.errors import DtypeError, SettingError, ShapeError
+from mltk.ops.kernels import kernels_of
+from mltk.ops.operation import Operation, Residuals
+from mltk.tree import Array, Tree
+
+
+class Loss(Operation):
+    """An operation on outputs ``(..., N, *features)`` with ``p = {"target": y}`` and a value ``(...)``.
+
+    The target is a constant: no cotangent is returned for it.
+    """
+
+    @abstractmethod
+    def check_target(self, outputs: Array, target: Array) -> None:
+        """Raise a `ShapeError` or `DtypeError` unless the target fits the outputs."""
+
+    def forward(self, p: Tree, x: Array) -> tuple[Array, Residuals]:
+        self.check_target(x, p["target"])
+        return self.value(x, p["target"])
+
+    @abstractmethod
+    def value(self, outputs: Array, target: Array) -> tuple[Array, Residuals]:
+        """The mean loss over the examples, per task, and the residuals."""
+
+
+@dataclass(frozen=True)
+class MeanSquaredError(Loss):
+    r"""Mean of the squared differences over the examples and the output features.
+
+    With $e = x - t$ and $m$ numbers a task, $y = \tfrac1m \sum e^2$:
+
+    $$\dot y = \tfrac2m \textstyle\sum e \dot x, \qquad \bar x = \tfrac2m \bar y e, \qquad
+      \dot{\bar x} = \tfrac2m (\dot{\bar y} e + \bar y \dot x).$$
+
+    Outputs and targets ``(..., N, d)``, both floating.
+    """
+
+    def check_target(self, outputs: Array, target: Array) -> None:
+        if tuple(outputs.shape) != tuple(target.shape):
+            raise ShapeError(
+                f"the target of the mean squared error has shape {tuple(target.shape)}; "
+                f"expected that of the outputs, {tuple(outputs.shape)}"
+            )
+
+    def value(self, outputs: Array, target: Array) -> tuple[Array, Array]:
+        error = outputs - target
+        return kernels_of(error).xp.mean(error * error, axis=(-2, -1)), error
+
+    def jvp(self, p: Tree, res: Array, dp: Tree, dx: Array | None) -> Array:
+        return 2 * kernels_of(res).xp.mean(res * dx, axis=(-2, -1))
+
+    def vjp(self, p: Tree, res: Array, gy: Array, *, wrt_input: bool = True) -> tuple[Tree, Array | None]:
+        return {}, self._scaled(res, gy)
+
+    def jvp_of_vjp(
+        self,
+        p: Tree,
+        res: Array,
+        gy: Array,
+        dp: Tree,
+        dx: Array | None,
+        dgy: Array,
+        *,
+        wrt_input: bool = True,
+    ) -> tuple[Tree, Array | None]:
+        return {}, self._scaled(res, dgy) + self._scaled(dx, gy)
+
+    def _scaled(self, error: Array, gy: Array) -> Array:
+        return (2 / (error.shape[-2] * error.shape[-1]) * gy)[..., None, None] * error
+
+
+@dataclass(frozen=True)
+class CrossEntropy(Loss):
+    r"""Mean cross-entropy of softmax probabilities against integer labels.
+
+    With $p = \operatorname{softmax}(x)$ and the one-hot label $t$ of each of $n$ examples,
+    $y = \tfrac1n \sum (\log \sum e^{x} - \langle t, x \rangle)$. The tangent of the softmax is
+    $\dot p = p \odot (\dot x - \langle p, \dot x \rangle)$, so
+
+    $$\dot y = \tfrac1n \textstyle\sum \langle p - t, \dot x \rangle, \qquad
+      \bar x = \tfrac1n \bar y (p - t), \qquad
+      \dot{\bar x} = \tfrac1n (\dot{\bar y} (p - t) + \bar y \dot p).$$
+
+    Outputs ``(..., N, ways)``, targets ``(..., N)`` of an integer dtype in ``0..ways-1``.
+    """
+
+    def check_target(self, outputs: Array, target: Array) -> None:
+        xp = kernels_of(target).xp
+        if not xp.isdtype(target.dtype, "integral"):
+            raise DtypeError(
+                f"the target of the cross-entropy has dtype {target.dtype}; expected integer labels"
+            )
+        if tuple(target.shape) != tuple(outputs.shape[:-1]):
+            raise ShapeError(
+                f"the target of the cross-entropy has shape {tuple(target.shape)}; "
+                f"expected {tuple(outputs.shape[:-1])}, for outputs {tuple(outputs.shape)}"
+            )
+
+    def value(self, outputs: Array, target: Array) -> tuple[Array, tuple[Array, Array]]:
+        xp = kernels_of(outputs).xp
+        shifted = outputs - xp.max(outputs, axis=-1, keepdims=True)
+        exponentials = xp.exp(shifted)
+        total = xp.sum(exponentials, axis=-1, keepdims=True)
+        probabilities = exponentials / total
+        classes = xp.arange(outputs.shape[-1], dtype=target.dtype, device=outputs.device)
+        one_hot = xp.astype(target[..., None] == classes, outputs.dtype)
+        loss = xp.log(total[..., 0]) - xp.sum(one_hot * shifted, axis=-1)
+        return xp.mean(loss, axis=-1), (probabilities, probabilities - one_hot)
+
+    def jvp(self, p: Tree, res: tuple[Array, Array], dp: Tree, dx: Array | None) -> Array:
+        return kernels_of(res[1]).xp.sum(res[1] * dx, axis=(-2, -1)) / res[1].shape[-2]
+
+    def vjp(
+        self, p: Tree, res: tuple[Array, Array], gy: Array, *, wrt_input: bool = True
+    ) -> tuple[Tree, Array | None]:
+        return {}, (gy / res[1].shape[-2])[..., None, None] * res[1]
+
+    def jvp_of_vjp(
+        self,
+        p: Tree,
+        res: tuple[Array, Array],
+        gy: Array,
+        dp: Tree,
+        dx: Array | None,
+        dgy: Array,
+        *,
+        wrt_input: bool = True,
+    ) -> tuple[Tree, Array | None]:
+        probabilities, error = res
+        mean = kernels_of(error).xp.sum(probabilities * dx, axis=-1, keepdims=True)
+        softmax_tangent = probabilities * (dx - mean)
+        _, dgx = self.vjp(p, res, dgy)
+        return {}, dgx + (gy / error.shape[-2])[..., None, None] * softmax_tangent
+
+
+LOSSES: dict[str, Loss] = {"mse": MeanSquaredError(), "cross_entropy": CrossEntropy()}
+
+
+def loss(name: str | Loss) -> Loss:
+    """The loss of a name, ``"mse"`` or ``"cross_entropy"``; a `Loss` is returned as it is.
+
+    Raises:
+        SettingError: If there is no loss of that name.
+    """
+    if isinstance(name, Loss):
+        return name
+    if name not in LOSSES:
+        raise SettingError(f"loss is {name!r}; expected a Loss or one of {', '.join(LOSSES)}")
+    return LOSSES[name]

@@ -1,0 +1,62 @@
+"""The contract of an operation: its value and three derivatives, side by side."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import numpy as np
+
+from mltk.tree import Array, Tree
+
+Residuals = Any
+"""Whatever `Operation.forward` keeps for the derivatives."""
+
+
+class Operation(ABC):
+    r"""A function $y = f(p, x)$ of parameters and an input, with hand-derived derivatives.
+
+    Leading axes are batch axes: inputs have shape ``(..., N, *features)``, where the axes before the
+    examples ``N`` (in practice one, the tasks) are carried along. Parameters have either their own shape,
+    and are then shared by all tasks, or the same leading axes as the input. Cotangents of parameters always
+    carry the leading axes.
+
+    ``dx=None`` stands for a tangent that is zero by structure, and ``wrt_input=False`` says that the
+    cotangent of the input is not needed (it is then returned as ``None``): the first layer of a network
+    skips both.
+    """
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The names and shapes of the parameters; empty if there are none."""
+        return {}
+
+    def init(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        """Draw initial parameters in float64."""
+        return {}
+
+    @abstractmethod
+    def forward(self, p: Tree, x: Array) -> tuple[Array, Residuals]:
+        """The value ``y`` and the residuals that the derivatives need."""
+
+    @abstractmethod
+    def jvp(self, p: Tree, res: Residuals, dp: Tree, dx: Array | None) -> Array:
+        """The tangent of ``y`` along ``(dp, dx)``."""
+
+    @abstractmethod
+    def vjp(self, p: Tree, res: Residuals, gy: Array, *, wrt_input: bool = True) -> tuple[Tree, Array | None]:
+        """The cotangents ``(gp, gx)`` that the cotangent ``gy`` of ``y`` pulls back to."""
+
+    @abstractmethod
+    def jvp_of_vjp(
+        self,
+        p: Tree,
+        res: Residuals,
+        gy: Array,
+        dp: Tree,
+        dx: Array | None,
+        dgy: Array,
+        *,
+        wrt_input: bool = True,
+    ) -> tuple[Tree, Array | None]:
+        """The tangent of `vjp` along ``(dp, dx, dgy)``: Pearlmutter's R-operator (1994)."""

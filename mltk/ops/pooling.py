@@ -1,0 +1,132 @@
+"""Pooling: summaries of image windows, and flattening."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+from mltk.ops.convolution import pair
+from mltk.ops.kernels import Window, kernels_of
+from mltk.ops.operation import Operation, Residuals
+from mltk.tree import Array, Tree
+
+
+class LinearMap(Operation):
+    r"""An operation $y = A x$ without parameters, where $A$ is fixed once the residuals are known.
+
+    $$\dot y = A \dot x, \qquad \bar x = A^\top \bar y, \qquad \dot{\bar x} = A^\top \dot{\bar y}.$$
+    """
+
+    def jvp_of_vjp(
+        self,
+        p: Tree,
+        res: Residuals,
+        gy: Array,
+        dp: Tree,
+        dx: Array | None,
+        dgy: Array,
+        *,
+        wrt_input: bool = True,
+    ) -> tuple[Tree, Array | None]:
+        return self.vjp(p, res, dgy, wrt_input=wrt_input)
+
+
+@dataclass(frozen=True)
+class MaxPool(LinearMap):
+    """The largest pixel of each window, per channel.
+
+    $A$ picks the largest pixel of each window, the first in reading order among equals (as Torch does). The
+    border that ``padding`` adds is never picked. Input ``(..., N, C, H, W)``; ``stride=None`` is the window's
+    own size.
+    """
+
+    kernel_size: int | tuple[int, int]
+    stride: int | tuple[int, int] | None = None
+    padding: int | tuple[int, int] = 0
+
+    @cached_property
+    def window(self) -> Window:
+        """The window, with its stride and border."""
+        return _window(self.kernel_size, self.stride, self.padding)
+
+    def forward(self, p: Tree, x: Array) -> tuple[Array, tuple[Array, tuple[int, int]]]:
+        y, which = kernels_of(x).max_pool2d(x, self.window)
+        return y, (which, x.shape[-2:])
+
+    def jvp(self, p: Tree, res: Residuals, dp: Tree, dx: Array | None) -> Array:
+        return kernels_of(dx).take_from_windows(dx, res[0], self.window)
+
+    def vjp(self, p: Tree, res: Residuals, gy: Array, *, wrt_input: bool = True) -> tuple[Tree, Array | None]:
+        return {}, kernels_of(gy).put_into_windows(gy, res[0], self.window, res[1])
+
+
+@dataclass(frozen=True)
+class AveragePool(LinearMap):
+    """The mean of each window, per channel; the border that ``padding`` adds counts as zeros.
+
+    Input ``(..., N, C, H, W)``; ``stride=None`` is the window's own size.
+    """
+
+    kernel_size: int | tuple[int, int]
+    stride: int | tuple[int, int] | None = None
+    padding: int | tuple[int, int] = 0
+
+    @cached_property
+    def window(self) -> Window:
+        """The window, with its stride and border."""
+        return _window(self.kernel_size, self.stride, self.padding)
+
+    def forward(self, p: Tree, x: Array) -> tuple[Array, tuple[int, int]]:
+        return self.jvp(p, None, {}, x), x.shape[-2:]
+
+    def jvp(self, p: Tree, res: Residuals, dp: Tree, dx: Array | None) -> Array:
+        return kernels_of(dx).sum_windows(dx, self.window) / math.prod(self.window.size)
+
+    def vjp(
+        self, p: Tree, res: tuple[int, int], gy: Array, *, wrt_input: bool = True
+    ) -> tuple[Tree, Array | None]:
+        share = gy / math.prod(self.window.size)
+        return {}, kernels_of(gy).spread_windows(share, self.window, res)
+
+
+@dataclass(frozen=True)
+class GlobalAveragePool(LinearMap):
+    """The mean over all pixels of each channel: ``(..., N, C, H, W)`` to ``(..., N, C)``."""
+
+    def forward(self, p: Tree, x: Array) -> tuple[Array, tuple[int, ...]]:
+        return self.jvp(p, None, {}, x), x.shape
+
+    def jvp(self, p: Tree, res: Residuals, dp: Tree, dx: Array | None) -> Array:
+        return kernels_of(dx).xp.mean(dx, axis=(-2, -1))
+
+    def vjp(
+        self, p: Tree, res: tuple[int, ...], gy: Array, *, wrt_input: bool = True
+    ) -> tuple[Tree, Array | None]:
+        share = gy[..., None, None] / (res[-2] * res[-1])
+        return {}, kernels_of(gy).xp.broadcast_to(share, (*gy.shape, *res[-2:]))
+
+
+@dataclass(frozen=True)
+class Flatten(LinearMap):
+    """Each example as one row, channels slowest: ``(..., N, C, H, W)`` to ``(..., N, C·H·W)``."""
+
+    def forward(self, p: Tree, x: Array) -> tuple[Array, tuple[int, ...]]:
+        return self.jvp(p, None, {}, x), x.shape[-3:]
+
+    def jvp(self, p: Tree, res: Residuals, dp: Tree, dx: Array | None) -> Array:
+        assert dx is not None
+        return kernels_of(dx).xp.reshape(dx, (*dx.shape[:-3], math.prod(dx.shape[-3:])))
+
+    def vjp(
+        self, p: Tree, res: tuple[int, ...], gy: Array, *, wrt_input: bool = True
+    ) -> tuple[Tree, Array | None]:
+        return {}, kernels_of(gy).xp.reshape(gy, (*gy.shape[:-1], *res))
+
+
+def _window(
+    size: int | tuple[int, int],
+    stride: int | tuple[int, int] | None,
+    padding: int | tuple[int, int],
+) -> Window:
+    return Window(pair(size), pair(size if stride is None else stride), pair(padding))
