@@ -114,7 +114,7 @@ def _engine_for(model: Model) -> AnalyticEngine | AutogradEngine:
 
 
 def _variables(model: Model, params: Tree, x: torch.Tensor) -> tuple[list[str], list[torch.Tensor]]:
-    """The names and leaves of a new graph, one per parameter, each with a task axis (expanded, not copied)."""
+    """The names and leaves of a new graph, each leaf with a task axis (expanded, not copied)."""
     names, variables = [], []
     for name, leaf in tree.flatten(params).items():
         if name in model.shapes:

@@ -20,8 +20,8 @@ class BatchNorm(Operation):
     r"""Batch normalisation (Ioffe & Szegedy 2015), pure: no running averages.
 
     $y = \gamma u + \beta$, where $u$ is the input standardised per channel over all examples and pixels
-    of the current set (`mltk.ops.standardization` defines $u, r, P$ and $m$). The scale $\gamma$ is constant over
-    that set, so it passes through $P$:
+    of the current set (`mltk.ops.standardization` defines $u, r, P$ and $m$). The scale $\gamma$ is constant
+    over that set, so it passes through $P$:
 
     $$\dot y = \gamma \dot u + \dot\gamma u + \dot\beta, \qquad
       \bar\gamma = \textstyle\sum u \bar y, \quad \bar\beta = \sum \bar y, \quad \bar x = \gamma r P \bar y,$$
