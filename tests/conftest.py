@@ -1,0 +1,34 @@
+"""What all tests share: the backends under test, and the profiles of hypothesis."""
+
+import os
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+import mltk
+
+settings.register_profile(
+    "dev", deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+)
+settings.register_profile("ci", settings.get_profile("dev"), derandomize=True)
+settings.load_profile("ci" if os.environ.get("CI") else "dev")
+
+BACKENDS = {
+    "numpy": ("numpy", {}),
+    "torch-analytic": ("torch", {"engine": "analytic"}),
+    "torch-autograd": ("torch", {"engine": "autograd"}),
+}
+
+
+@pytest.fixture(params=BACKENDS)
+def backend64(request):
+    """Each backend and engine in float64."""
+    name, options = BACKENDS[request.param]
+    return mltk.backend(name, dtype="float64", **options)
+
+
+@pytest.fixture(params=BACKENDS)
+def backend32(request):
+    """Each backend and engine in float32."""
+    name, options = BACKENDS[request.param]
+    return mltk.backend(name, dtype="float32", **options)
