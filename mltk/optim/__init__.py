@@ -1,0 +1,26 @@
+"""Outer optimisers: pure pairs ``init`` and ``update`` on trees, on any backend.
+
+    state = optimizer.init(params)
+    updates, state = optimizer.update(grads, state, params)
+    params = optim.apply_updates(params, updates)
+"""
+
+from mltk.optim.adam import Adam, AdamW
+from mltk.optim.clipping import ClipByGlobalNorm
+from mltk.optim.schedule import Cosine, LearningRate, StepDecay
+from mltk.optim.sgd import SGD
+from mltk.optim.transform import Chain, Transform, apply_updates, chain
+
+__all__ = [
+    "SGD",
+    "Adam",
+    "AdamW",
+    "Chain",
+    "ClipByGlobalNorm",
+    "Cosine",
+    "LearningRate",
+    "StepDecay",
+    "Transform",
+    "apply_updates",
+    "chain",
+]

@@ -1,0 +1,41 @@
+"""Clipping of gradients."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mltk import tree
+from mltk.errors import SettingError
+from mltk.ops.kernels import kernels_of
+from mltk.optim.transform import ravel
+from mltk.tree import Tree
+
+
+@dataclass(frozen=True)
+class ClipByGlobalNorm:
+    r"""Scale the gradients so that their joint Euclidean norm is at most ``max_norm``.
+
+    Pascanu, Mikolov & Bengio (2013), algorithm 1. As in Torch, the factor is
+    $\min(1, \text{max\_norm} / (\lVert g \rVert + 10^{-6}))$.
+
+    Attributes:
+        max_norm: The largest norm that is let through.
+    """
+
+    max_norm: float
+
+    def __post_init__(self) -> None:
+        if not self.max_norm > 0:
+            raise SettingError(f"max_norm is {self.max_norm!r}; expected a positive number")
+
+    def init(self, params: Tree) -> Tree:
+        """See `mltk.optim.Transform.init`; there is nothing to remember."""
+        return {}
+
+    def update(self, grads: Tree, state: Tree, params: Tree) -> tuple[Tree, Tree]:
+        """See `mltk.optim.Transform.update`."""
+        vector = ravel(grads, params)
+        xp = kernels_of(vector).xp
+        norm = xp.sqrt(xp.sum(vector * vector))
+        factor = xp.clip(self.max_norm / (norm + 1e-6), None, 1.0)
+        return tree.map(lambda grad: factor * grad, grads), state

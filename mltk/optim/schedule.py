@@ -1,0 +1,78 @@
+"""Schedules: step sizes that depend on the number of steps done."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from mltk.errors import SettingError
+
+LearningRate = float | Callable[[int], float]
+"""A step size, or a function from the number of steps done (0 at the first) to one."""
+
+
+def rate_at(learning_rate: LearningRate, step: int) -> float:
+    """The step size after ``step`` steps."""
+    return learning_rate(step) if callable(learning_rate) else learning_rate
+
+
+@dataclass(frozen=True)
+class Cosine:
+    r"""Half a cosine from ``start`` down to ``end`` (Loshchilov & Hutter 2017, equation 5, no restarts).
+
+    With $w$ warm-up steps and $n$ steps in all, the step size after $k$ steps is
+
+    $$\text{start} \, \frac{k + 1}{w + 1} \quad (k < w), \qquad
+      \text{end} + \frac{\text{start} - \text{end}}{2}
+      \left(1 + \cos \frac{\pi (k - w)}{n - w}\right) \quad (w \le k \le n),$$
+
+    and ``end`` from then on.
+
+    Attributes:
+        start: The largest step size.
+        steps: $n$, warm-up included.
+        end: The last step size.
+        warmup: $w$, the steps of a linear rise before.
+    """
+
+    start: float
+    steps: int
+    end: float = 0.0
+    warmup: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.warmup < self.steps:
+            raise SettingError(
+                f"warmup is {self.warmup!r}; expected at least 0 and less than steps, {self.steps!r}"
+            )
+
+    def __call__(self, step: int) -> float:
+        """The step size after ``step`` steps."""
+        if step < self.warmup:
+            return self.start * (step + 1) / (self.warmup + 1)
+        part = min((step - self.warmup) / (self.steps - self.warmup), 1.0)
+        return self.end + (self.start - self.end) * (1 + math.cos(math.pi * part)) / 2
+
+
+@dataclass(frozen=True)
+class StepDecay:
+    """A step size that is multiplied by ``factor`` after every ``every`` steps.
+
+    Attributes:
+        start: The first step size.
+        every: Steps between two changes.
+        factor: What it is multiplied by.
+    """
+
+    start: float
+    every: int
+    factor: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.every < 1:
+            raise SettingError(f"every is {self.every!r}; expected at least 1")
+
+    def __call__(self, step: int) -> float:
+        """The step size after ``step`` steps."""
+        return self.start * self.factor ** (step // self.every)

@@ -1,0 +1,57 @@
+"""Stochastic gradient descent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mltk.errors import SettingError
+from mltk.ops.kernels import kernels_of
+from mltk.optim.schedule import LearningRate, rate_at
+from mltk.optim.transform import ravel, unravel
+from mltk.tree import Tree
+
+
+@dataclass(frozen=True)
+class SGD:
+    r"""Gradient descent with momentum, as in Torch (Sutskever, Martens, Dahl & Hinton 2013).
+
+    With the gradient $g$ (to which ``weight_decay`` adds $\lambda \theta$) and the momentum $\mu$:
+
+    $$b \leftarrow \mu b + g, \qquad \Delta\theta = -\alpha b \quad \text{or, by Nesterov,} \quad
+      \Delta\theta = -\alpha (g + \mu b).$$
+
+    Attributes:
+        learning_rate: $\alpha$, or a schedule.
+        momentum: $\mu$.
+        nesterov: Look ahead along the momentum.
+        weight_decay: $\lambda$.
+    """
+
+    learning_rate: LearningRate
+    momentum: float = 0.0
+    nesterov: bool = False
+    weight_decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.nesterov and not self.momentum:
+            raise SettingError("nesterov needs a momentum; momentum is 0")
+
+    def init(self, params: Tree) -> Tree:
+        """See `mltk.optim.Transform.init`."""
+        if not self.momentum:
+            return {"step": 0}
+        vector = ravel(params, params)
+        return {"step": 0, "moments": {"velocity": kernels_of(vector).xp.zeros_like(vector)}}
+
+    def update(self, grads: Tree, state: Tree, params: Tree) -> tuple[Tree, Tree]:
+        """See `mltk.optim.Transform.update`."""
+        rate = rate_at(self.learning_rate, state["step"])
+        following: Tree = {"step": state["step"] + 1}
+        direction = ravel(grads, params)
+        if self.weight_decay:
+            direction = direction + self.weight_decay * ravel(params, params)
+        if self.momentum:
+            velocity = self.momentum * state["moments"]["velocity"] + direction
+            following["moments"] = {"velocity": velocity}
+            direction = direction + self.momentum * velocity if self.nesterov else velocity
+        return unravel(-rate * direction, params), following
