@@ -1,0 +1,145 @@
+"""Implicit MAML: the meta-gradient at the proximal optimum, without a trajectory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import KW_ONLY, dataclass
+
+import numpy as np
+
+from mltk import ops, tree
+from mltk.algorithms.gradient_based import GradientBased
+from mltk.algorithms.inner_loop import InnerLoop
+from mltk.backend import Backend
+from mltk.derivatives import Engine
+from mltk.episode import Episode
+from mltk.errors import SettingError
+from mltk.models import Model
+from mltk.ops.kernels import kernels_of
+from mltk.tree import Array, Tree
+
+
+@dataclass(frozen=True)
+class ImplicitMAML(GradientBased):
+    r"""Implicit MAML (Rajeswaran, Finn, Kakade & Levine 2019, algorithms 1 and 2).
+
+    Adaptation minimises the support loss with a proximal term, $L_s(\phi) + \tfrac\lambda2
+    \lVert \phi - \theta \rVert^2$, by gradient descent. At the optimum $\phi^*$ the implicit function theorem
+    gives (equation 6)
+
+    $$\frac{dL_q(\phi^*)}{d\theta}
+      = \left( I + \tfrac1\lambda \nabla^2 L_s(\phi^*) \right)^{-1} \nabla L_q(\phi^*),$$
+
+    solved by conjugate gradients on Hessian products, for all tasks at once. Only the end of the inner loop
+    counts, so memory does not grow with its steps. The result is exact up to how far descent and conjugate
+    gradients have converged; the matrix is positive definite if $\lambda$ exceeds the most negative
+    curvature of the support loss.
+
+    Attributes:
+        model: The network.
+        loss: ``"mse"``, ``"cross_entropy"``, or a `mltk.ops.Loss`.
+        reg_lambda: Proximal strength $\lambda$.
+        inner_lr: Step size of the descent.
+        inner_steps: Steps of the descent.
+        cg_steps: Steps of conjugate gradients; a task stops by itself once its residual is at rounding error.
+    """
+
+    model: Model
+    loss: str | ops.Loss
+    _: KW_ONLY
+    reg_lambda: float = 1.0
+    inner_lr: float = 0.01
+    inner_steps: int = 16
+    cg_steps: int = 5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.reg_lambda > 0:
+            raise SettingError(f"reg_lambda is {self.reg_lambda}; expected a positive number")
+        if self.cg_steps < 1:
+            raise SettingError(f"cg_steps is {self.cg_steps}; expected at least 1")
+
+    def init(self, backend: Backend, seed: int | np.random.Generator) -> Tree:
+        """The model's initial parameters."""
+        return self.model.init(backend, seed)
+
+    def adapt(self, meta_params: Tree, support_x: Array, support_y: Array) -> Tree:
+        """The parameters near the proximal optimum, with a leading task axis.
+
+        Args:
+            meta_params: As from `init`.
+            support_x: Inputs ``(T, N, *features)``.
+            support_y: Targets ``(T, N)`` or ``(T, N, d)``.
+        """
+        engine = self._backend_for(meta_params, support_x, support_y).engine
+        return self._descend(self._loop(engine, support_x, support_y), meta_params)
+
+    def value_and_grad(self, meta_params: Tree, episode: Episode) -> tuple[Array, Tree]:
+        """The query loss after adaptation, averaged over tasks, and its implicit gradient.
+
+        Args:
+            meta_params: As from `init`.
+            episode: Tasks on the backend of the meta-parameters.
+
+        Returns:
+            A 0-d array, and a tree like ``meta_params``.
+        """
+        engine = self._check(meta_params, episode)
+        loop = self._loop(engine, episode.support_x, episode.support_y)
+        params = self._descend(loop, meta_params)
+        query = engine.linearize(self.objective, params, episode.query_x, episode.query_y, curvature=False)
+        support = loop.linearize(params, curvature=True)
+
+        def regularised(v: Tree) -> Tree:
+            return tree.map(lambda a, h: a + h / self.reg_lambda, v, support.hvp(v))
+
+        solution = conjugate_gradients(regularised, query.grad, self.cg_steps)
+        xp = kernels_of(query.value).xp
+        return xp.mean(query.value), tree.map(lambda leaf: xp.mean(leaf, axis=0), solution)
+
+    def _loop(self, engine: Engine, x: Array, y: Array) -> InnerLoop:
+        return InnerLoop(engine, self.objective, x, y)
+
+    def _descend(self, loop: InnerLoop, start: Tree) -> Tree:
+        params = start
+        for _ in range(self.inner_steps):
+            grad = loop.linearize(params, curvature=False).grad
+            pulled = tree.map(lambda g, p, s: g + self.reg_lambda * (p - s), grad, params, start)
+            params = loop.step(params, self.inner_lr, pulled)
+        return params
+
+
+def conjugate_gradients(matrix: Callable[[Tree], Tree], right: Tree, steps: int) -> Tree:
+    """Solve ``matrix(x) = right`` for every task at once (Hestenes & Stiefel 1952).
+
+    Args:
+        matrix: A symmetric positive definite map of trees, task by task.
+        right: Leaves with a leading task axis.
+        steps: Iterations; a task whose residual has fallen to rounding error moves no more.
+    """
+    xp = kernels_of(tree.leaves(right)[0]).xp
+    solution = tree.map(xp.zeros_like, right)
+    residual = direction = right
+    square = start = _dot(right, right)
+    for _ in range(steps):
+        image = matrix(direction)
+        active = square > xp.finfo(square.dtype).eps ** 2 * start
+        length = xp.where(active, square / xp.where(active, _dot(direction, image), 1), 0)
+        solution = tree.map(lambda s, d, a=length: s + _per_task(a, d) * d, solution, direction)
+        residual = tree.map(lambda r, i, a=length: r - _per_task(a, i) * i, residual, image)
+        before, square = square, _dot(residual, residual)
+        turn = xp.where(active, square / xp.where(active, before, 1), 0)
+        direction = tree.map(lambda r, d, b=turn: r + _per_task(b, d) * d, residual, direction)
+    return solution
+
+
+def _dot(a: Tree, b: Tree) -> Array:
+    """The inner product of two trees, per task: ``(T,)``."""
+    xp = kernels_of(tree.leaves(a)[0]).xp
+    products = tree.map(lambda x, y: xp.sum(x * y, axis=tuple(range(1, x.ndim))), a, b)
+    return sum(tree.leaves(products))
+
+
+def _per_task(numbers: Array, leaf: Array) -> Array:
+    """``(T,)`` shaped to multiply a leaf with a leading task axis."""
+    return kernels_of(numbers).xp.reshape(numbers, (-1, *[1] * (leaf.ndim - 1)))

@@ -1,0 +1,103 @@
+"""Reptile: move the initialisation towards the adapted parameters."""
+
+from __future__ import annotations
+
+from dataclasses import KW_ONLY, dataclass
+
+import numpy as np
+
+from mltk import ops, tree
+from mltk.algorithms.gradient_based import GradientBased
+from mltk.algorithms.inner_loop import InnerLoop
+from mltk.backend import Backend
+from mltk.derivatives import Engine
+from mltk.episode import Episode
+from mltk.errors import SettingError
+from mltk.models import Model
+from mltk.ops.kernels import kernels_of
+from mltk.tree import Array, Tree
+
+
+@dataclass(frozen=True)
+class Reptile(GradientBased):
+    r"""Reptile (Nichol, Achiam & Schulman 2018, algorithm 2): no derivative through the inner loop.
+
+    The meta-gradient is the direction of the paper's section 3, $(\theta - \phi) / \alpha$, averaged over
+    tasks: the sum of the gradients that inner gradient descent met on its way from $\theta$ to $\phi$. It is
+    not the gradient of the value. With one step on the whole support set it is the gradient of joint
+    training; two or more steps, or mini-batches, make it meta-learning.
+
+    Attributes:
+        model: The network.
+        loss: ``"mse"``, ``"cross_entropy"``, or a `mltk.ops.Loss`.
+        inner_lr: Inner step size $\alpha$.
+        inner_steps: Gradient steps, at least 1.
+        inner_batch: Support examples a step, taken in their order and from the start again when they run
+            out; ``None`` takes them all in each step.
+    """
+
+    model: Model
+    loss: str | ops.Loss
+    _: KW_ONLY
+    inner_lr: float = 0.01
+    inner_steps: int = 5
+    inner_batch: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.inner_steps < 1:
+            raise SettingError(f"inner_steps is {self.inner_steps}; Reptile needs at least 1")
+        if self.inner_batch is not None and self.inner_batch < 1:
+            raise SettingError(f"inner_batch is {self.inner_batch}; expected at least 1 or None")
+
+    def init(self, backend: Backend, seed: int | np.random.Generator) -> Tree:
+        """The model's initial parameters."""
+        return self.model.init(backend, seed)
+
+    def adapt(self, meta_params: Tree, support_x: Array, support_y: Array) -> Tree:
+        """The parameters after the inner loop, with a leading task axis.
+
+        Args:
+            meta_params: As from `init`.
+            support_x: Inputs ``(T, N, *features)``.
+            support_y: Targets ``(T, N)`` or ``(T, N, d)``.
+        """
+        engine = self._backend_for(meta_params, support_x, support_y).engine
+        return self._descend(engine, meta_params, support_x, support_y)[0]
+
+    def value_and_grad(self, meta_params: Tree, episode: Episode) -> tuple[Array, Tree]:
+        """The query loss after adaptation and the Reptile direction, both averaged over tasks.
+
+        Args:
+            meta_params: As from `init`.
+            episode: Tasks on the backend of the meta-parameters.
+
+        Returns:
+            A 0-d array, and a tree like ``meta_params``.
+        """
+        engine = self._check(meta_params, episode)
+        state, total = self._descend(engine, meta_params, episode.support_x, episode.support_y)
+        outputs = self.predict(state, episode.query_x)
+        value, _ = self.objective.loss.forward({"target": episode.query_y}, outputs)
+        xp = kernels_of(value).xp
+        return xp.mean(value), tree.map(lambda leaf: xp.mean(leaf, axis=0), total)
+
+    def _descend(self, engine: Engine, params: Tree, x: Array, y: Array) -> tuple[Tree, Tree]:
+        """The adapted parameters and the sum of the gradients on the way."""
+        total: Tree | None = None
+        for rows in self._batches(x.shape[1]):
+            loop = InnerLoop(engine, self.objective, x[:, rows], y[:, rows])
+            grad = loop.linearize(params, curvature=False).grad
+            params = loop.step(params, self.inner_lr, grad)
+            total = grad if total is None else tree.map(lambda a, b: a + b, total, grad)
+        assert total is not None
+        return params, total
+
+    def _batches(self, shots: int) -> list[slice]:
+        """The support examples of each step."""
+        size = min(self.inner_batch or shots, shots)
+        starts = range(0, shots - size + 1, size)
+        return [
+            slice(start, start + size)
+            for start in (starts[step % len(starts)] for step in range(self.inner_steps))
+        ]

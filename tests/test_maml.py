@@ -1,0 +1,305 @@
+"""MAML and its presets: the meta-gradient is exact, by every route that can be taken to it."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import mltk
+from mltk import tree
+from mltk.algorithms import ANIL, BOIL, MAML, MetaSGD
+from mltk.errors import SettingError
+
+NUMPY = mltk.backend("numpy", dtype="float64")
+ROUTES = [
+    NUMPY,
+    mltk.backend("torch", dtype="float64", engine="analytic"),
+    mltk.backend("torch", dtype="float64", engine="autograd"),
+]
+
+
+def episode_of(backend, *, classes=None, tasks=3, shots=4, queries=3, shape=(1,), seed=0):
+    """Random tasks: regression on two outputs, or classification with ``classes`` ways."""
+    rng = np.random.default_rng(seed)
+    parts = []
+    for count in (shots, queries):
+        x = rng.standard_normal((tasks, count, *shape))
+        if classes is None:
+            y = rng.standard_normal((tasks, count, 2))
+        else:
+            y = rng.permuted(np.arange(tasks * count).reshape(tasks, count) % classes, axis=1)
+        parts += [backend.asarray(x), backend.asarray(y)]
+    return mltk.Episode(*parts, ways=classes, backend=backend)
+
+
+def meta_gradient(algorithm, backend, episode, *, seed=0):
+    """Value and gradient of one meta-batch, as NumPy arrays under dotted names."""
+    value, grads = algorithm.value_and_grad(algorithm.init(backend, seed), episode)
+    return float(value), {name: backend.to_numpy(g) for name, g in tree.flatten(grads).items()}
+
+
+def assert_same(found, expected, tolerance=1e-10):
+    """Equal names and, relative to the largest element of the whole gradient, equal numbers."""
+    assert found[0] == pytest.approx(expected[0], rel=tolerance)
+    assert found[1].keys() == expected[1].keys()
+    scale = max(np.abs(g).max(initial=0) for g in expected[1].values())
+    for name, gradient in expected[1].items():
+        assert found[1][name].shape == gradient.shape
+        np.testing.assert_allclose(found[1][name], gradient, rtol=0, atol=tolerance * scale, err_msg=name)
+
+
+def central_difference(algorithm, meta, episode, direction, step=1e-5):
+    """The derivative of the meta-loss along a direction, from values alone."""
+    values = []
+    for sign in (1, -1):
+        moved = tree.map(lambda p, d, s=sign: p + s * step * d, meta, direction)
+        state = algorithm.adapt(moved, episode.support_x, episode.support_y)
+        outputs = algorithm.predict(state, episode.query_x)
+        loss, _ = algorithm.objective.loss.forward({"target": episode.query_y}, outputs)
+        values.append(float(np.mean(loss)))
+    return (values[0] - values[1]) / (2 * step)
+
+
+loop_settings = st.fixed_dictionaries(
+    {
+        "inner_steps": st.integers(0, 5),
+        "inner_lr": st.sampled_from([0.003, 0.05, 0.3]),
+        "first_order": st.booleans(),
+        "checkpoint": st.booleans(),
+        "adapt_only": st.sampled_from([None, "head", "body", "0", ("2.bias", "0.weight")]),
+        "rates": st.sampled_from(
+            [(None, False), *((kind, each) for kind in ("scalar", "tensor", "element") for each in (0, 1))]
+        ),
+    }
+)
+
+
+def maml_of(model, loss, options):
+    options = dict(options)
+    learn_lr, per_step = options.pop("rates")
+    return MAML(model, loss, learn_lr=learn_lr, lr_per_step=bool(per_step), **options)
+
+
+@given(
+    options=loop_settings,
+    activation=st.sampled_from(["relu", "tanh", "sigmoid", "silu"]),
+    classes=st.sampled_from([None, 2]),
+    shots=st.integers(2, 5),
+    tasks=st.integers(1, 4),
+    seed=st.integers(0, 99),
+)
+@settings(max_examples=40)
+def test_three_routes_agree_for_mlps(options, activation, classes, shots, tasks, seed):
+    model = mltk.models.mlp([3, 6, 5, 2], activation=activation)
+    algorithm = maml_of(model, "mse" if classes is None else "cross_entropy", options)
+    results = [
+        meta_gradient(
+            algorithm,
+            backend,
+            episode_of(backend, classes=classes, tasks=tasks, shots=shots, shape=(3,), seed=seed),
+            seed=seed,
+        )
+        for backend in ROUTES
+    ]
+    assert_same(results[1], results[0])
+    assert_same(results[2], results[0])
+
+
+@pytest.mark.parametrize("steps", range(6))
+@pytest.mark.parametrize("adapt_only", [None, "head", "body"])
+def test_three_routes_agree_for_conv4(steps, adapt_only):
+    model = mltk.models.conv4(2, 16, width=4, out_features=3)
+    algorithm = MAML(
+        model, "cross_entropy", inner_lr=0.1, inner_steps=steps, learn_lr="tensor", adapt_only=adapt_only
+    )
+    results = [
+        meta_gradient(algorithm, backend, episode_of(backend, classes=3, tasks=2, shots=6, shape=(2, 16, 16)))
+        for backend in ROUTES
+    ]
+    assert_same(results[1], results[0])
+    assert_same(results[2], results[0])
+
+
+@given(options=loop_settings, seed=st.integers(0, 99))
+@settings(max_examples=25)
+def test_gradient_is_the_slope_of_the_meta_loss(options, seed):
+    algorithm = maml_of(
+        mltk.models.mlp([2, 5, 4, 2], activation="tanh"), "mse", options | {"first_order": False}
+    )
+    episode = episode_of(NUMPY, shape=(2,), seed=seed)
+    meta = algorithm.init(NUMPY, seed)
+    rng = np.random.default_rng(seed)
+    direction = tree.map(lambda leaf: rng.standard_normal(np.shape(leaf)), meta)
+    _, grads = algorithm.value_and_grad(meta, episode)
+    slope = sum(np.sum(g * d) for g, d in zip(tree.leaves(grads), tree.leaves(direction), strict=True))
+    assert slope == pytest.approx(central_difference(algorithm, meta, episode, direction), rel=2e-6, abs=2e-7)
+
+
+def test_conv4_gradient_is_the_slope_of_the_meta_loss():
+    algorithm = MAML(
+        mltk.models.conv4(1, 16, width=3, out_features=2), "cross_entropy", inner_lr=0.05, inner_steps=2
+    )
+    episode = episode_of(NUMPY, classes=2, shape=(1, 16, 16))
+    meta = algorithm.init(NUMPY, 1)
+    _, grads = algorithm.value_and_grad(meta, episode)
+    rng = np.random.default_rng(0)
+    direction = tree.map(lambda leaf: rng.standard_normal(leaf.shape), meta)
+    slope = sum(np.sum(g * d) for g, d in zip(tree.leaves(grads), tree.leaves(direction), strict=True))
+    # A step small enough not to cross a kink of ReLU or max pooling.
+    assert slope == pytest.approx(central_difference(algorithm, meta, episode, direction, 1e-7), rel=1e-5)
+
+
+def test_linear_regression_with_one_step_has_a_closed_form():
+    """w' = w - α (2/n) Xᵀ(Xw - t), and dL/dw = (I - α (2/n) XᵀX) (2/m) Qᵀ(Qw' - s)."""
+    alpha, shots, queries, features = 0.1, 6, 4, 3
+    rng = np.random.default_rng(5)
+    x, t = rng.standard_normal((1, shots, features)), rng.standard_normal((1, shots, 1))
+    q, s = rng.standard_normal((1, queries, features)), rng.standard_normal((1, queries, 1))
+    w = rng.standard_normal((features, 1))
+    hessian = 2 / shots * x[0].T @ x[0]
+    after = w - alpha * 2 / shots * x[0].T @ (x[0] @ w - t[0])
+    expected = (np.eye(features) - alpha * hessian) @ (2 / queries * q[0].T @ (q[0] @ after - s[0]))
+
+    model = mltk.models.Sequential([mltk.ops.Linear(features, 1, bias=False)])
+    for backend in ROUTES:
+        episode = mltk.Episode(*(backend.asarray(a) for a in (x, t, q, s)), backend=backend)
+        meta = {"0": {"weight": backend.asarray(w.T)}}
+        value, grads = MAML(model, "mse", inner_lr=alpha).value_and_grad(meta, episode)
+        np.testing.assert_allclose(backend.to_numpy(grads["0"]["weight"]), expected.T, rtol=1e-13)
+        assert float(value) == pytest.approx(np.mean((q[0] @ after - s[0]) ** 2), rel=1e-13)
+
+
+@pytest.mark.parametrize("first_order", [False, True])
+def test_equals_autograd_through_a_plain_loop(backend64, first_order):
+    """The whole of MAML written once more, in plain Torch with one graph through all inner steps."""
+    algorithm = MAML(
+        mltk.models.mlp([1, 8, 2], activation="tanh"),
+        "mse",
+        inner_lr=0.1,
+        inner_steps=3,
+        first_order=first_order,
+    )
+    episode = episode_of(backend64)
+    meta = algorithm.init(backend64, 3)
+    arrays = [
+        torch.tensor(backend64.to_numpy(getattr(episode, name)))
+        for name in ("support_x", "support_y", "query_x", "query_y")
+    ]
+    leaves = [torch.tensor(backend64.to_numpy(p), requires_grad=True) for p in tree.leaves(meta)]
+
+    def loss(w1, b1, w2, b2, x, y):
+        return torch.nn.functional.mse_loss(torch.tanh(x @ w1.T + b1) @ w2.T + b2, y)
+
+    total = 0
+    for sx, sy, qx, qy in zip(*arrays, strict=True):
+        fast = leaves
+        for _ in range(3):
+            grads = torch.autograd.grad(loss(*fast, sx, sy), fast, create_graph=not first_order)
+            fast = [p - 0.1 * g for p, g in zip(fast, grads, strict=True)]
+        total = total + loss(*fast, qx, qy) / 3
+    expected = torch.autograd.grad(total, leaves)
+    value, grads = algorithm.value_and_grad(meta, episode)
+    assert float(value) == pytest.approx(total.item(), rel=1e-12)
+    for found, gradient in zip(tree.leaves(grads), expected, strict=True):
+        np.testing.assert_allclose(backend64.to_numpy(found), gradient.numpy(), rtol=1e-10, atol=1e-13)
+
+
+def test_meta_sgd_step_gradient_is_minus_the_product_of_both_gradients(backend64):
+    """One step: d L_q(θ - α∘g) / dα = -g ∘ ∇L_q, each element by itself, averaged over tasks."""
+    model = mltk.models.mlp([1, 6, 2], activation="tanh")
+    algorithm = MetaSGD(model, "mse")
+    episode = episode_of(backend64)
+    meta = algorithm.init(backend64, 0)
+    _, grads = algorithm.value_and_grad(meta, episode)
+    params = {key: value for key, value in meta.items() if key != "lr"}
+    engine = backend64.engine
+    support = engine.linearize(algorithm.objective, params, episode.support_x, episode.support_y).grad
+    adapted = algorithm.adapt(meta, episode.support_x, episode.support_y)
+    query = engine.linearize(algorithm.objective, adapted, episode.query_x, episode.query_y).grad
+    for name, found in tree.flatten(grads["lr"]).items():
+        product = tree.flatten(support)[name] * tree.flatten(query)[name]
+        np.testing.assert_allclose(
+            backend64.to_numpy(found), -backend64.to_numpy(product).mean(0), rtol=1e-10, atol=1e-14
+        )
+
+
+def test_meta_sgd_steps_start_in_the_papers_range():
+    lr = MetaSGD(mltk.models.mlp([1, 40, 40, 1]), "mse").init(NUMPY, 0)["lr"]
+    drawn = np.concatenate([leaf.ravel() for leaf in tree.leaves(lr)])
+    assert drawn.size == 1761
+    assert 0.005 <= drawn.min() < 0.006
+    assert 0.099 < drawn.max() <= 0.1
+
+
+@pytest.mark.parametrize(("preset", "moving"), [(ANIL, {"4"}), (BOIL, {"0", "2"})])
+def test_presets_move_their_part_only(backend64, preset, moving):
+    model = mltk.models.mlp([1, 5, 4, 2], activation="tanh")
+    algorithm = preset(model, "mse", inner_lr=0.1, inner_steps=2)
+    episode = episode_of(backend64)
+    meta = algorithm.init(backend64, 0)
+    state = algorithm.adapt(meta, episode.support_x, episode.support_y)
+    for name, leaf in tree.flatten(state).items():
+        before, after = backend64.to_numpy(tree.flatten(meta)[name]), backend64.to_numpy(leaf)
+        if name.split(".")[0] in moving:
+            assert after.shape == (3, *before.shape)
+            assert np.abs(after - before).min() > 0
+        else:
+            np.testing.assert_array_equal(after, before)
+
+
+def test_checkpointing_changes_no_bit(backend64):
+    model = mltk.models.mlp([1, 7, 2], activation="silu")
+    episode = episode_of(backend64)
+    results = [
+        meta_gradient(
+            MAML(model, "mse", inner_lr=0.1, inner_steps=4, learn_lr="element", checkpoint=checkpoint),
+            backend64,
+            episode,
+        )
+        for checkpoint in (False, True)
+    ]
+    assert results[0][0] == results[1][0]
+    for name, gradient in results[0][1].items():
+        np.testing.assert_array_equal(gradient, results[1][1][name])
+
+
+def test_tasks_do_not_see_each_other(backend64):
+    """The meta-gradient of a batch is the mean of those of its tasks taken alone."""
+    algorithm = MAML(mltk.models.mlp([1, 6, 2], activation="tanh"), "mse", inner_lr=0.1, inner_steps=2)
+    episode = episode_of(backend64, tasks=3)
+    meta = algorithm.init(backend64, 0)
+    _, together = algorithm.value_and_grad(meta, episode)
+    alone = []
+    for task in range(3):
+        arrays = (episode.support_x, episode.support_y, episode.query_x, episode.query_y)
+        one = mltk.Episode(*(a[task : task + 1] for a in arrays), backend=backend64)
+        alone.append(algorithm.value_and_grad(meta, one)[1])
+    for name, found in tree.flatten(together).items():
+        mean = sum(backend64.to_numpy(tree.flatten(grads)[name]) for grads in alone) / 3
+        np.testing.assert_allclose(backend64.to_numpy(found), mean, rtol=1e-11, atol=1e-14)
+
+
+def test_float32_stays_near_float64(backend32):
+    algorithm = MAML(mltk.models.mlp([1, 40, 40, 2]), "mse", inner_lr=0.01, inner_steps=5)
+    single = meta_gradient(algorithm, backend32, episode_of(backend32))
+    double = meta_gradient(algorithm, NUMPY, episode_of(NUMPY))
+    assert all(gradient.dtype == np.float32 for gradient in single[1].values())
+    assert_same(single, double, tolerance=1e-5)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"learn_lr": "vector"},
+        {"lr_per_step": True},
+        {"inner_lr": (0.1, 0.2)},
+        {"inner_steps": -1},
+        {"adapt_only": "7"},
+        {"loss": "hinge"},
+    ],
+)
+def test_wrong_settings_are_refused(options):
+    options = {"loss": "mse", **options}
+    with pytest.raises(SettingError, match=next(iter(options.keys() - {"loss"}), "loss")):
+        MAML(mltk.models.mlp([1, 2, 1]), options.pop("loss"), **options)
