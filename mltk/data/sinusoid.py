@@ -8,13 +8,14 @@ from dataclasses import KW_ONLY, dataclass
 import numpy as np
 
 from mltk.backend import Backend
-from mltk.data.source import regression_episode
+from mltk.data.settings import check_count, check_range, check_scale
+from mltk.data.source import generator, regression_episode
 from mltk.episode import Episode
 
 
 @dataclass(frozen=True)
 class Sinusoid:
-    r"""Tasks $y = A \sin(\omega x + b) + \epsilon$, all settings drawn uniformly.
+    r"""Tasks $y = A \sin(\omega x + b) + \epsilon$; $A$, $\omega$, $b$ and the inputs are uniform.
 
     Finn, Abbeel & Levine (2017), section 5.1; Li et al. (2017) use ``frequency=(0.8, 1.2)``.
 
@@ -25,7 +26,10 @@ class Sinusoid:
         frequency: Range of $\omega$, radians per unit of $x$.
         phase: Range of $b$, radians.
         x: Range of the inputs.
-        noise: Standard deviation of the noise on the support targets and query targets.
+        noise: Standard deviation of the Gaussian $\epsilon$, drawn anew for each support and query target.
+
+    Raises:
+        SettingError: If a count is not a positive integer, a range not in order, or the noise negative.
     """
 
     shots: int
@@ -37,9 +41,25 @@ class Sinusoid:
     x: tuple[float, float] = (-5.0, 5.0)
     noise: float = 0.0
 
+    def __post_init__(self) -> None:
+        for count in ("shots", "queries"):
+            check_count(count, getattr(self, count))
+        for bounds in ("amplitude", "frequency", "phase", "x"):
+            check_range(bounds, getattr(self, bounds))
+        check_scale("noise", self.noise)
+
     def sample(self, n_tasks: int, rng: int | np.random.Generator, backend: Backend) -> Episode:
-        """Draw tasks; inputs and targets have shape ``(n_tasks, shots or queries, 1)``."""
-        rng = np.random.default_rng(rng)
+        """Draw tasks; inputs and targets have shape ``(n_tasks, shots or queries, 1)``.
+
+        Args:
+            n_tasks: How many.
+            rng: A seed or a generator.
+            backend: Where the arrays go.
+
+        Raises:
+            SettingError: If an argument is not of its kind.
+        """
+        rng = generator(rng, n_tasks)
         amplitude, frequency, phase = (
             rng.uniform(*bounds, (n_tasks, 1, 1)) for bounds in (self.amplitude, self.frequency, self.phase)
         )

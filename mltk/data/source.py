@@ -6,8 +6,10 @@ from typing import Protocol
 
 import numpy as np
 
-from mltk.backend import Backend
+from mltk.backend import Backend, check_backend
+from mltk.data.settings import check_count
 from mltk.episode import Episode
+from mltk.errors import SettingError
 
 
 class TaskSource(Protocol):
@@ -15,6 +17,21 @@ class TaskSource(Protocol):
 
     def sample(self, n_tasks: int, rng: int | np.random.Generator, backend: Backend) -> Episode:
         """Draw ``n_tasks`` tasks at once; the same seed gives the same tasks on every backend."""
+
+
+def generator(rng: int | np.random.Generator, n_tasks: int) -> np.random.Generator:
+    """The generator that ``n_tasks`` tasks are drawn with: a new one for a seed.
+
+    Raises:
+        SettingError: If ``n_tasks`` is not a positive integer, or ``rng`` neither a seed nor a generator.
+    """
+    check_count("n_tasks", n_tasks)
+    try:
+        return np.random.default_rng(rng)
+    except (TypeError, ValueError):
+        raise SettingError(
+            f"rng is {rng!r}; expected a seed (an integer of at least 0) or a numpy.random.Generator"
+        ) from None
 
 
 def regression_episode(x: np.ndarray, y: np.ndarray, shots: int, backend: Backend) -> Episode:
@@ -26,5 +43,6 @@ def regression_episode(x: np.ndarray, y: np.ndarray, shots: int, backend: Backen
         shots: Support examples a task.
         backend: Where the arrays go.
     """
+    check_backend(backend)
     x, y = backend.asarray(x), backend.asarray(y)
     return Episode(x[:, :shots], y[:, :shots], x[:, shots:], y[:, shots:], backend=backend)

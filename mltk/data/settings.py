@@ -1,0 +1,38 @@
+"""Checks of the settings that task families share."""
+
+from __future__ import annotations
+
+import math
+from numbers import Integral, Real
+from typing import Any
+
+from mltk.errors import SettingError
+
+
+def check_count(name: str, value: Any, *, at_least: int = 1) -> None:
+    """Raise `SettingError` unless the setting is an integer of at least ``at_least``."""
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < at_least:
+        raise SettingError(f"{name} is {value!r}; expected an integer of at least {at_least}")
+
+
+def check_range(name: str, value: Any) -> None:
+    """Raise `SettingError` unless the setting is a pair of finite numbers ``(low, high)``, in order."""
+    if (
+        not isinstance(value, tuple | list)
+        or len(value) != 2
+        or not all(is_number(bound) for bound in value)
+        or value[0] > value[1]
+    ):
+        raise SettingError(f"{name} is {value!r}; expected a pair of numbers (low, high) with low <= high")
+
+
+def check_scale(name: str, value: Any, *, positive: bool = False) -> None:
+    """Raise `SettingError` unless the setting is a finite number that is not negative (or is positive)."""
+    if not is_number(value) or value < 0 or (positive and value == 0):
+        expected = "positive" if positive else "of at least 0"
+        raise SettingError(f"{name} is {value!r}; expected a finite number {expected}")
+
+
+def is_number(value: Any) -> bool:
+    """Whether this is a finite real number."""
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
