@@ -9,7 +9,7 @@ import array_api_compat.numpy
 import numpy as np
 
 from mltk.derivatives import AnalyticEngine
-from mltk.errors import SettingError
+from mltk.errors import ArrayError, SettingError
 from mltk.ops.kernels import Kernels, kernels_of, register
 
 
@@ -37,7 +37,13 @@ class NumpyBackend:
 
     def asarray(self, values: Any) -> np.ndarray:
         """See `mltk.backend.Backend.asarray`."""
-        array = np.asarray(values)
+        try:
+            array = np.asarray(values)
+        except (TypeError, ValueError, RuntimeError) as error:
+            found = type(values).__name__
+            raise ArrayError(f"values is a {found} that NumPy cannot convert: {error}") from None
+        if array.dtype.kind not in "biufc":
+            raise ArrayError(f"values has dtype {array.dtype}; expected numbers")
         return array.astype(self.dtype, copy=False) if array.dtype.kind == "f" else array
 
     def to_numpy(self, array: np.ndarray) -> np.ndarray:
@@ -46,7 +52,9 @@ class NumpyBackend:
 
     def owns(self, array: Any) -> bool:
         """See `mltk.backend.Backend.owns`."""
-        return isinstance(array, np.ndarray) and (array.dtype.kind != "f" or array.dtype == self.dtype)
+        return isinstance(array, np.ndarray | np.generic) and (
+            array.dtype.kind != "f" or array.dtype == self.dtype
+        )
 
 
 def create(*, device: str | None, dtype: str, engine: str | None) -> NumpyBackend:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from mltk import tree
-from mltk.errors import BackendError, MismatchError, SettingError
+from mltk.errors import ArrayError, BackendError, MismatchError, SettingError
 from mltk.ops.kernels import Kernels, library_of
 from mltk.tree import Array, Tree
 
@@ -73,8 +73,12 @@ def backend(
         BackendError: If there is no such backend, or its library is not installed.
         SettingError: If the device, dtype or engine is not one that the backend has.
     """
-    if dtype not in DTYPES:
+    if not isinstance(name, str):
+        raise BackendError(f"the name of a backend is {name!r}; expected a string")
+    if not isinstance(dtype, str) or dtype not in DTYPES:
         raise SettingError(f"dtype is {dtype!r}; expected one of {', '.join(DTYPES)}")
+    if not isinstance(engine, str | None):
+        raise SettingError(f"engine is {engine!r}; expected a string or None")
     return _load(name)(device=device, dtype=dtype, engine=engine)
 
 
@@ -84,14 +88,15 @@ def _load(name: str) -> Callable[..., Backend]:
     found = entry_points(group=GROUP)
     if name not in found.names:
         raise BackendError(f"there is no backend {name!r}; installed ones: {', '.join(sorted(found.names))}")
+    plugin = found[name]
     try:
-        create: Callable[..., Backend] = found[name].load()
+        create: Callable[..., Backend] = plugin.load()
     except ModuleNotFoundError as error:
-        if error.name != name:
-            raise
+        package = plugin.dist.name if plugin.dist else name
         raise BackendError(
-            f'the backend {name!r} needs a library that is not installed: pip install "mltk[{name}]"'
-        ) from None
+            f"the backend {name!r} needs {error.name}, which is not installed: "
+            f'pip install "{package}[{name}]"'
+        ) from error
     return create
 
 
@@ -99,22 +104,47 @@ def backend_of(array_or_tree: Array | Tree) -> Backend:
     """The backend that an array, or all arrays of a tree, belong to, with its default engine.
 
     Raises:
-        MismatchError: If the arrays differ in library, device or floating dtype.
+        ArrayError: If something is not an array.
+        MismatchError: If the arrays differ in library, device or floating dtype, or there are none.
         BackendError: If the library has no backend.
     """
     arrays = tree.leaves(array_or_tree) if isinstance(array_or_tree, dict) else [array_or_tree]
-    floating = [array for array in arrays if "float" in str(array.dtype)] or arrays
-    if not floating:
-        raise MismatchError("an empty tree belongs to no backend")
-    first = floating[0]
-    dtype = str(first.dtype).rpartition(".")[2]
+    return common_backend(array_or_tree=arrays)
+
+
+def common_backend(**arguments: Iterable[Any]) -> Backend:
+    """The backend that all arrays belong to, with its default engine.
+
+    Args:
+        **arguments: Arrays, under the name of the argument that they came in.
+
+    Raises:
+        ArrayError: If something is not an array.
+        MismatchError: If the arrays differ in library, device or floating dtype, or there are none.
+        BackendError: If the library has no backend.
+    """
+    arguments = {argument: list(arrays) for argument, arrays in arguments.items()}
+    arrays = [(argument, array) for argument, arrays in arguments.items() for array in arrays]
+    for argument, array in arrays:
+        _library(argument, array)
+    if not arrays:
+        raise MismatchError(f"{', '.join(arguments)} holds no array; expected at least one")
+    floating = [(argument, array) for argument, array in arrays if "float" in str(array.dtype)]
+    argument, first = (floating or arrays)[0]
+    dtype = _dtype(first)
     found = backend(
-        library_of(first),
+        _library(argument, first),
         device=str(getattr(first, "device", None)),
         dtype=dtype if dtype in DTYPES else "float32",
     )
-    check_same(found, array_or_tree=arrays)
+    check_same(found, **arguments)
     return found
+
+
+def check_backend(value: Any) -> None:
+    """Raise `SettingError` if the argument ``backend`` is a name or anything else that is no backend."""
+    if not hasattr(value, "asarray"):
+        raise SettingError(f"backend is {value!r}; expected a backend, as from mltk.backend(...)")
 
 
 def check_same(backend: Backend, **arguments: Iterable[Any]) -> None:
@@ -125,21 +155,28 @@ def check_same(backend: Backend, **arguments: Iterable[Any]) -> None:
         **arguments: Arrays, under the name of the argument that they came in.
 
     Raises:
+        ArrayError: If something is not an array.
         MismatchError: Naming the argument, what it holds and what the backend is.
     """
     for argument, arrays in arguments.items():
         for array in arrays:
             if not backend.owns(array):
+                library = _library(argument, array)
+                device = getattr(array, "device", "cpu")
                 raise MismatchError(
-                    f"{argument} holds {_describe(array)}; "
+                    f"{argument} holds an array of {library} {_dtype(array)} on {device}; "
                     f"expected an array of {backend.name} {backend.dtype} on {backend.device}"
                 )
 
 
-def _describe(value: Any) -> str:
+def _library(argument: str, value: Any) -> str:
+    """The library of an array, or the error that it is none."""
     try:
-        library = library_of(value)
+        return library_of(value)
     except TypeError:
-        return f"a {type(value).__name__}"
-    dtype = str(value.dtype).rpartition(".")[2]
-    return f"an array of {library} {dtype} on {getattr(value, 'device', 'cpu')}"
+        raise ArrayError(f"{argument} holds a {type(value).__name__}; expected an array") from None
+
+
+def _dtype(array: Array) -> str:
+    """The bare name of an array's dtype: Torch writes ``torch.float32``."""
+    return str(array.dtype).rpartition(".")[2]

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from numbers import Integral
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from mltk.backend import backend_of, check_same
-from mltk.errors import DtypeError, LabelError, NotFiniteError, ShapeError
+from mltk.backend import check_backend, check_same, common_backend
+from mltk.errors import DtypeError, LabelError, NotFiniteError, SettingError, ShapeError
 from mltk.tree import Array
 
 if TYPE_CHECKING:
     from mltk.backend import Backend
+
+ARRAYS = ("support_x", "support_y", "query_x", "query_y")
 
 
 @dataclass(frozen=True)
@@ -30,9 +33,11 @@ class Episode:
         backend: The backend of the arrays; ``None`` finds it from them, with its default engine.
 
     Raises:
+        ArrayError: If one of the four is not an array.
         ShapeError: If the axes do not fit each other, or a set is empty.
         DtypeError: If inputs are not floating, labels not integer, or regression targets not floating.
         MismatchError: If the arrays differ in backend, device or floating dtype.
+        SettingError: If ``ways`` is not a positive integer, or ``backend`` no backend.
     """
 
     support_x: Array
@@ -43,10 +48,16 @@ class Episode:
     backend: Backend = field(default=cast("Backend", None), kw_only=True)
 
     def __post_init__(self) -> None:
+        if self.ways is not None and (
+            not isinstance(self.ways, Integral) or isinstance(self.ways, bool) or self.ways < 1
+        ):
+            raise SettingError(f"ways is {self.ways!r}; expected a positive integer, or None for regression")
+        arrays = {name: (getattr(self, name),) for name in ARRAYS}
         if self.backend is None:
-            object.__setattr__(self, "backend", backend_of(self.support_x))
-        arrays = {name: getattr(self, name) for name in ("support_x", "support_y", "query_x", "query_y")}
-        check_same(self.backend, **{name: [array] for name, array in arrays.items()})
+            object.__setattr__(self, "backend", common_backend(**arrays))
+        else:
+            check_backend(self.backend)
+            check_same(self.backend, **arrays)
         self._check_dtypes()
         self._check_shapes()
 
@@ -59,7 +70,7 @@ class Episode:
             NotFiniteError: If an array holds NaN or infinity.
             LabelError: If a label lies outside ``0..ways-1`` or a class has no support example.
         """
-        for name in ("support_x", "support_y", "query_x", "query_y"):
+        for name in ARRAYS:
             values = self.backend.to_numpy(getattr(self, name))
             if values.dtype.kind == "f" and not np.isfinite(values).all():
                 raise NotFiniteError(f"{name} holds NaN or infinity; expected finite numbers")
@@ -80,15 +91,13 @@ class Episode:
         return self
 
     def _check_dtypes(self) -> None:
-        is_floating = {
-            name: self.backend.xp.isdtype(getattr(self, name).dtype, "real floating")
-            for name in ("support_x", "support_y", "query_x", "query_y")
-        }
-        for name, floating in is_floating.items():
-            wants_labels = name.endswith("_y") and self.ways is not None
-            if floating == wants_labels:
-                expected = "integer labels" if wants_labels else "floating numbers"
-                raise DtypeError(f"{name} has dtype {getattr(self, name).dtype}; expected {expected}")
+        isdtype = self.backend.xp.isdtype
+        for name in ARRAYS:
+            labels = name.endswith("_y") and self.ways is not None
+            dtype = getattr(self, name).dtype
+            if not isdtype(dtype, "integral" if labels else "real floating"):
+                expected = "integer labels" if labels else "floating numbers"
+                raise DtypeError(f"{name} has dtype {dtype}; expected {expected}")
 
     def _check_shapes(self) -> None:
         tasks = self.support_x.shape[0] if self.support_x.ndim else 0
@@ -102,8 +111,11 @@ class Episode:
                     f"{part}_y has shape {tuple(y.shape)}; expected {axes} "
                     f"with (T, N) = {tuple(x.shape[:2])} as in {part}_x"
                 )
-            if 0 in x.shape or 0 in y.shape:
-                raise ShapeError(f"{part}_x has shape {tuple(x.shape)}; expected a set that is not empty")
+            for name, array in ((f"{part}_x", x), (f"{part}_y", y)):
+                if 0 in array.shape:
+                    raise ShapeError(
+                        f"{name} has shape {tuple(array.shape)}; expected a set that is not empty"
+                    )
             if x.shape[0] != tasks:
                 raise ShapeError(f"{part}_x has {x.shape[0]} tasks; expected {tasks} as in support_x")
         for kind in ("x", "y"):

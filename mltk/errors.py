@@ -13,6 +13,10 @@ class DtypeError(MltkError, TypeError):
     """An array has the wrong kind of dtype, such as integer images."""
 
 
+class ArrayError(MltkError, TypeError):
+    """Something is not an array of a library that has a backend, or cannot be converted to one."""
+
+
 class MismatchError(MltkError, ValueError):
     """One call mixes backends, devices or dtypes."""
 

@@ -27,16 +27,24 @@ def map(function: Callable[..., Any], tree: Tree, *others: Tree) -> Tree:
         *others: Trees that hold at least every leaf of ``tree``; leaves beyond those are ignored.
 
     Raises:
-        TreeError: If a leaf of ``tree`` is missing in another tree.
+        TreeError: If a leaf of ``tree`` is missing in another tree, or is not a leaf there.
     """
+    return _map(function, tree, others, "")
+
+
+def _map(function: Callable[..., Any], tree: Tree, others: tuple[Tree, ...], above: str) -> Tree:
+    """`map`, where ``above`` is the dotted name of the tree's own place, with a dot after it."""
     result: Tree = {}
     for key, value in tree.items():
-        try:
-            matching = [other[key] for other in others]
-        except (KeyError, TypeError):
-            raise TreeError(f"trees differ: {key!r} is missing in one of them") from None
+        matching = []
+        for other in others:
+            if not isinstance(other, dict) or key not in other:
+                raise TreeError(f"trees differ: {above}{key} is missing in one of them")
+            matching.append(other[key])
         if isinstance(value, dict):
-            result[key] = map(function, value, *matching)
+            result[key] = _map(function, value, tuple(matching), f"{above}{key}.")
+        elif dict in [type(match) for match in matching]:
+            raise TreeError(f"trees differ: {above}{key} is an array in one and a tree in another")
         else:
             result[key] = function(value, *matching)
     return result

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from mltk.derivatives import AnalyticEngine, Engine
-from mltk.errors import SettingError
+from mltk.errors import ArrayError, SettingError
 from mltk.ops.kernels import Kernels, kernels_of, register
 
 from .engine import AutogradEngine, DefaultEngine
@@ -46,12 +46,14 @@ class TorchBackend:
 
     def asarray(self, values: Any) -> torch.Tensor:
         """See `mltk.backend.Backend.asarray`."""
-        tensor = torch.as_tensor(values)
+        tensor = values if isinstance(values, torch.Tensor) else _from_numpy(values)
         dtype = getattr(torch, self.dtype) if tensor.is_floating_point() else tensor.dtype
         return tensor.to(device=self.device, dtype=dtype)
 
     def to_numpy(self, array: torch.Tensor) -> np.ndarray:
         """See `mltk.backend.Backend.to_numpy`."""
+        if array.is_meta:
+            raise ArrayError("array is on the meta device, which holds no values; expected another device")
         return array.detach().cpu().numpy()
 
     def owns(self, array: Any) -> bool:
@@ -61,6 +63,14 @@ class TorchBackend:
             and str(array.device) == self.device
             and (not array.is_floating_point() or array.dtype == getattr(torch, self.dtype))
         )
+
+
+def _from_numpy(values: Any) -> torch.Tensor:
+    """Convert by way of NumPy, which keeps Python numbers in double precision."""
+    try:
+        return torch.from_numpy(np.require(values, requirements=("C", "W")))
+    except (TypeError, ValueError) as error:
+        raise ArrayError(f"values is a {type(values).__name__} that Torch cannot convert: {error}") from None
 
 
 def create(*, device: str | None, dtype: str, engine: str | None) -> TorchBackend:
@@ -73,6 +83,6 @@ def create(*, device: str | None, dtype: str, engine: str | None) -> TorchBacken
         raise SettingError(f'engine is {engine!r}; the torch backend has "analytic" and "autograd"')
     try:
         found = torch.empty(0, device=device or "cpu").device
-    except (RuntimeError, AssertionError) as error:
+    except (RuntimeError, AssertionError, TypeError) as error:
         raise SettingError(f"device is {device!r}, which Torch cannot use here: {error}") from None
     return TorchBackend(device=str(found), dtype=dtype, engine=ENGINES[engine]())
