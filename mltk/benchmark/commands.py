@@ -1,0 +1,155 @@
+"""The command ``mltk bench``.
+
+A library reads its number of threads when it is loaded, so each command starts a process of its own whose
+environment (``OMP_NUM_THREADS`` and its like) and, on Linux, whose set of cores say the same to all of them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mltk.benchmark.cases import CONV4_AIMS, SINUSOID_AIMS, Aim, build
+from mltk.benchmark.contestants import TORCH, choose
+from mltk.benchmark.memory import CHECKPOINTED, peak_memory
+from mltk.benchmark.timing import Row, run
+from mltk.errors import SettingError
+
+LIMITED = "MLTK_BENCHMARK_THREADS"
+"""Set in the process whose threads are limited."""
+
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+)
+
+app = typer.Typer(help="Time exact meta-gradients: mltk and every installed peer, turn by turn.", no_args_is_help=True)
+
+Repeats = Annotated[int, typer.Option(min=1, help="Samples of each implementation.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="Threads of every library; default: all cores.")]
+Json = Annotated[Path | None, typer.Option(help="Write every sample to this file.")]
+Only = Annotated[str | None, typer.Option(help="Names of those who take part, with commas between.")]
+
+
+@app.command("sinusoid-maml")
+def sinusoid_maml(
+    repeats: Repeats = 30, threads: Threads = None, json: Json = None, only: Only = None
+) -> None:
+    """Second-order MAML on sinusoids: 25 tasks, 10 shots, 10 queries, network 1-40-40-1, 5 inner steps."""
+    _command("sinusoid-maml", {}, SINUSOID_AIMS, repeats=repeats, threads=threads, path=json, only=only)
+
+
+@app.command("conv4-maml")
+def conv4_maml(
+    queries: Annotated[int, typer.Option(min=1, help="Queries a class; the aims are for 1 and 15.")] = 15,
+    repeats: Repeats = 7,
+    threads: Threads = 2,
+    json: Json = None,
+    only: Only = None,
+) -> None:
+    """Second-order MAML with Conv-4 on 28×28 images: 4 tasks, 5-way, 1 shot, 64 filters, 5 inner steps."""
+    settings = {"queries": queries}
+    aims = CONV4_AIMS.get(queries, ())
+    _command("conv4-maml", settings, aims, repeats=repeats, threads=threads, path=json, only=only)
+
+
+def _command(
+    benchmark: str,
+    settings: dict[str, int],
+    aims: Sequence[Aim],
+    *,
+    repeats: int,
+    threads: int | None,
+    path: Path | None,
+    only: str | None,
+) -> None:
+    """Run a benchmark in a process with the right number of threads; exit with its status."""
+    names = [name.strip() for name in (only or "").split(",") if name.strip()]
+    try:
+        choose(names)
+    except SettingError as error:
+        raise typer.BadParameter(str(error), param_hint="--only") from None
+    threads = threads or _cores()
+    if os.environ.get(LIMITED) != str(threads):
+        raise typer.Exit(_rerun(benchmark, settings, repeats=repeats, threads=threads, path=path, names=names))
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
+    title = f"{benchmark} {' '.join(f'{k} {v}' for k, v in settings.items())}".strip()
+    raise typer.Exit(execute(benchmark, settings, aims, title=title, repeats=repeats, path=path, names=names))
+
+
+def _rerun(
+    benchmark: str,
+    settings: dict[str, int],
+    *,
+    repeats: int,
+    threads: int,
+    path: Path | None,
+    names: Sequence[str],
+) -> int:
+    options: dict[str, Any] = {**settings, "repeats": repeats, "threads": threads, "json": path}
+    options["only"] = ",".join(names) or None
+    arguments = [text for key, value in options.items() if value is not None for text in (f"--{key}", str(value))]
+    environment = os.environ | dict.fromkeys((LIMITED, *THREAD_VARIABLES), str(threads))
+    command = [sys.executable, "-m", "mltk.benchmark", benchmark, *arguments]
+    return subprocess.run(command, env=environment, check=False).returncode
+
+
+def execute(
+    benchmark: str,
+    settings: dict[str, int],
+    aims: Sequence[Aim],
+    *,
+    title: str,
+    repeats: int,
+    path: Path | None,
+    names: Sequence[str],
+) -> int:
+    """Compare, time, measure memory and print; the exit status is 1 if a gradient is wrong."""
+    from rich.console import Console
+
+    from mltk.benchmark.report import as_json, print_checkpoint, print_rows
+
+    console = Console()
+    with console.status(f"timing {title}"):
+        rows = run(build(benchmark, **settings), choose(names), repeats=repeats)
+    with console.status("measuring memory"):
+        rows = [_with_memory(row, benchmark, settings) for row in rows]
+    print_rows(console, title, rows, aims)
+    report = {"benchmark": benchmark, "settings": settings, **as_json(rows, aims)}
+    if benchmark == "conv4-maml" and any(row.name == TORCH.name and row.seconds for row in rows):
+        with console.status("measuring memory with checkpoints"):
+            peaks = {
+                contestant.checkpoint: tuple(
+                    peak_memory(benchmark, contestant.name, {**settings, "inner_steps": steps})
+                    for steps in (1, 20)
+                )
+                for contestant in (TORCH, CHECKPOINTED)
+            }
+        print_checkpoint(console, {kept: (one, twenty) for kept, (one, twenty) in peaks.items()})
+        report["peak_bytes_at_1_and_20_steps"] = {f"checkpoint={kept}": p for kept, p in peaks.items()}
+    if path is not None:
+        path.write_text(json.dumps(report, indent=1) + "\n")
+    return int(any(row.wrong for row in rows))
+
+
+def _with_memory(row: Row, benchmark: str, settings: dict[str, int]) -> Row:
+    if not row.seconds:
+        return row
+    return dataclasses.replace(row, peak_bytes=peak_memory(benchmark, row.name, settings))
+
+
+def _cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,94 @@
+"""Peak memory of one meta-gradient, in a fresh process per contestant.
+
+The process loads the library with a small case, prepares the real one, gives freed memory back to the
+system, and then measures how far one call raises the resident set above what it was. Linux forgets the old
+peak on request; elsewhere the peak since the start of the process stands in for it, and a call that stays
+below that counts as nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import gc
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from mltk.benchmark.cases import WARM_UP, build
+from mltk.benchmark.contestants import CONTESTANTS, TORCH, Mltk
+from mltk.peers import Case, Peer
+
+CHECKPOINTED = Mltk(f"{TORCH.name}-checkpoint", TORCH.backend, TORCH.engine, checkpoint=True)
+
+
+def peak_memory(benchmark: str, contestant: str, settings: dict[str, int]) -> int | None:
+    """Bytes that one meta-gradient needs at its peak; ``None`` if the process failed.
+
+    Args:
+        benchmark: Name of a case.
+        contestant: Name of a contestant.
+        settings: Of the case.
+    """
+    request = json.dumps({"benchmark": benchmark, "contestant": contestant, "settings": settings})
+    command = [sys.executable, "-m", "mltk.benchmark.memory", request]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return int(done.stdout.splitlines()[-1]) if done.returncode == 0 else None
+
+
+def measure(contestant: Peer, small: Case, case: Case) -> int:
+    """Bytes by which one meta-gradient of ``case`` raises the memory of this process at its peak."""
+    contestant.prepare(small)()
+    call = contestant.prepare(case)
+    gc.collect()
+    _trim()
+    before = _reset_peak()
+    result = call()
+    peak = _peak()
+    del result
+    return max(0, peak - before)
+
+
+def _trim() -> None:
+    """Give memory that was freed back to the system, where the C library can."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def _reset_peak() -> int:
+    """Forget the peak so far; return the memory in use, or where that is impossible the peak so far."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return _peak()
+    return _status("VmRSS")
+
+
+def _peak() -> int:
+    try:
+        return _status("VmHWM")
+    except OSError:
+        import resource
+
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _status(key: str) -> int:
+    """A size in bytes from the kernel's account of this process."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{key}:"))
+
+
+if __name__ == "__main__":
+    request = json.loads(sys.argv[1])
+    found = {contestant.name: contestant for contestant in (*CONTESTANTS, CHECKPOINTED)}
+    name = request["benchmark"]
+    print(
+        measure(
+            found[request["contestant"]],
+            build(name, **WARM_UP[name]),
+            build(name, **request["settings"]),
+        )
+    )

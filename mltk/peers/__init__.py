@@ -1,0 +1,17 @@
+"""Adapters to other libraries: parameters, episode and settings in, loss and gradients out.
+
+The benchmark times them and the oracle judges them. A library is imported only when its adapter is used.
+"""
+
+from mltk.peers.higher import Higher
+from mltk.peers.jax import Jax
+from mltk.peers.peer import Case, Peer, Result, to_numpy
+from mltk.peers.torch_batched import TorchBatched
+from mltk.peers.torch_func import TorchFunc
+from mltk.peers.torch_loop import TorchLoop
+from mltk.peers.torchopt import TorchOpt
+
+PEERS: tuple[Peer, ...] = (TorchFunc(), TorchLoop(), TorchBatched(), Higher(), TorchOpt(), Jax())
+"""All adapters, whether their library is installed or not."""
+
+__all__ = ["PEERS", "Case", "Peer", "Result", "to_numpy"]

@@ -1,0 +1,87 @@
+"""The contract of an adapter, and the meta-gradient that it is asked for."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import KW_ONLY, dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from mltk.episode import Episode
+from mltk.models import Sequential
+
+Result = tuple[Any, dict[str, Any]]
+"""A loss, and the gradient of each parameter under its dotted name, as arrays of a peer's library."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One meta-gradient of MAML (Finn et al. 2017, equation 1) that every implementation must agree on.
+
+    The dtype of the parameters and of the episode is the precision of the computation.
+
+    Attributes:
+        model: A sequence of operations that the peers know too: linear, convolution, batch norm over the
+            current set, activations, max pooling, flatten.
+        loss: ``"mse"`` or ``"cross_entropy"``.
+        params: Initial parameters in NumPy, under their dotted names.
+        episode: Tasks in NumPy.
+        inner_lr: Inner step size.
+        inner_steps: Gradient steps on the support set.
+        first_order: Whether the Hessian products are left out.
+    """
+
+    model: Sequential
+    loss: str
+    _: KW_ONLY
+    params: dict[str, np.ndarray]
+    episode: Episode
+    inner_lr: float = 0.01
+    inner_steps: int = 1
+    first_order: bool = False
+
+
+class Peer(Protocol):
+    """Another implementation of MAML."""
+
+    @property
+    def name(self) -> str:
+        """What the benchmark calls it: lower case, with hyphens."""
+
+    def available(self) -> str | None:
+        """Why it cannot be used here; ``None`` if it can."""
+
+    def prepare(self, case: Case) -> Callable[[], Result]:
+        """Convert and compile, so that only the computation is left.
+
+        Args:
+            case: The meta-gradient.
+
+        Returns:
+            A function that computes the mean query loss and its gradient anew at each call, and returns when
+            they are there.
+
+        Raises:
+            UnsupportedError: If the peer cannot express the model.
+        """
+
+
+def to_numpy(result: Result) -> tuple[float, dict[str, np.ndarray]]:
+    """Convert the result of any peer to NumPy."""
+    loss, grads = result
+    return float(loss), {name: np.asarray(getattr(g, "detach", lambda g=g: g)()) for name, g in grads.items()}
+
+
+def missing(module: str, *, install: str | None = None) -> str | None:
+    """Why a module cannot be imported, and what installs it; ``None`` if it can."""
+    try:
+        importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name == module:
+            return f"not installed: pip install {install or module}"
+        return f"cannot be imported: {error}"
+    except Exception as error:  # a broken installation can raise anything, and must not end a benchmark
+        return f"cannot be imported: {type(error).__name__}: {error}"
+    return None
