@@ -58,8 +58,11 @@ class Episode:
         else:
             check_backend(self.backend)
             check_same(self.backend, **arrays)
-        self._check_dtypes()
-        self._check_shapes()
+        for part in ("support", "query"):
+            x, y = getattr(self, f"{part}_x"), getattr(self, f"{part}_y")
+            check_inputs(self.backend, f"{part}_x", x)
+            self._check_targets(f"{part}_y", y, x)
+        self._check_sets()
 
     def validate(self) -> Episode:
         """Check the values, and return the episode itself.
@@ -90,34 +93,24 @@ class Episode:
             )
         return self
 
-    def _check_dtypes(self) -> None:
-        isdtype = self.backend.xp.isdtype
-        for name in ARRAYS:
-            labels = name.endswith("_y") and self.ways is not None
-            dtype = getattr(self, name).dtype
-            if not isdtype(dtype, "integral" if labels else "real floating"):
-                expected = "integer labels" if labels else "floating numbers"
-                raise DtypeError(f"{name} has dtype {dtype}; expected {expected}")
+    def _check_targets(self, name: str, y: Array, x: Array) -> None:
+        labels = self.ways is not None
+        if not self.backend.xp.isdtype(y.dtype, "integral" if labels else "real floating"):
+            expected = "integer labels" if labels else "floating numbers"
+            raise DtypeError(f"{name} has dtype {y.dtype}; expected {expected}")
+        if y.ndim != (2 if labels else 3) or y.shape[:2] != x.shape[:2]:
+            raise ShapeError(
+                f"{name} has shape {tuple(y.shape)}; expected {'(T, N)' if labels else '(T, N, d)'} "
+                f"with (T, N) = {tuple(x.shape[:2])} as in {name[:-1]}x"
+            )
+        if 0 in y.shape:
+            raise ShapeError(f"{name} has shape {tuple(y.shape)}; expected a set that is not empty")
 
-    def _check_shapes(self) -> None:
-        tasks = self.support_x.shape[0] if self.support_x.ndim else 0
-        for part in ("support", "query"):
-            x, y = getattr(self, f"{part}_x"), getattr(self, f"{part}_y")
-            axes = "(T, N)" if self.ways is not None else "(T, N, d)"
-            if x.ndim < 3:
-                raise ShapeError(f"{part}_x has shape {tuple(x.shape)}; expected (T, N, *features)")
-            if y.ndim != (3 if self.ways is None else 2) or y.shape[:2] != x.shape[:2]:
-                raise ShapeError(
-                    f"{part}_y has shape {tuple(y.shape)}; expected {axes} "
-                    f"with (T, N) = {tuple(x.shape[:2])} as in {part}_x"
-                )
-            for name, array in ((f"{part}_x", x), (f"{part}_y", y)):
-                if 0 in array.shape:
-                    raise ShapeError(
-                        f"{name} has shape {tuple(array.shape)}; expected a set that is not empty"
-                    )
-            if x.shape[0] != tasks:
-                raise ShapeError(f"{part}_x has {x.shape[0]} tasks; expected {tasks} as in support_x")
+    def _check_sets(self) -> None:
+        """Support and query must hold the same tasks, and examples of the same shape."""
+        tasks = self.support_x.shape[0]
+        if self.query_x.shape[0] != tasks:
+            raise ShapeError(f"query_x has {self.query_x.shape[0]} tasks; expected {tasks} as in support_x")
         for kind in ("x", "y"):
             support, query = getattr(self, f"support_{kind}"), getattr(self, f"query_{kind}")
             if support.shape[2:] != query.shape[2:]:
@@ -125,3 +118,18 @@ class Episode:
                     f"query_{kind} has examples of shape {tuple(query.shape[2:])}; "
                     f"expected {tuple(support.shape[2:])} as in support_{kind}"
                 )
+
+
+def check_inputs(backend: Backend, name: str, x: Array) -> None:
+    """Check the inputs of one set: an array that belongs to the backend.
+
+    Raises:
+        DtypeError: If it is not floating.
+        ShapeError: If it is not ``(T, N, *features)``, or empty.
+    """
+    if not backend.xp.isdtype(x.dtype, "real floating"):
+        raise DtypeError(f"{name} has dtype {x.dtype}; expected floating numbers")
+    if x.ndim < 3:
+        raise ShapeError(f"{name} has shape {tuple(x.shape)}; expected (T, N, *features)")
+    if 0 in x.shape:
+        raise ShapeError(f"{name} has shape {tuple(x.shape)}; expected a set that is not empty")

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
 from mltk import ops, tree
-from mltk.backend import Backend, backend_of, check_same
+from mltk.backend import Backend, check_same, common_backend
 from mltk.derivatives import Engine, Objective
-from mltk.episode import Episode
-from mltk.errors import SettingError, TreeError
+from mltk.episode import Episode, check_inputs
+from mltk.errors import ArrayError, SettingError, TreeError
 from mltk.models import Model
+from mltk.settings import check_count, check_range, check_scale
 from mltk.tree import Array, Tree
 
 
@@ -22,15 +24,25 @@ class GradientBased:
     loss: str | ops.Loss
 
     def __post_init__(self) -> None:
+        if not hasattr(self.model, "shapes"):
+            raise SettingError(f"model is {self.model!r}; expected a model, as from mltk.models")
         _ = self.objective
-        steps = getattr(self, "inner_steps", 0)
-        if not isinstance(steps, int) or steps < 0:
-            raise SettingError(f"inner_steps is {steps!r}; expected an integer of at least 0")
+        check_count("inner_steps", getattr(self, "inner_steps", 0), at_least=0)
+        rate = getattr(self, "inner_lr", 0.0)
+        if isinstance(rate, tuple):
+            check_range("inner_lr", rate)
+        else:
+            check_scale("inner_lr", rate)
 
     @cached_property
     def objective(self) -> Objective:
         """Model and loss, as the engines take them."""
         return Objective(self.model, ops.loss(self.loss))
+
+    @property
+    def meta_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Dotted name and shape of every meta-parameter."""
+        return self.model.shapes
 
     def predict(self, state: Tree, query_x: Array) -> Array:
         """The adapted model's outputs ``(T, M, d)`` for inputs ``(T, M, *features)``.
@@ -38,21 +50,61 @@ class GradientBased:
         Args:
             state: As from ``adapt``.
             query_x: Inputs.
+
+        Raises:
+            MltkError: If the arguments do not fit each other or the model.
         """
+        backend = common_backend(query_x=[query_x])
+        check_params("state", state, self.model.shapes, backend, tasks=query_x.shape[:1])
+        check_inputs(backend, "query_x", query_x)
         return self.model.apply(state, query_x)
 
     def _check(self, meta_params: Tree, episode: Episode) -> Engine:
         """Check that the meta-parameters fit the model and the episode; return the episode's engine."""
-        flat = tree.flatten(meta_params)
-        for name, shape in self.model.shapes.items():
-            found = flat.get(name)
-            if found is None or tuple(found.shape) != shape:
-                what = "is missing" if found is None else f"has shape {tuple(found.shape)}"
-                raise TreeError(f"meta_params: {name!r} {what}; expected shape {shape}")
-        check_same(episode.backend, meta_params=flat.values())
+        if not isinstance(episode, Episode):
+            raise ArrayError(f"episode is a {type(episode).__name__}; expected an mltk.Episode")
+        check_params("meta_params", meta_params, self.meta_shapes, episode.backend)
         return episode.backend.engine
 
     def _backend_for(self, meta_params: Tree, support_x: Array, support_y: Array) -> Backend:
-        backend = backend_of(support_x)
-        check_same(backend, meta_params=tree.leaves(meta_params), support_y=[support_y])
+        """Check that the meta-parameters fit the model and the support set; return its backend."""
+        backend = common_backend(support_x=[support_x])
+        check_params("meta_params", meta_params, self.meta_shapes, backend)
+        check_same(backend, support_y=[support_y])
+        check_inputs(backend, "support_x", support_x)
         return backend
+
+
+def check_params(
+    argument: str,
+    params: Tree,
+    shapes: Mapping[str, tuple[int, ...]],
+    backend: Backend,
+    *,
+    tasks: tuple[int, ...] | None = None,
+) -> None:
+    """Check a tree of parameters: complete, on the backend, each of its shape.
+
+    Args:
+        argument: The name of the argument that they came in.
+        params: The tree; leaves that ``shapes`` does not name are only checked for their backend.
+        shapes: Dotted name and shape of each parameter.
+        backend: Where they must live.
+        tasks: The extent of the task axis, ``(T,)``, that a parameter may have in front; ``None`` if none.
+
+    Raises:
+        TreeError: If a parameter is missing or has another shape.
+        ArrayError: If something is not an array.
+        MismatchError: If an array is of another backend, device or dtype.
+    """
+    if not isinstance(params, dict):
+        raise TreeError(f"{argument} is a {type(params).__name__}; expected a nested dict of arrays")
+    flat = tree.flatten(params)
+    check_same(backend, **{argument: flat.values()})
+    for name, shape in shapes.items():
+        if name not in flat:
+            raise TreeError(f"{argument}: {name!r} is missing; expected an array of shape {shape}")
+        found = tuple(flat[name].shape)
+        if found != shape and (tasks is None or found != (*tasks, *shape)):
+            expected = shape if tasks is None else f"{shape} or {(*tasks, *shape)}"
+            raise TreeError(f"{argument}: {name!r} has shape {found}; expected {expected}")

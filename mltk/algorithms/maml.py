@@ -86,6 +86,24 @@ class MAML(GradientBased):
             name for name in names if any(f"{name}.".startswith(f"{prefix}.") for prefix in prefixes)
         )
 
+    @cached_property
+    def meta_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Dotted name and shape of every meta-parameter: the model's and the learned step sizes'."""
+        return {**self.model.shapes, **self._rate_shapes}
+
+    @property
+    def _rate_shapes(self) -> dict[str, tuple[int, ...]]:
+        steps = (self.inner_steps,) if self.lr_per_step else ()
+        if self.learn_lr is None:
+            return {}
+        if self.learn_lr == "scalar":
+            return {"lr": steps}
+        return {
+            f"lr.{name}": (*steps, *(shape if self.learn_lr == "element" else ()))
+            for name, shape in self.model.shapes.items()
+            if self.adapted is None or name in self.adapted
+        }
+
     def init(self, backend: Backend, seed: int | np.random.Generator) -> Tree:
         """Initial parameters of the model and, under ``"lr"``, initial step sizes.
 
@@ -98,19 +116,10 @@ class MAML(GradientBased):
         if self.learn_lr is None:
             return params
         low, high = self.inner_lr if isinstance(self.inner_lr, tuple) else (self.inner_lr, self.inner_lr)
-        steps = (self.inner_steps,) if self.lr_per_step else ()
-
-        def draw(shape: tuple[int, ...]) -> Array:
-            return backend.asarray(rng.uniform(low, high, (*steps, *shape)))
-
-        if self.learn_lr == "scalar":
-            return {**params, "lr": draw(())}
-        shapes = {
-            name: shape if self.learn_lr == "element" else ()
-            for name, shape in self.model.shapes.items()
-            if self.adapted is None or name in self.adapted
+        rates = {
+            name: backend.asarray(rng.uniform(low, high, shape)) for name, shape in self._rate_shapes.items()
         }
-        return {**params, "lr": tree.unflatten({name: draw(shape) for name, shape in shapes.items()})}
+        return {**params, **tree.unflatten(rates)}
 
     def adapt(self, meta_params: Tree, support_x: Array, support_y: Array) -> Tree:
         """The parameters after the inner loop: adapted ones get a task axis, the others stay as they are.

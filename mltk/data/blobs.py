@@ -9,10 +9,10 @@ from functools import cached_property
 import numpy as np
 
 from mltk.backend import Backend, check_backend
-from mltk.data.settings import check_count, check_scale
 from mltk.data.source import generator
 from mltk.episode import Episode
 from mltk.errors import SettingError
+from mltk.settings import check_count, check_scale
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,11 @@ from dataclasses import KW_ONLY, dataclass
 import numpy as np
 
 from mltk.backend import Backend
-from mltk.data.settings import check_count, check_scale, is_number
 from mltk.data.source import generator, regression_episode
 from mltk.episode import Episode
 from mltk.errors import SettingError, ShapeError
 from mltk.ops.kernels import kernels_of
+from mltk.settings import check_count, check_scale, is_number
 from mltk.tree import Array
 
 

@@ -8,9 +8,9 @@ from dataclasses import KW_ONLY, dataclass
 import numpy as np
 
 from mltk.backend import Backend
-from mltk.data.settings import check_count, check_range, check_scale
 from mltk.data.source import generator, regression_episode
 from mltk.episode import Episode
+from mltk.settings import check_count, check_range, check_scale
 
 
 @dataclass(frozen=True)

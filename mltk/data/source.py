@@ -7,9 +7,9 @@ from typing import Protocol
 import numpy as np
 
 from mltk.backend import Backend, check_backend
-from mltk.data.settings import check_count
 from mltk.episode import Episode
 from mltk.errors import SettingError
+from mltk.settings import check_count
 
 
 class TaskSource(Protocol):

@@ -1,4 +1,4 @@
-"""Checks of the settings that task families share."""
+"""Checks of settings: the numbers that describe tasks and learners."""
 
 from __future__ import annotations
 
