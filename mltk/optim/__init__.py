@@ -1,8 +1,8 @@
 """Outer optimisers: pure pairs ``init`` and ``update`` on trees, on any backend.
 
-    state = optimizer.init(params)
-    updates, state = optimizer.update(grads, state, params)
-    params = optim.apply_updates(params, updates)
+state = optimizer.init(params)
+updates, state = optimizer.update(grads, state, params)
+params = optim.apply_updates(params, updates)
 """
 
 from mltk.optim.adam import Adam, AdamW

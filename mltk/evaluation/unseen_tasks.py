@@ -1,0 +1,140 @@
+"""How well a meta-learner does on unseen tasks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mltk.backend import Backend, backend_of, check_backend
+from mltk.data.source import TaskSource
+from mltk.episode import Episode
+from mltk.errors import NotFiniteError
+from mltk.settings import check_count
+from mltk.tree import Tree
+
+if TYPE_CHECKING:
+    from mltk.training import Algorithm
+
+BLOCK = 20
+"""Tasks that are drawn together, from a generator of their own."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A metric over unseen tasks.
+
+    Attributes:
+        metric: ``"accuracy"`` (a fraction) or ``"mse"``, the mean squared error.
+        mean: Its mean over the tasks.
+        interval: Half the width of the 95 % confidence interval of that mean over tasks, by Student's t;
+            infinite for a single task.
+        values: The metric of each task, ``(episodes,)`` in float64.
+    """
+
+    metric: str
+    mean: float
+    interval: float
+    values: np.ndarray
+
+    def __str__(self) -> str:
+        decimals = 3
+        if 0 < self.interval < math.inf:
+            decimals = max(0, 1 - math.floor(math.log10(self.interval)))
+        return (
+            f"{self.metric} {self.mean:.{decimals}f} ± {self.interval:.{decimals}f} "
+            f"(95 % interval over {self.values.size} tasks)"
+        )
+
+
+def evaluate(
+    algorithm: Algorithm,
+    meta_params: Tree,
+    tasks: TaskSource,
+    *,
+    episodes: int,
+    seed: int = 0,
+    backend: Backend | None = None,
+    batch: int = BLOCK,
+) -> Evaluation:
+    """Adapt to unseen tasks and measure the predictions for their queries.
+
+    Tasks are drawn in blocks of 20, block ``b`` from ``numpy.random.SeedSequence(seed, spawn_key=(1, b))``.
+    So ``batch`` does not change the tasks, the first tasks of a longer evaluation are those of a shorter one,
+    and two algorithms that are evaluated with one seed meet the same tasks.
+
+    Args:
+        algorithm: A meta-learner; only ``adapt`` and ``predict`` are used.
+        meta_params: Its meta-parameters.
+        tasks: Where tasks come from.
+        episodes: How many tasks.
+        seed: Seed of the tasks; none of them is drawn by `mltk.train`, whatever its seed.
+        backend: Where to compute; ``None`` for the backend of the meta-parameters.
+        batch: Tasks that are adapted to at once: fewer take less memory, more are often faster.
+
+    Returns:
+        The accuracy for classification, the mean squared error for regression.
+
+    Raises:
+        SettingError: If a setting is not valid.
+        NotFiniteError: If the predictions for a task hold NaN or infinity.
+    """
+    check_count("episodes", episodes)
+    check_count("batch", batch)
+    check_count("seed", seed, at_least=0)
+    if backend is None:
+        backend = backend_of(meta_params)
+    check_backend(backend)
+    values: list[np.ndarray] = []
+    metric = ""
+    for episode in _unseen(tasks, episodes, seed, backend, batch):
+        state = algorithm.adapt(meta_params, episode.support_x, episode.support_y)
+        outputs = backend.to_numpy(algorithm.predict(state, episode.query_x)).astype(np.float64)
+        done = sum(part.size for part in values)
+        finite = np.isfinite(outputs).reshape(len(outputs), -1).all(axis=1)
+        if not finite.all():
+            raise NotFiniteError(
+                f"the predictions for task {done + np.argmin(finite)} hold NaN or infinity: adapting diverged"
+            )
+        targets = backend.to_numpy(episode.query_y)
+        if episode.ways is None:
+            metric = "mse"
+            values.append(np.mean((outputs - targets) ** 2, axis=(-2, -1)))
+        else:
+            metric = "accuracy"
+            values.append(np.mean(np.argmax(outputs, axis=-1) == targets, axis=-1))
+    return _summary(metric, np.concatenate(values))
+
+
+def _unseen(tasks: TaskSource, episodes: int, seed: int, backend: Backend, batch: int) -> Iterator[Episode]:
+    """The tasks, at most ``batch`` at a time: whole blocks joined, or cut."""
+    blocks = math.ceil(episodes / BLOCK)
+    together = max(1, batch // BLOCK)
+    for first in range(0, blocks, together):
+        drawn = [
+            tasks.sample(
+                BLOCK, np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(1, b))), backend
+            )
+            for b in range(first, min(first + together, blocks))
+        ]
+        wanted = min(episodes - first * BLOCK, len(drawn) * BLOCK)
+        joined = {
+            name: backend.xp.concat([getattr(episode, name) for episode in drawn], axis=0)
+            for name in ("support_x", "support_y", "query_x", "query_y")
+        }
+        for start in range(0, wanted, batch):
+            stop = min(start + batch, wanted)
+            parts = {name: array[start:stop] for name, array in joined.items()}
+            yield Episode(**parts, ways=drawn[0].ways, backend=backend)
+
+
+def _summary(metric: str, values: np.ndarray) -> Evaluation:
+    from scipy.special import stdtrit
+
+    interval = math.inf
+    if values.size > 1:
+        interval = float(stdtrit(values.size - 1, 0.975) * np.std(values, ddof=1) / math.sqrt(values.size))
+    return Evaluation(metric, float(np.mean(values)), interval, values)
