@@ -143,7 +143,7 @@ def common_backend(**arguments: Iterable[Any]) -> Backend:
 
 def check_backend(value: Any) -> None:
     """Raise `SettingError` if the argument ``backend`` is a name or anything else that is no backend."""
-    if not hasattr(value, "asarray"):
+    if not hasattr(value, "owns"):
         raise SettingError(f"backend is {value!r}; expected a backend, as from mltk.backend(...)")
 
 

@@ -69,7 +69,9 @@ class GradientBased:
     def _backend_for(self, meta_params: Tree, support_x: Array, support_y: Array) -> Backend:
         """Check that the meta-parameters fit the model and the support set; return its backend."""
         backend = common_backend(support_x=[support_x])
-        check_params("meta_params", meta_params, self.meta_shapes, backend)
+        rates = {name: shape for name, shape in self.meta_shapes.items() if name not in self.model.shapes}
+        check_params("meta_params", meta_params, self.model.shapes, backend, tasks=support_x.shape[:1])
+        check_params("meta_params", meta_params, rates, backend)
         check_same(backend, support_y=[support_y])
         check_inputs(backend, "support_x", support_x)
         return backend
