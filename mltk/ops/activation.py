@@ -28,7 +28,7 @@ class Activation(Operation):
         return res[0] * dx
 
     def vjp(self, p: Tree, res: Residuals, gy: Array, *, wrt_input: bool = True) -> tuple[Tree, Array | None]:
-        return {}, res[0] * gy if wrt_input else None
+        return {}, res[0] * gy
 
     def jvp_of_vjp(
         self,
@@ -41,11 +41,12 @@ class Activation(Operation):
         *,
         wrt_input: bool = True,
     ) -> tuple[Tree, Array | None]:
-        if not wrt_input:
-            return {}, None
         dgx = res[0] * dgy
         slope_tangent = self.slope_tangent(res, dx)
-        return {}, dgx if slope_tangent is None else dgx + slope_tangent * gy
+        if slope_tangent is not None:
+            slope_tangent *= gy
+            dgx += slope_tangent
+        return {}, dgx
 
 
 @dataclass(frozen=True)

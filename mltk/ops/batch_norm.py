@@ -8,10 +8,11 @@ from functools import cached_property
 
 import numpy as np
 
-from mltk.errors import SettingError, ShapeError
+from mltk.errors import SettingError
 from mltk.ops.kernels import kernels_of
-from mltk.ops.operation import Operation
-from mltk.ops.standardization import Standardized, standardize, tangent, turn
+from mltk.ops.operation import Operation, unfit
+from mltk.ops.standardization import Standardized, pullback, standardize, tangent_of_pullback
+from mltk.settings import check_count, check_scale
 from mltk.tree import Array, Tree
 
 
@@ -20,17 +21,16 @@ class BatchNorm(Operation):
     r"""Batch normalisation (Ioffe & Szegedy 2015), pure: no running averages.
 
     $y = \gamma u + \beta$, where $u$ is the input standardised per channel over all examples and pixels
-    of the current set (`mltk.ops.standardization` defines $u, r, P$ and $m$). The scale $\gamma$ is constant
-    over that set, so it passes through $P$:
+    of the current set (`mltk.ops.standardization` defines $u, r, P, m$ and $\kappa$). The scale $\gamma$ is
+    constant over that set of $n$ numbers, so it is the factor of that module, with $g = \bar y$:
 
-    $$\dot y = \gamma \dot u + \dot\gamma u + \dot\beta, \qquad
-      \bar\gamma = \textstyle\sum u \bar y, \quad \bar\beta = \sum \bar y, \quad \bar x = \gamma r P \bar y,$$
+    $$\dot y = \gamma r P \dot x + \dot\gamma u + \dot\beta, \qquad
+      \bar\gamma = \textstyle\sum u \bar y = n \kappa, \quad \bar\beta = \sum \bar y = n \, m(\bar y), \quad
+      \bar x = \gamma r P \bar y,$$
 
-    $$\dot{\bar\gamma} = \textstyle\sum (u \dot{\bar y} + \dot u \bar y), \qquad
-      \dot{\bar\beta} = \sum \dot{\bar y},$$
-
-    $$\dot{\bar x} = P\left( (\gamma \dot r + \dot\gamma r) \bar y + \gamma r \dot{\bar y} \right)
-      - \gamma r \left( \dot u \, m(u \bar y) + u \, m(\dot u \bar y) \right).$$
+    $$\dot{\bar\gamma} = n \dot\kappa, \qquad \dot{\bar\beta} = n \, m(\dot{\bar y}), \qquad
+      \dot{\bar x} = \dot s \, (\bar y - m(\bar y) - u \kappa)
+      + s \, (\dot{\bar y} - m(\dot{\bar y}) - u \dot\kappa - \dot u \kappa).$$
 
     Parameters: ``weight`` $\gamma$ (ones) and ``bias`` $\beta$ (zeros), each ``(features,)``. Input
     ``(..., N, features, H, W)``, or ``(..., N, features)`` with ``spatial_axes=0``.
@@ -49,8 +49,12 @@ class BatchNorm(Operation):
     statistics: str = "batch"
 
     def __post_init__(self) -> None:
+        check_count("features", self.features)
+        check_scale("eps", self.eps)
         if self.statistics != "batch":
             raise SettingError(f'statistics is {self.statistics!r}; expected "batch"')
+        if self.spatial_axes not in (0, 1, 2):
+            raise SettingError(f"spatial_axes is {self.spatial_axes!r}; expected 0, 1 or 2")
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -66,25 +70,26 @@ class BatchNorm(Operation):
 
     def forward(self, p: Tree, x: Array) -> tuple[Array, Standardized]:
         if x.ndim < 2 + self.spatial_axes or x.shape[-1 - self.spatial_axes] != self.features:
-            raise ShapeError(
-                f"the input of BatchNorm has shape {tuple(x.shape)}; "
-                f"expected (..., N, {', '.join([str(self.features), 'H', 'W'][: 1 + self.spatial_axes])})"
-            )
+            raise unfit(self, x, self.features, *"HW"[: self.spatial_axes])
         s = standardize(x, self.axes, self.eps)
-        return self._along(p["weight"]) * s.u + self._along(p["bias"]), s
+        y = self._along(p["weight"]) * s.u
+        y += self._along(p["bias"])
+        return y, s
 
     def jvp(self, p: Tree, res: Standardized, dp: Tree, dx: Array | None) -> Array:
-        dy = self._along(dp["weight"]) * res.u + self._along(dp["bias"])
-        if dx is not None:
-            dy += self._along(p["weight"]) * tangent(res, dx)[0]
-        return dy
+        kernels = kernels_of(res.u)
+        dweight, dbias = self._along(dp["weight"]), self._along(dp["bias"])
+        if dx is None:
+            return kernels.combine(dbias, [(dweight, res.u)])
+        scale = self._along(p["weight"]) * res.r
+        mean, slope = kernels.mean(dx, self.axes), kernels.mean(dx, self.axes, times=res.u)
+        return kernels.combine(dbias - scale * mean, [(scale, dx), (dweight - scale * slope, res.u)])
 
     def vjp(
         self, p: Tree, res: Standardized, gy: Array, *, wrt_input: bool = True
     ) -> tuple[Tree, Array | None]:
-        projected, mean, slope = kernels_of(gy).project(res.u, gy, self.axes)
-        gp = {"weight": self._sum(slope, gy), "bias": self._sum(mean, gy)}
-        return gp, self._along(p["weight"]) * res.r * projected if wrt_input else None
+        gx, slope, mean = pullback(res, gy, self._along(p["weight"]))
+        return {"weight": self._sum(slope, gy), "bias": self._sum(mean, gy)}, gx if wrt_input else None
 
     def jvp_of_vjp(
         self,
@@ -97,22 +102,10 @@ class BatchNorm(Operation):
         *,
         wrt_input: bool = True,
     ) -> tuple[Tree, Array | None]:
-        xp = kernels_of(gy).xp
-        weight, dweight = self._along(p["weight"]), self._along(dp["weight"])
-        mean = xp.mean(dgy, axis=self.axes, keepdims=True)
-        slope = xp.mean(res.u * dgy, axis=self.axes, keepdims=True)
-        moved = dweight * res.r * gy + weight * res.r * dgy
-        turned: Array = 0
-        if dx is not None:
-            du, dr = tangent(res, dx)
-            u_dot_gy = xp.mean(res.u * gy, axis=self.axes, keepdims=True)
-            slope += xp.mean(du * gy, axis=self.axes, keepdims=True)
-            moved += weight * dr * gy
-            turned = weight * turn(res, du, gy, u_dot_gy)
-        dgp = {"weight": self._sum(slope, gy), "bias": self._sum(mean, gy)}
-        if not wrt_input:
-            return dgp, None
-        return dgp, kernels_of(gy).project(res.u, moved, self.axes)[0] + turned
+        dgx, slope, mean = tangent_of_pullback(
+            res, gy, self._along(p["weight"]), dgy, self._along(dp["weight"]), dx
+        )
+        return {"weight": self._sum(slope, gy), "bias": self._sum(mean, gy)}, dgx if wrt_input else None
 
     def _along(self, channels: Array) -> Array:
         """Numbers per channel, ``(..., C)``, shaped to meet the input: ``(..., 1, C, 1, 1)``."""

@@ -8,15 +8,24 @@ from functools import cached_property
 
 import numpy as np
 
-from mltk.errors import ShapeError
+from mltk.errors import SettingError
 from mltk.ops.kernels import Window, kernels_of
-from mltk.ops.operation import Operation
+from mltk.ops.operation import Operation, unfit
+from mltk.settings import check_count
 from mltk.tree import Array, Tree
 
 
 def pair(value: int | tuple[int, int]) -> tuple[int, int]:
-    """One number for both axes of an image, or one each."""
-    return (value, value) if isinstance(value, int) else value
+    """One number for both axes of an image, or one each.
+
+    Raises:
+        SettingError: If it is neither.
+    """
+    if isinstance(value, int):
+        return value, value
+    if not isinstance(value, tuple | list) or len(value) != 2:
+        raise SettingError(f"a kernel size, stride or padding is {value!r}; expected an integer or two")
+    return value[0], value[1]
 
 
 @dataclass(frozen=True)
@@ -46,6 +55,11 @@ class Convolution(Operation):
     padding: int | tuple[int, int] = 0
     bias: bool = True
 
+    def __post_init__(self) -> None:
+        check_count("in_channels", self.in_channels)
+        check_count("out_channels", self.out_channels)
+        _ = self.window
+
     @cached_property
     def window(self) -> Window:
         """The window of the kernel."""
@@ -66,10 +80,7 @@ class Convolution(Operation):
 
     def forward(self, p: Tree, x: Array) -> tuple[Array, Array]:
         if x.ndim < 4 or x.shape[-3] != self.in_channels:
-            raise ShapeError(
-                f"the input of Convolution has shape {tuple(x.shape)}; "
-                f"expected (..., N, {self.in_channels}, H, W)"
-            )
+            raise unfit(self, x, self.in_channels, "H", "W")
         return self._plus_bias(kernels_of(x).conv2d(x, p["weight"], self.window), p), x
 
     def jvp(self, p: Tree, res: Array, dp: Tree, dx: Array | None) -> Array:
@@ -83,7 +94,7 @@ class Convolution(Operation):
         kernels = kernels_of(gy)
         gp = {"weight": kernels.conv2d_weight_gradient(res, gy, self.window)}
         if self.bias:
-            gp["bias"] = kernels.xp.sum(gy, axis=(-4, -2, -1))
+            gp["bias"] = kernels.sum(gy, (-4, -2, -1))
         if not wrt_input:
             return gp, None
         return gp, kernels.conv2d_input_gradient(gy, p["weight"], self.window, res.shape[-2:])

@@ -9,14 +9,15 @@ images, and a window is described by a `Window`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import array_api_extra as xpx
 from array_api_compat import array_namespace
 
-from mltk.errors import ShapeError
+from mltk.errors import SettingError, ShapeError
 from mltk.tree import Array
 
 
@@ -28,11 +29,22 @@ class Window:
         size: Height and width in pixels.
         stride: Steps in pixels.
         padding: Border in pixels, added on both sides.
+
+    Raises:
+        SettingError: If a size or stride is not a positive integer, or a padding is negative.
     """
 
     size: tuple[int, int]
     stride: tuple[int, int]
     padding: tuple[int, int]
+
+    def __post_init__(self) -> None:
+        for name, least in (("size", 1), ("stride", 1), ("padding", 0)):
+            values = getattr(self, name)
+            if any(not isinstance(value, int) or value < least for value in values):
+                raise SettingError(
+                    f"{name} of a window is {values}; expected two integers of at least {least}"
+                )
 
     def places(self, image: tuple[int, int]) -> tuple[int, int]:
         """How many places the window takes along each axis of an image of this size.
@@ -76,7 +88,7 @@ class Kernels:
         padded = self._pad(x, window)
         rows: Array = 0
         for i, j, seen in window.offsets(places):
-            rows = rows + weight[..., None, :, :, i, j] @ self._rows(padded[seen])
+            rows += weight[..., None, :, :, i, j] @ self._rows(padded[seen])
         return self._images(rows, places)
 
     def conv2d_input_gradient(
@@ -102,7 +114,11 @@ class Kernels:
         return self.xp.reshape(weight, (*weight.shape[:-1], *window.size))
 
     def max_pool2d(self, x: Array, window: Window) -> tuple[Array, Array]:
-        """The largest pixel of each window and its place in the window, the first of equals."""
+        """The largest pixel of each window and which one that is, the first of equals.
+
+        In what form the second says so is the kernels' own affair, and understood by `take_from_windows` and
+        `put_into_windows`.
+        """
         places = window.places(x.shape[-2:])
         padded = self._pad(x, window, -self.xp.inf)
         best, which = None, None
@@ -117,11 +133,11 @@ class Kernels:
         return best, which
 
     def take_from_windows(self, x: Array, which: Array, window: Window) -> Array:
-        """The pixel at place ``which`` of each window."""
+        """Of each window the pixel that `max_pool2d` found to be the largest of another image."""
         padded = self._pad(x, window)
         taken: Array = 0
         for tap, (_, _, seen) in enumerate(window.offsets(which.shape[-2:])):
-            taken = taken + self.xp.where(which == tap, padded[seen], 0)
+            taken += self.xp.where(which == tap, padded[seen], 0)
         return taken
 
     def put_into_windows(self, gy: Array, which: Array, window: Window, image: tuple[int, int]) -> Array:
@@ -145,17 +161,37 @@ class Kernels:
         parts = ((seen, gy) for _, _, seen in window.offsets(gy.shape[-2:]))
         return self._scatter(parts, window, image)
 
+    def sum(
+        self, x: Array, axes: tuple[int, ...], *, times: Array | None = None, keepdims: bool = False
+    ) -> Array:
+        """The sum of ``x``, or of its product with an array ``times`` of the same shape, over some axes."""
+        return self.xp.sum(x if times is None else x * times, axis=axes, keepdims=keepdims)
+
+    def mean(self, x: Array, axes: tuple[int, ...], *, times: Array | None = None) -> Array:
+        """The mean of ``x``, or of its product with ``times``, over axes that are kept at extent one."""
+        return self.sum(x, axes, times=times, keepdims=True) / math.prod(x.shape[axis] for axis in axes)
+
+    def combine(self, constant: Array, terms: Iterable[tuple[Array, Array]]) -> Array:
+        """``constant + Σ factor · array`` over the pairs, where the factors and the constant broadcast."""
+        total: Array = 0
+        for factor, array in terms:
+            total += factor * array
+        total += constant
+        return total
+
     def standardize(self, x: Array, axes: tuple[int, ...], eps: float) -> tuple[Array, Array]:
         """Standardised numbers and reciprocal standard deviation: see `mltk.ops.standardization`."""
-        centred = x - self.xp.mean(x, axis=axes, keepdims=True)
-        r = 1 / self.xp.sqrt(self.xp.mean(centred * centred, axis=axes, keepdims=True) + eps)
+        centred = x - self.mean(x, axes)
+        r = 1 / self.xp.sqrt(self.mean(centred, axes, times=centred) + eps)
         return centred * r, r
 
     def project(self, u: Array, g: Array, axes: tuple[int, ...]) -> tuple[Array, Array, Array]:
         """``P g = g - m(g) - u m(u g)``, with the means ``m(g)`` and ``m(u g)``, axes kept."""
-        mean = self.xp.mean(g, axis=axes, keepdims=True)
-        slope = self.xp.mean(u * g, axis=axes, keepdims=True)
-        return g - mean - u * slope, mean, slope
+        mean, slope = self.mean(g, axes), self.mean(u, axes, times=g)
+        projected = u * -slope
+        projected += g
+        projected -= mean
+        return projected, mean, slope
 
     def _pad(self, x: Array, window: Window, value: float = 0) -> Array:
         if window.padding == (0, 0):

@@ -7,10 +7,17 @@ from functools import cached_property
 
 import numpy as np
 
-from mltk.errors import ShapeError
+from mltk.errors import SettingError
 from mltk.ops.kernels import kernels_of
-from mltk.ops.operation import Operation
-from mltk.ops.standardization import Standardized, standardize, tangent, turn
+from mltk.ops.operation import Operation, unfit
+from mltk.ops.standardization import (
+    Standardized,
+    pullback,
+    standardize,
+    tangent,
+    tangent_of_pullback,
+)
+from mltk.settings import check_count, check_scale
 from mltk.tree import Array, Tree
 
 
@@ -19,15 +26,16 @@ class LayerNorm(Operation):
     r"""Layer normalisation (Ba, Kiros & Hinton 2016).
 
     $y = \gamma u + \beta$ element by element, where $u$ is each example standardised over its own features
-    (`mltk.ops.standardization` defines $u, r, P$ and $m$). With $g = \gamma \bar y$ and its tangent
-    $\dot g = \dot\gamma \bar y + \gamma \dot{\bar y}$:
+    (`mltk.ops.standardization` defines $u, r, P, m$ and $\kappa$; its factor is 1, so $s = r$). With
+    $g = \gamma \bar y$ and its tangent $\dot g = \dot\gamma \bar y + \gamma \dot{\bar y}$:
 
     $$\dot y = \gamma \dot u + \dot\gamma u + \dot\beta, \qquad
       \bar\gamma = \textstyle\sum_n u \bar y, \quad \bar\beta = \sum_n \bar y, \quad \bar x = r P g,$$
 
     $$\dot{\bar\gamma} = \textstyle\sum_n (u \dot{\bar y} + \dot u \bar y), \quad
       \dot{\bar\beta} = \sum_n \dot{\bar y}, \quad
-      \dot{\bar x} = P(\dot r g + r \dot g) - r \left( \dot u \, m(u g) + u \, m(\dot u g) \right).$$
+      \dot{\bar x} = \dot r \, (g - m(g) - u \kappa)
+      + r \, (\dot g - m(\dot g) - u \dot\kappa - \dot u \kappa).$$
 
     Parameters: ``weight`` $\gamma$ (ones) and ``bias`` $\beta$ (zeros), each of the shape of the features.
     Input ``(..., N, *features)``.
@@ -39,6 +47,13 @@ class LayerNorm(Operation):
 
     features: int | tuple[int, ...]
     eps: float = 1e-5
+
+    def __post_init__(self) -> None:
+        if not self.shape:
+            raise SettingError("features is (); expected the shape of an example, with one axis or more")
+        for extent in self.shape:
+            check_count("each extent of features", extent)
+        check_scale("eps", self.eps)
 
     @cached_property
     def shape(self) -> tuple[int, ...]:
@@ -58,28 +73,26 @@ class LayerNorm(Operation):
         return {"weight": np.ones(self.shape), "bias": np.zeros(self.shape)}
 
     def forward(self, p: Tree, x: Array) -> tuple[Array, Standardized]:
-        if tuple(x.shape[-len(self.shape) :]) != self.shape:
-            raise ShapeError(
-                f"the input of LayerNorm has shape {tuple(x.shape)}; "
-                f"expected (..., N, {', '.join(str(extent) for extent in self.shape)})"
-            )
+        if x.ndim <= len(self.shape) or tuple(x.shape[-len(self.shape) :]) != self.shape:
+            raise unfit(self, x, *self.shape)
         s = standardize(x, self.axes, self.eps)
-        return self._along(p["weight"]) * s.u + self._along(p["bias"]), s
+        y = self._along(p["weight"]) * s.u
+        y += self._along(p["bias"])
+        return y, s
 
     def jvp(self, p: Tree, res: Standardized, dp: Tree, dx: Array | None) -> Array:
-        dy = self._along(dp["weight"]) * res.u + self._along(dp["bias"])
+        terms = [(self._along(dp["weight"]), res.u)]
         if dx is not None:
-            dy += self._along(p["weight"]) * tangent(res, dx)[0]
-        return dy
+            terms.append((self._along(p["weight"]), tangent(res, dx)))
+        return kernels_of(res.u).combine(self._along(dp["bias"]), terms)
 
     def vjp(
         self, p: Tree, res: Standardized, gy: Array, *, wrt_input: bool = True
     ) -> tuple[Tree, Array | None]:
-        gp = {"weight": self._sum(res.u * gy), "bias": self._sum(gy)}
+        gp = {"weight": self._sum(gy, res.u), "bias": self._sum(gy)}
         if not wrt_input:
             return gp, None
-        g = self._along(p["weight"]) * gy
-        return gp, res.r * kernels_of(g).project(res.u, g, self.axes)[0]
+        return gp, pullback(res, self._along(p["weight"]) * gy, 1)[0]
 
     def jvp_of_vjp(
         self,
@@ -92,24 +105,18 @@ class LayerNorm(Operation):
         *,
         wrt_input: bool = True,
     ) -> tuple[Tree, Array | None]:
-        kernels = kernels_of(gy)
-        dgp = {"weight": self._sum(res.u * dgy), "bias": self._sum(dgy)}
-        moved = res.r * (self._along(dp["weight"]) * gy + self._along(p["weight"]) * dgy)
-        turned: Array = 0
+        dgp = {"weight": self._sum(dgy, res.u), "bias": self._sum(dgy)}
         if dx is not None:
-            g = self._along(p["weight"]) * gy
-            du, dr = tangent(res, dx)
-            dgp["weight"] += self._sum(du * gy)
-            moved += dr * g
-            u_dot_g = kernels.xp.mean(res.u * g, axis=self.axes, keepdims=True)
-            turned = turn(res, du, g, u_dot_g)
+            dgp["weight"] += self._sum(gy, tangent(res, dx))
         if not wrt_input:
             return dgp, None
-        return dgp, kernels.project(res.u, moved, self.axes)[0] + turned
+        weight = self._along(p["weight"])
+        dg = kernels_of(gy).combine(0, [(weight, dgy), (self._along(dp["weight"]), gy)])
+        return dgp, tangent_of_pullback(res, weight * gy, 1, dg, 0, dx)[0]
 
     def _along(self, features: Array) -> Array:
         """Numbers per feature, shared by the examples: ``(..., *features)`` to ``(..., 1, *features)``."""
         return features[(..., None, *[slice(None)] * len(self.shape))]
 
-    def _sum(self, values: Array) -> Array:
-        return kernels_of(values).xp.sum(values, axis=-1 - len(self.shape))
+    def _sum(self, values: Array, times: Array | None = None) -> Array:
+        return kernels_of(values).sum(values, (-1 - len(self.shape),), times=times)

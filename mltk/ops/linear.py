@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mltk.errors import ShapeError
 from mltk.ops.kernels import kernels_of
-from mltk.ops.operation import Operation
+from mltk.ops.operation import Operation, unfit
+from mltk.settings import check_count
 from mltk.tree import Array, Tree
 
 
@@ -34,6 +34,10 @@ class Linear(Operation):
     out_features: int
     bias: bool = True
 
+    def __post_init__(self) -> None:
+        check_count("in_features", self.in_features)
+        check_count("out_features", self.out_features)
+
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         shapes: dict[str, tuple[int, ...]] = {"weight": (self.out_features, self.in_features)}
@@ -46,11 +50,8 @@ class Linear(Operation):
         return {name: rng.uniform(-bound, bound, shape) for name, shape in self.shapes.items()}
 
     def forward(self, p: Tree, x: Array) -> tuple[Array, Array]:
-        if x.shape[-1] != self.in_features:
-            raise ShapeError(
-                f"the input of Linear has {x.shape[-1]} features, shape {tuple(x.shape)}; "
-                f"expected {self.in_features}"
-            )
+        if x.ndim < 2 or x.shape[-1] != self.in_features:
+            raise unfit(self, x, self.in_features)
         y = _matmul_transposed(x, p["weight"])
         if self.bias:
             y += p["bias"][..., None, :]
@@ -67,7 +68,7 @@ class Linear(Operation):
     def vjp(self, p: Tree, res: Array, gy: Array, *, wrt_input: bool = True) -> tuple[Tree, Array | None]:
         gp = {"weight": gy.mT @ res}
         if self.bias:
-            gp["bias"] = kernels_of(gy).xp.sum(gy, axis=-2)
+            gp["bias"] = kernels_of(gy).sum(gy, (-2,))
         return gp, gy @ p["weight"] if wrt_input else None
 
     def jvp_of_vjp(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from mltk.errors import DtypeError, SettingError, ShapeError
 from mltk.ops.kernels import kernels_of
-from mltk.ops.operation import Operation, Residuals
+from mltk.ops.operation import Operation, Residuals, unfit
 from mltk.tree import Array, Tree
 
 
@@ -39,10 +39,17 @@ class MeanSquaredError(Loss):
     $$\dot y = \tfrac2m \textstyle\sum e \dot x, \qquad \bar x = \tfrac2m \bar y e, \qquad
       \dot{\bar x} = \tfrac2m (\dot{\bar y} e + \bar y \dot x).$$
 
-    Outputs and targets ``(..., N, d)``, both floating.
+    Outputs and targets ``(..., N, d)``, both of the same floating dtype.
     """
 
     def check_target(self, outputs: Array, target: Array) -> None:
+        if target.dtype != outputs.dtype:
+            raise DtypeError(
+                f"the target of the mean squared error has dtype {target.dtype}; "
+                f"expected that of the outputs, {outputs.dtype}"
+            )
+        if outputs.ndim < 2:
+            raise unfit(self, outputs, "d")
         if tuple(outputs.shape) != tuple(target.shape):
             raise ShapeError(
                 f"the target of the mean squared error has shape {tuple(target.shape)}; "
@@ -51,10 +58,10 @@ class MeanSquaredError(Loss):
 
     def value(self, outputs: Array, target: Array) -> tuple[Array, Array]:
         error = outputs - target
-        return kernels_of(error).xp.mean(error * error, axis=(-2, -1)), error
+        return self._mean(error, error), error
 
     def jvp(self, p: Tree, res: Array, dp: Tree, dx: Array | None) -> Array:
-        return 2 * kernels_of(res).xp.mean(res * dx, axis=(-2, -1))
+        return 2 * self._mean(res, dx)
 
     def vjp(self, p: Tree, res: Array, gy: Array, *, wrt_input: bool = True) -> tuple[Tree, Array | None]:
         return {}, self._scaled(res, gy)
@@ -71,6 +78,9 @@ class MeanSquaredError(Loss):
         wrt_input: bool = True,
     ) -> tuple[Tree, Array | None]:
         return {}, self._scaled(res, dgy) + self._scaled(dx, gy)
+
+    def _mean(self, error: Array, times: Array) -> Array:
+        return kernels_of(error).sum(error, (-2, -1), times=times) / (error.shape[-2] * error.shape[-1])
 
     def _scaled(self, error: Array, gy: Array) -> Array:
         return (2 / (error.shape[-2] * error.shape[-1]) * gy)[..., None, None] * error
@@ -97,6 +107,8 @@ class CrossEntropy(Loss):
             raise DtypeError(
                 f"the target of the cross-entropy has dtype {target.dtype}; expected integer labels"
             )
+        if outputs.ndim < 2:
+            raise unfit(self, outputs, "ways")
         if tuple(target.shape) != tuple(outputs.shape[:-1]):
             raise ShapeError(
                 f"the target of the cross-entropy has shape {tuple(target.shape)}; "
@@ -115,7 +127,7 @@ class CrossEntropy(Loss):
         return xp.mean(loss, axis=-1), (probabilities, probabilities - one_hot)
 
     def jvp(self, p: Tree, res: tuple[Array, Array], dp: Tree, dx: Array | None) -> Array:
-        return kernels_of(res[1]).xp.sum(res[1] * dx, axis=(-2, -1)) / res[1].shape[-2]
+        return kernels_of(res[1]).sum(res[1], (-2, -1), times=dx) / res[1].shape[-2]
 
     def vjp(
         self, p: Tree, res: tuple[Array, Array], gy: Array, *, wrt_input: bool = True
@@ -134,7 +146,7 @@ class CrossEntropy(Loss):
         wrt_input: bool = True,
     ) -> tuple[Tree, Array | None]:
         probabilities, error = res
-        mean = kernels_of(error).xp.sum(probabilities * dx, axis=-1, keepdims=True)
+        mean = kernels_of(error).sum(probabilities, (-1,), times=dx, keepdims=True)
         softmax_tangent = probabilities * (dx - mean)
         _, dgx = self.vjp(p, res, dgy)
         return {}, dgx + (gy / error.shape[-2])[..., None, None] * softmax_tangent

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from mltk.errors import ShapeError
 from mltk.tree import Array, Tree
 
 Residuals = Any
@@ -22,8 +23,10 @@ class Operation(ABC):
     carry the leading axes.
 
     ``dx=None`` stands for a tangent that is zero by structure, and ``wrt_input=False`` says that the
-    cotangent of the input is not needed (it is then returned as ``None``): the first layer of a network
-    skips both.
+    cotangent of the input is not needed (it is then returned as ``None``): the first layer with parameters
+    skips both. Operations without parameters are never asked either way: they have nothing else to give.
+
+    No function changes its arguments in place.
     """
 
     @property
@@ -60,3 +63,11 @@ class Operation(ABC):
         wrt_input: bool = True,
     ) -> tuple[Tree, Array | None]:
         """The tangent of `vjp` along ``(dp, dx, dgy)``: Pearlmutter's R-operator (1994)."""
+
+
+def unfit(operation: Operation, x: Array, *features: int | str) -> ShapeError:
+    """The error for an input that is not ``(..., N, *features)``, where a letter stands for any extent."""
+    return ShapeError(
+        f"the input of {type(operation).__name__} has shape {tuple(x.shape)}; "
+        f"expected (..., N, {', '.join(str(extent) for extent in features)})"
+    )

@@ -6,9 +6,10 @@ import math
 from dataclasses import dataclass
 from functools import cached_property
 
+from mltk.errors import SettingError
 from mltk.ops.convolution import pair
 from mltk.ops.kernels import Window, kernels_of
-from mltk.ops.operation import Operation, Residuals
+from mltk.ops.operation import Operation, Residuals, unfit
 from mltk.tree import Array, Tree
 
 
@@ -45,12 +46,16 @@ class MaxPool(LinearMap):
     stride: int | tuple[int, int] | None = None
     padding: int | tuple[int, int] = 0
 
+    def __post_init__(self) -> None:
+        _ = self.window
+
     @cached_property
     def window(self) -> Window:
         """The window, with its stride and border."""
         return _window(self.kernel_size, self.stride, self.padding)
 
     def forward(self, p: Tree, x: Array) -> tuple[Array, tuple[Array, tuple[int, int]]]:
+        _check_images(self, x)
         y, which = kernels_of(x).max_pool2d(x, self.window)
         return y, (which, x.shape[-2:])
 
@@ -72,12 +77,16 @@ class AveragePool(LinearMap):
     stride: int | tuple[int, int] | None = None
     padding: int | tuple[int, int] = 0
 
+    def __post_init__(self) -> None:
+        _ = self.window
+
     @cached_property
     def window(self) -> Window:
         """The window, with its stride and border."""
         return _window(self.kernel_size, self.stride, self.padding)
 
     def forward(self, p: Tree, x: Array) -> tuple[Array, tuple[int, int]]:
+        _check_images(self, x)
         return self.jvp(p, None, {}, x), x.shape[-2:]
 
     def jvp(self, p: Tree, res: Residuals, dp: Tree, dx: Array | None) -> Array:
@@ -95,6 +104,7 @@ class GlobalAveragePool(LinearMap):
     """The mean over all pixels of each channel: ``(..., N, C, H, W)`` to ``(..., N, C)``."""
 
     def forward(self, p: Tree, x: Array) -> tuple[Array, tuple[int, ...]]:
+        _check_images(self, x)
         return self.jvp(p, None, {}, x), x.shape
 
     def jvp(self, p: Tree, res: Residuals, dp: Tree, dx: Array | None) -> Array:
@@ -112,10 +122,10 @@ class Flatten(LinearMap):
     """Each example as one row, channels slowest: ``(..., N, C, H, W)`` to ``(..., N, C·H·W)``."""
 
     def forward(self, p: Tree, x: Array) -> tuple[Array, tuple[int, ...]]:
+        _check_images(self, x)
         return self.jvp(p, None, {}, x), x.shape[-3:]
 
-    def jvp(self, p: Tree, res: Residuals, dp: Tree, dx: Array | None) -> Array:
-        assert dx is not None
+    def jvp(self, p: Tree, res: Residuals, dp: Tree, dx: Array) -> Array:
         return kernels_of(dx).xp.reshape(dx, (*dx.shape[:-3], math.prod(dx.shape[-3:])))
 
     def vjp(
@@ -124,9 +134,19 @@ class Flatten(LinearMap):
         return {}, kernels_of(gy).xp.reshape(gy, (*gy.shape[:-1], *res))
 
 
+def _check_images(operation: Operation, x: Array) -> None:
+    if x.ndim < 4:
+        raise unfit(operation, x, "C", "H", "W")
+
+
 def _window(
     size: int | tuple[int, int],
     stride: int | tuple[int, int] | None,
     padding: int | tuple[int, int],
 ) -> Window:
-    return Window(pair(size), pair(size if stride is None else stride), pair(padding))
+    window = Window(pair(size), pair(size if stride is None else stride), pair(padding))
+    if any(2 * border > extent for border, extent in zip(window.padding, window.size, strict=True)):
+        raise SettingError(
+            f"padding of a pooling window is {window.padding}; expected at most half of {window.size}"
+        )
+    return window

@@ -1,19 +1,28 @@
 r"""Standardising to mean zero and variance one: the core that batch norm and layer norm share.
 
-Over a set of $n$ numbers, with the mean $m(\cdot)$ over the set:
+Over a set of numbers, with the mean $m(\cdot)$ over the set:
 
 $$\mu = m(x), \qquad r = (m((x - \mu)^2) + \varepsilon)^{-1/2}, \qquad u = r (x - \mu).$$
 
-Since $\dot r = -r^2 m(u \dot x)$, the tangent of $u$ is a self-adjoint map, so it is also the pullback:
+Since $\dot\mu = m(\dot x)$ and $\dot r = -r^2 m(u \dot x)$, the tangent of $u$ is $r$ times a self-adjoint
+map $P$, so $r P$ is the pullback too:
 
 $$\dot u = r P \dot x, \qquad \bar x = r P \bar u, \qquad P g = g - m(g) - u \, m(u g).$$
 
-$P$ itself moves with $u$. Along $\dot x$ and $\dot{\bar u}$ the pullback therefore moves by
+With a factor $\gamma$ that is constant over the set, $s = \gamma r$ and $\kappa = m(u g)$, the pullback of
+$g$ is $s \, (g - m(g) - u \kappa)$. Its tangent follows by the product rule:
 
-$$\dot{\bar x} = P(\dot r \bar u + r \dot{\bar u})
-  - r \left( \dot u \, m(u \bar u) + u \, m(\dot u \bar u) \right).$$
+$$\dot{\bar x} = \dot s \, (g - m(g) - u \kappa)
+  + s \, (\dot g - m(\dot g) - u \dot\kappa - \dot u \kappa),$$
 
-The mean and $P$ are kernels: `Kernels.standardize` and `Kernels.project`.
+$$\dot s = \dot\gamma r + \gamma \dot r, \qquad
+  \dot\kappa = m(u \dot g) + m(\dot u g)
+  = m(u \dot g) + r \left( m(\dot x g) - m(\dot x) \, m(g) - m(u \dot x) \, \kappa \right).$$
+
+With $\dot u = r (\dot x - m(\dot x) - u \, m(u \dot x))$ written out, this is a combination of $g$, $\dot g$,
+$\dot x$, $u$ and a constant, whose factors are means: few passes over the arrays.
+
+Standardising, $P$, the means and the combination are kernels of `mltk.ops.kernels.Kernels`.
 """
 
 from __future__ import annotations
@@ -43,13 +52,41 @@ def standardize(x: Array, axes: tuple[int, ...], eps: float) -> Standardized:
     return Standardized(*kernels_of(x).standardize(x, axes, eps), axes)
 
 
-def tangent(s: Standardized, dx: Array) -> tuple[Array, Array]:
-    """The tangents of ``u`` and of ``r`` along ``dx``."""
-    projected, _, slope = kernels_of(dx).project(s.u, dx, s.axes)
-    return s.r * projected, -(s.r**2) * slope
+def tangent(s: Standardized, dx: Array) -> Array:
+    """The tangent of ``u`` along ``dx``."""
+    du, _, _ = kernels_of(dx).project(s.u, dx, s.axes)
+    du *= s.r
+    return du
 
 
-def turn(s: Standardized, du: Array, g: Array, u_dot_g: Array) -> Array:
-    """What the pullback of ``g`` gains as ``P`` moves along ``du``, where ``u_dot_g`` is ``m(u g)``."""
-    mean = kernels_of(g).xp.mean(du * g, axis=s.axes, keepdims=True)
-    return -s.r * (du * u_dot_g + s.u * mean)
+def pullback(s: Standardized, g: Array, factor: Array | float) -> tuple[Array, Array, Array]:
+    """The pullback of ``g`` times a factor, with the means of ``u g`` and ``g``."""
+    gx, mean, slope = kernels_of(g).project(s.u, g, s.axes)
+    gx *= factor * s.r
+    return gx, slope, mean
+
+
+def tangent_of_pullback(
+    s: Standardized,
+    g: Array,
+    factor: Array | float,
+    dg: Array,
+    dfactor: Array | float,
+    dx: Array | None,
+) -> tuple[Array, Array, Array]:
+    """The tangents of all that `pullback` returns along ``(dg, dfactor, dx)``."""
+    kernels, u, r, axes = kernels_of(g), s.u, s.r, s.axes
+    mean, slope = kernels.mean(g, axes), kernels.mean(g, axes, times=u)
+    dmean, dslope = kernels.mean(dg, axes), kernels.mean(dg, axes, times=u)
+    scale, dscale = factor * r, dfactor * r
+    terms = [(scale, dg)]
+    of_du_to_u, of_du = 0, 0
+    if dx is not None:
+        mean_dx, slope_dx = kernels.mean(dx, axes), kernels.mean(dx, axes, times=u)
+        dslope += r * (kernels.mean(dx, axes, times=g) - mean_dx * mean - slope_dx * slope)
+        dscale = dscale - scale * r * slope_dx
+        toward_dx = -scale * r * slope
+        terms.append((toward_dx, dx))
+        of_du_to_u, of_du = toward_dx * slope_dx, toward_dx * mean_dx
+    terms += [(dscale, g), (-(dscale * slope + scale * dslope) - of_du_to_u, u)]
+    return kernels.combine(-(dscale * mean + scale * dmean) - of_du, terms), dslope, dmean

@@ -1,0 +1,162 @@
+"""The NumPy kernels give what the generic ones give, in every shape and memory order."""
+
+import array_api_compat.numpy
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from mltk_backends.numpy import NumpyKernels
+
+from mltk.errors import SettingError, ShapeError
+from mltk.ops.kernels import Kernels, Window
+
+EXAMPLES = 50
+FAST, PLAIN = (kernels(array_api_compat.numpy) for kernels in (NumpyKernels, Kernels))
+
+leading = st.sampled_from([(), (1,), (3,), (2, 2)])
+seeds = st.integers(0, 2**32 - 1).map(np.random.default_rng)
+
+
+def both(values):
+    return st.tuples(values, values)
+
+
+windows = st.builds(Window, both(st.integers(1, 3)), both(st.integers(1, 3)), both(st.integers(0, 4)))
+
+
+@st.composite
+def pooling(draw):
+    """Windows in any position, and tiles, which have a shorter way."""
+    size = draw(both(st.integers(1, 3)))
+    if draw(st.booleans()):
+        return Window(size, size, (0, 0))
+    border = (draw(st.integers(0, size[0] // 2)), draw(st.integers(0, size[1] // 2)))
+    return Window(size, draw(both(st.integers(1, 3))), border)
+
+
+def reorder(draw, array):
+    """The same numbers in another memory order."""
+    order = draw(st.sampled_from(["rows first", "channels last", "reversed", "strided"]))
+    if order == "channels last":
+        return np.moveaxis(np.ascontiguousarray(np.moveaxis(array, -3, -1)), -1, -3)
+    if order == "reversed":
+        return np.asfortranarray(array)
+    if order == "strided":
+        return np.repeat(array, 2, axis=-1)[..., ::2]
+    return array
+
+
+@st.composite
+def images(draw, window, rng, ties=False):
+    """``(..., N, C, H, W)`` of a size that the window fits at least once."""
+    least = [max(1, s - 2 * p) for s, p in zip(window.size, window.padding, strict=True)]
+    channels = draw(st.sampled_from([1, 2, 7, 8, 9]))
+    shape = (
+        *draw(leading),
+        draw(st.integers(1, 3)),
+        channels,
+        *[n + draw(st.integers(0, 4)) for n in least],
+    )
+    x = rng.integers(-1, 2, shape).astype(float) if ties else rng.standard_normal(shape)
+    return reorder(draw, x)
+
+
+def same(fast, plain):
+    assert fast.dtype == plain.dtype
+    assert fast.shape == plain.shape
+    np.testing.assert_allclose(fast, plain, rtol=1e-11, atol=1e-11)
+
+
+@settings(max_examples=EXAMPLES)
+@given(data=st.data(), window=windows, rng=seeds, per_task=st.booleans(), out=st.sampled_from([1, 3, 9]))
+def test_convolution_and_its_gradients(data, window, rng, per_task, out):
+    x = data.draw(images(window, rng))
+    shape = (*(x.shape[:-4] if per_task else ()), out, x.shape[-3], *window.size)
+    weight = reorder(data.draw, rng.standard_normal(shape))
+    y = PLAIN.conv2d(x, weight, window)
+    same(FAST.conv2d(x, weight, window), y)
+    gy = reorder(data.draw, rng.standard_normal(y.shape))
+    same(FAST.conv2d_weight_gradient(x, gy, window), PLAIN.conv2d_weight_gradient(x, gy, window))
+    back = (gy, weight, window, x.shape[-2:])
+    same(FAST.conv2d_input_gradient(*back), PLAIN.conv2d_input_gradient(*back))
+
+
+@settings(max_examples=EXAMPLES)
+@given(data=st.data(), window=pooling(), rng=seeds, ties=st.booleans())
+def test_pooling(data, window, rng, ties):
+    x = data.draw(images(window, rng, ties))
+    (y, which), (plain_y, plain_which) = (kernels.max_pool2d(x, window) for kernels in (FAST, PLAIN))
+    same(y, plain_y)
+    other = reorder(data.draw, rng.standard_normal(x.shape))
+    taken = PLAIN.take_from_windows(other, plain_which, window)
+    same(FAST.take_from_windows(other, which, window), taken)
+    gy = reorder(data.draw, rng.standard_normal(y.shape))
+    put = PLAIN.put_into_windows(gy, plain_which, window, x.shape[-2:])
+    same(FAST.put_into_windows(gy, which, window, x.shape[-2:]), put)
+    same(FAST.sum_windows(x, window), PLAIN.sum_windows(x, window))
+    spread = PLAIN.spread_windows(gy, window, x.shape[-2:])
+    same(FAST.spread_windows(gy, window, x.shape[-2:]), spread)
+
+
+@settings(max_examples=EXAMPLES)
+@given(
+    data=st.data(),
+    rng=seeds,
+    shape=st.lists(st.integers(1, 4), min_size=3, max_size=5),
+    eps=st.sampled_from([1e-5, 0.1]),
+)
+def test_sums_and_standardisation(data, rng, shape, eps):
+    axes = data.draw(st.lists(st.integers(-len(shape), -1), min_size=1, unique=True).map(tuple))
+    x, g = (reorder(data.draw, rng.standard_normal(shape)) for _ in range(2))
+    for times in (None, g):
+        for keepdims in (False, True):
+            options = {"times": times, "keepdims": keepdims}
+            same(FAST.sum(x, axes, **options), PLAIN.sum(x, axes, **options))
+        same(FAST.mean(x, axes, times=times), PLAIN.mean(x, axes, times=times))
+    fast, plain = FAST.standardize(x, axes, eps), PLAIN.standardize(x, axes, eps)
+    for ours, theirs in zip(fast, plain, strict=True):
+        same(ours, theirs)
+    for ours, theirs in zip(FAST.project(*fast[:1], g, axes), PLAIN.project(*fast[:1], g, axes), strict=True):
+        same(ours, theirs)
+    factors = [fast[1], 2.0, np.negative(fast[1])]
+    terms = list(zip(factors, (x, g, x), strict=True))[: data.draw(st.integers(1, 3))]
+    same(FAST.combine(fast[1], terms), PLAIN.combine(fast[1], terms))
+
+
+@settings(max_examples=EXAMPLES)
+@given(data=st.data(), window=windows, rng=seeds)
+def test_generic_convolution_adjoints(data, window, rng):
+    x = data.draw(images(window, rng))
+    weight = rng.standard_normal((2, x.shape[-3], *window.size))
+    y = PLAIN.conv2d(x, weight, window)
+    gy = rng.standard_normal(y.shape)
+    through_weight = PLAIN.conv2d_weight_gradient(x, gy, window) * weight
+    through_input = PLAIN.conv2d_input_gradient(gy, weight, window, x.shape[-2:]) * x
+    assert np.isclose((gy * y).sum(), through_weight.sum(), rtol=1e-9, atol=1e-9)
+    assert np.isclose((gy * y).sum(), through_input.sum(), rtol=1e-9, atol=1e-9)
+
+
+@given(
+    part=st.sampled_from(["size", "stride", "padding"]),
+    axis=st.integers(0, 1),
+    value=st.one_of(st.integers(-3, 0), st.just(1.5)),
+)
+def test_windows_that_make_no_sense(part, axis, value):
+    assume(not (part == "padding" and value == 0))
+    settings = {"size": (2, 2), "stride": (1, 1), "padding": (0, 0)}
+    settings[part] = tuple(value if axis == k else n for k, n in enumerate(settings[part]))
+    with pytest.raises(SettingError, match=part):
+        Window(**settings)
+
+
+@given(window=windows, height=st.integers(1, 4), width=st.integers(1, 4))
+def test_places_are_those_inside_the_border(window, height, width):
+    expected = [
+        len([start for start in range(0, n + 2 * p, s) if start + k <= n + 2 * p])
+        for n, k, s, p in zip((height, width), window.size, window.stride, window.padding, strict=True)
+    ]
+    if min(expected) == 0:
+        with pytest.raises(ShapeError, match="too small"):
+            window.places((height, width))
+    else:
+        assert window.places((height, width)) == tuple(expected)

@@ -1,0 +1,103 @@
+"""What operations say about inputs and settings that make no sense."""
+
+import numpy as np
+import pytest
+
+from mltk import ops
+from mltk.errors import DtypeError, SettingError, ShapeError
+
+
+@pytest.mark.parametrize(
+    ("op", "shape", "found", "expected"),
+    [
+        (ops.Linear(3, 2), (5, 4), "(5, 4)", "3"),
+        (ops.Convolution(3, 2, 3), (2, 5, 4, 8, 8), "(2, 5, 4, 8, 8)", "3, H, W"),
+        (ops.Convolution(3, 2, 3), (3, 8, 8), "(3, 8, 8)", "3, H, W"),
+        (ops.Convolution(3, 2, 3), (5, 3, 2, 8), "2×8", "3×3"),
+        (ops.MaxPool(3), (5, 3, 8, 2), "8×2", "3×3"),
+        (ops.AveragePool(3), (5, 3, 2, 2), "2×2", "3×3"),
+        (ops.BatchNorm(3), (5, 4, 8, 8), "(5, 4, 8, 8)", "3, H, W"),
+        (ops.BatchNorm(3), (3, 8, 8), "(3, 8, 8)", "3, H, W"),
+        (ops.BatchNorm(3, spatial_axes=0), (5, 4), "(5, 4)", "N, 3"),
+        (ops.LayerNorm(3), (5, 4), "(5, 4)", "N, 3"),
+        (ops.LayerNorm((3, 2, 2)), (5, 3, 2, 3), "(5, 3, 2, 3)", "3, 2, 2"),
+        (ops.LayerNorm((3, 2)), (3, 2), "(3, 2)", "N, 3, 2"),
+        (ops.Linear(3, 2), (3,), "(3,)", "N, 3"),
+        (ops.MaxPool(2), (3, 8, 8), "(3, 8, 8)", "N, C, H, W"),
+        (ops.AveragePool(2), (3, 8, 8), "(3, 8, 8)", "N, C, H, W"),
+        (ops.GlobalAveragePool(), (3, 8, 8), "(3, 8, 8)", "N, C, H, W"),
+        (ops.Flatten(), (5, 3), "(5, 3)", "N, C, H, W"),
+    ],
+)
+def test_inputs_of_a_wrong_shape(op, shape, found, expected):
+    p = op.init(np.random.default_rng(0))
+    with pytest.raises(ShapeError) as error:
+        op.forward(p, np.zeros(shape))
+    assert found in str(error.value)
+    assert expected in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("op", "output", "target", "raised", "message"),
+    [
+        (ops.MeanSquaredError(), np.zeros((5, 2)), np.zeros((5, 1)), ShapeError, r"\(5, 1\).*\(5, 2\)"),
+        (ops.MeanSquaredError(), np.zeros((5, 2)), np.zeros((5, 2), int), DtypeError, "int64.*float64"),
+        (ops.MeanSquaredError(), np.zeros(5), np.zeros(5), ShapeError, r"\(5,\).*N, d"),
+        (ops.CrossEntropy(), np.zeros((5, 2)), np.zeros(5), DtypeError, "float64.*integer"),
+        (ops.CrossEntropy(), np.zeros((5, 2)), np.zeros((5, 2), int), ShapeError, r"\(5, 2\).*\(5,\)"),
+        (ops.CrossEntropy(), np.zeros(2), np.zeros((), int), ShapeError, r"\(2,\).*N, ways"),
+    ],
+)
+def test_targets_that_do_not_fit(op, output, target, raised, message):
+    with pytest.raises(raised, match=message):
+        op.forward({"target": target}, output)
+
+
+@pytest.mark.parametrize(
+    ("op", "settings"),
+    [
+        (ops.Convolution, {"in_channels": 1, "out_channels": 1, "kernel_size": 0}),
+        (ops.Convolution, {"in_channels": 0, "out_channels": 1, "kernel_size": 3}),
+        (ops.Convolution, {"in_channels": 1, "out_channels": 1, "kernel_size": 3, "stride": 0}),
+        (ops.Convolution, {"in_channels": 1, "out_channels": 1, "kernel_size": 3, "padding": (0, -1)}),
+        (ops.Convolution, {"in_channels": 1, "out_channels": 1, "kernel_size": (3, 3, 3)}),
+        (ops.Convolution, {"in_channels": 1, "out_channels": 1, "kernel_size": 2.5}),
+        (ops.Linear, {"in_features": 0, "out_features": 1}),
+        (ops.Linear, {"in_features": 1, "out_features": -1}),
+        (ops.MaxPool, {"kernel_size": 2, "stride": -1}),
+        (ops.MaxPool, {"kernel_size": 2, "padding": 2}),
+        (ops.AveragePool, {"kernel_size": (2, 3), "padding": (0, 2)}),
+        (ops.BatchNorm, {"features": 3, "statistics": "running"}),
+        (ops.BatchNorm, {"features": 3, "spatial_axes": 3}),
+        (ops.BatchNorm, {"features": 3, "eps": -1.0}),
+        (ops.BatchNorm, {"features": 0}),
+        (ops.LayerNorm, {"features": ()}),
+        (ops.LayerNorm, {"features": (3, 0)}),
+        (ops.LayerNorm, {"features": 3, "eps": -1.0}),
+    ],
+)
+def test_settings_that_make_no_sense(op, settings):
+    with pytest.raises(SettingError, match="expected"):
+        op(**settings)
+
+
+def test_losses_by_name():
+    assert ops.loss("mse") == ops.MeanSquaredError()
+    assert ops.loss("cross_entropy") == ops.CrossEntropy()
+    assert ops.loss(ops.CrossEntropy()) == ops.CrossEntropy()
+    with pytest.raises(SettingError, match="mse, cross_entropy"):
+        ops.loss("hinge")
+
+
+def test_padding_never_wins_a_maximum():
+    y, _ = ops.MaxPool(2, padding=1).forward({}, -np.ones((1, 1, 2, 2)))
+    np.testing.assert_array_equal(y, -np.ones((1, 1, 2, 2)))
+
+
+def test_saturated_activations_are_finite():
+    for op in (ops.Sigmoid(), ops.SiLU(), ops.Tanh()):
+        with np.errstate(all="raise", under="ignore"):
+            y, res = op.forward({}, np.asarray([[-1e300, -1e4, 0.0, 1e4, 1e300]]))
+            assert np.isfinite(y).all()
+            ones = np.ones_like(y)
+            assert np.isfinite(op.jvp_of_vjp({}, res, ones, {}, ones, ones)[1]).all()
