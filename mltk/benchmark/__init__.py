@@ -1,7 +1,8 @@
 """The benchmark: the same exact meta-gradient by mltk and by every installed peer, turn by turn.
 
-One process times all contestants, A B C A B C, after comparing their gradients; fresh processes measure the
-peak memory of each. The numbers of one machine vary: only ratios are conclusions.
+All contestants, each in a process of its own, are timed in turn, A B C A B C, after comparing their
+gradients; fresh processes measure the peak memory of each. The numbers of one machine vary: only ratios are
+conclusions.
 """
 
 from mltk.benchmark.commands import app

@@ -17,11 +17,13 @@ from typing import Annotated, Any
 
 import typer
 
-from mltk.benchmark.cases import CONV4_AIMS, SINUSOID_AIMS, Aim, build
-from mltk.benchmark.contestants import TORCH, choose
+from mltk.benchmark.cases import CONV4_AIMS, SINUSOID_AIMS, Aim, build, in_double
+from mltk.benchmark.contestants import NUMPY, TORCH, choose
+from mltk.benchmark.entrant import Remote
 from mltk.benchmark.memory import CHECKPOINTED, peak_memory
 from mltk.benchmark.timing import Row, run
 from mltk.errors import SettingError
+from mltk.peers import to_numpy
 
 LIMITED = "MLTK_BENCHMARK_THREADS"
 """Set in the process whose threads are limited."""
@@ -34,7 +36,9 @@ THREAD_VARIABLES = (
     "NUMEXPR_NUM_THREADS",
 )
 
-app = typer.Typer(help="Time exact meta-gradients: mltk and every installed peer, turn by turn.", no_args_is_help=True)
+app = typer.Typer(
+    help="Time exact meta-gradients: mltk and every installed peer, turn by turn.", no_args_is_help=True
+)
 
 Repeats = Annotated[int, typer.Option(min=1, help="Samples of each implementation.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="Threads of every library; default: all cores.")]
@@ -43,9 +47,7 @@ Only = Annotated[str | None, typer.Option(help="Names of those who take part, wi
 
 
 @app.command("sinusoid-maml")
-def sinusoid_maml(
-    repeats: Repeats = 30, threads: Threads = None, json: Json = None, only: Only = None
-) -> None:
+def sinusoid_maml(repeats: Repeats = 30, threads: Threads = 1, json: Json = None, only: Only = None) -> None:
     """Second-order MAML on sinusoids: 25 tasks, 10 shots, 10 queries, network 1-40-40-1, 5 inner steps."""
     _command("sinusoid-maml", {}, SINUSOID_AIMS, repeats=repeats, threads=threads, path=json, only=only)
 
@@ -82,7 +84,9 @@ def _command(
         raise typer.BadParameter(str(error), param_hint="--only") from None
     threads = threads or _cores()
     if os.environ.get(LIMITED) != str(threads):
-        raise typer.Exit(_rerun(benchmark, settings, repeats=repeats, threads=threads, path=path, names=names))
+        raise typer.Exit(
+            _rerun(benchmark, settings, repeats=repeats, threads=threads, path=path, names=names)
+        )
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
     title = f"{benchmark} {' '.join(f'{k} {v}' for k, v in settings.items())}".strip()
@@ -100,7 +104,9 @@ def _rerun(
 ) -> int:
     options: dict[str, Any] = {**settings, "repeats": repeats, "threads": threads, "json": path}
     options["only"] = ",".join(names) or None
-    arguments = [text for key, value in options.items() if value is not None for text in (f"--{key}", str(value))]
+    arguments = [
+        text for key, value in options.items() if value is not None for text in (f"--{key}", str(value))
+    ]
     environment = os.environ | dict.fromkeys((LIMITED, *THREAD_VARIABLES), str(threads))
     command = [sys.executable, "-m", "mltk.benchmark", benchmark, *arguments]
     return subprocess.run(command, env=environment, check=False).returncode
@@ -123,7 +129,9 @@ def execute(
 
     console = Console()
     with console.status(f"timing {title}"):
-        rows = run(build(benchmark, **settings), choose(names), repeats=repeats)
+        _, reference = to_numpy(NUMPY.prepare(in_double(build(benchmark, **settings)))())
+        contestants = [contestant.name for contestant in choose(names)]
+        rows = run(contestants, lambda name: Remote(benchmark, name, settings), reference, repeats=repeats)
     with console.status("measuring memory"):
         rows = [_with_memory(row, benchmark, settings) for row in rows]
     print_rows(console, title, rows, aims)

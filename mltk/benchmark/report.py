@@ -79,7 +79,11 @@ def print_checkpoint(console: Console, peaks: dict[bool, tuple[int | None, int |
     for checkpoint, (one, twenty) in peaks.items():
         if one and twenty:
             growth = twenty / one
-            aim = f" (aim: at most {CHECKPOINT_AIM}×, {_verdict(growth <= CHECKPOINT_AIM)})" if checkpoint else ""
+            aim = (
+                f" (aim: at most {CHECKPOINT_AIM}×, {_verdict(growth <= CHECKPOINT_AIM)})"
+                if checkpoint
+                else ""
+            )
             console.print(
                 f"peak memory at 20 inner steps, checkpoint={checkpoint}: "
                 f"{growth:.2f}× that at 1 step, {twenty / 1e6:.0f} and {one / 1e6:.0f} MB{aim}"

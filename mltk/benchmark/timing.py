@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import gc
 import math
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from statistics import median, quantiles
 
 import numpy as np
 
-from mltk.benchmark.cases import in_double
-from mltk.benchmark.contestants import NUMPY
+from mltk.benchmark.entrant import Entrant
 from mltk.errors import UnsupportedError
-from mltk.peers import Case, Peer, Result, to_numpy
 
 SHORTEST_SAMPLE = 0.02
 """Seconds: a contestant that is faster than this is called several times a sample."""
@@ -63,36 +59,45 @@ class Row:
         return self.failed is not None or (self.error is not None and not self.error <= TOLERANCE)
 
 
-def run(case: Case, contestants: Sequence[Peer], *, repeats: int) -> list[Row]:
-    """Compare the gradients of all contestants with the reference and time them turn by turn.
+def run(
+    names: Iterable[str],
+    start: Callable[[str], Entrant],
+    reference: dict[str, np.ndarray],
+    *,
+    repeats: int,
+) -> list[Row]:
+    """Compare the gradients of all contestants with the reference and time them turn by turn, A B C A B C.
 
     A contestant that is not installed, cannot express the model or raises an error gets a row that says so,
     and the others go on.
 
     Args:
-        case: The meta-gradient.
-        contestants: Who takes part.
+        names: Who takes part.
+        start: Makes a contestant of a name ready; raises `UnsupportedError` if it cannot take part.
+        reference: The right gradient.
         repeats: Samples of each.
     """
-    _, reference = to_numpy(NUMPY.prepare(in_double(case))())
     rows: dict[str, Row] = {}
-    calls: dict[str, Callable[[], Result]] = {}
-    for contestant in contestants:
-        row = Row(contestant.name, skipped=contestant.available())
-        if row.skipped is None:
+    entrants: dict[str, Entrant] = {}
+    blocks: dict[str, int] = {}
+    try:
+        for name in names:
+            rows[name] = Row(name)
             try:
-                call = contestant.prepare(case)
-                _, grads = to_numpy(call())
+                entrants[name] = start(name)
+                rows[name] = replace(rows[name], error=relative_error(entrants[name].gradient, reference))
+                blocks[name] = max(1, math.ceil(SHORTEST_SAMPLE / entrants[name].sample(1)))
             except UnsupportedError as error:
-                row = replace(row, skipped=str(error))
+                rows[name] = replace(rows[name], skipped=str(error))
             except Exception as error:  # another library's failure must not end the others' turns
-                row = replace(row, failed=f"{type(error).__name__}: {error}")
-            else:
-                row = replace(row, error=relative_error(grads, reference))
-                calls[row.name] = call
-        rows[row.name] = row
-    for name, seconds in time_in_turn(calls, repeats=repeats).items():
-        rows[name] = replace(rows[name], seconds=tuple(seconds))
+                rows[name] = replace(rows[name], failed=f"{type(error).__name__}: {error}")
+        for _ in range(repeats):
+            for name, block in blocks.items():
+                seconds = entrants[name].sample(block)
+                rows[name] = replace(rows[name], seconds=(*rows[name].seconds, seconds))
+    finally:
+        for entrant in entrants.values():
+            entrant.close()
     return list(rows.values())
 
 
@@ -102,27 +107,3 @@ def relative_error(grads: dict[str, np.ndarray], reference: dict[str, np.ndarray
         return math.inf
     scale = max(float(np.abs(array).max()) for array in reference.values())
     return max(float(np.abs(grads[name] - array).max()) for name, array in reference.items()) / scale
-
-
-def time_in_turn(calls: dict[str, Callable[[], object]], *, repeats: int) -> dict[str, list[float]]:
-    """Seconds of one call of each function, ``repeats`` samples, A B C A B C."""
-    block = {name: max(1, math.ceil(SHORTEST_SAMPLE / _sample(call, 1))) for name, call in calls.items()}
-    samples: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in range(repeats):
-        for name, call in calls.items():
-            samples[name].append(_sample(call, block[name]))
-    return samples
-
-
-def _sample(call: Callable[[], object], times: int) -> float:
-    """Seconds of one call, measured over a block of them after one that brings caches and threads back."""
-    call()
-    gc.collect()
-    gc.disable()
-    try:
-        start = time.perf_counter()
-        for _ in range(times):
-            call()
-        return (time.perf_counter() - start) / times
-    finally:
-        gc.enable()

@@ -35,9 +35,7 @@ class TorchLoop:
                 fast = params
                 for _ in range(case.inner_steps):
                     value = loss(functional_call(module, fast, (support_x,)), support_y)
-                    grads = torch.autograd.grad(
-                        value, list(fast.values()), create_graph=not case.first_order
-                    )
+                    grads = torch.autograd.grad(value, list(fast.values()), create_graph=not case.first_order)
                     fast = {
                         name: p - case.inner_lr * g for (name, p), g in zip(fast.items(), grads, strict=True)
                     }
