@@ -55,8 +55,8 @@ class GradientBased:
             MltkError: If the arguments do not fit each other or the model.
         """
         backend = common_backend(query_x=[query_x])
-        check_params("state", state, self.model.shapes, backend, tasks=query_x.shape[:1])
         check_inputs(backend, "query_x", query_x)
+        check_params("state", state, self.model.shapes, backend, tasks=query_x.shape[:1])
         return self.model.apply(state, query_x)
 
     def _check(self, meta_params: Tree, episode: Episode) -> Engine:
@@ -69,11 +69,11 @@ class GradientBased:
     def _backend_for(self, meta_params: Tree, support_x: Array, support_y: Array) -> Backend:
         """Check that the meta-parameters fit the model and the support set; return its backend."""
         backend = common_backend(support_x=[support_x])
+        check_inputs(backend, "support_x", support_x)
         rates = {name: shape for name, shape in self.meta_shapes.items() if name not in self.model.shapes}
         check_params("meta_params", meta_params, self.model.shapes, backend, tasks=support_x.shape[:1])
         check_params("meta_params", meta_params, rates, backend)
         check_same(backend, support_y=[support_y])
-        check_inputs(backend, "support_x", support_x)
         return backend
 
 
