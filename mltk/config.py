@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from mltk import algorithms, data, models, ops, optim
-from mltk.errors import MltkError, RunError
+from mltk.errors import RunError
 
 Config = dict[str, Any]
 """Strings, numbers, booleans, lists and further configurations, under string keys."""
@@ -91,7 +91,8 @@ def from_config(config: Any) -> Any:
         raise RunError(f"the configuration of {name} has unknown settings: {unknown}")
     try:
         return known(**settings)
-    except (MltkError, TypeError, ValueError, AttributeError) as error:
+    # A text from outside may hand the constructor anything, which may then fail in any way.
+    except Exception as error:
         raise RunError(f"the configuration of {name} is not valid: {error}") from error
 
 

@@ -1,0 +1,123 @@
+"""Evaluation: the right metric, an honest interval, and tasks that depend on the seed alone."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+import mltk
+from mltk.errors import NotFiniteError, SettingError
+from mltk.evaluation import Evaluation
+
+REGRESSION = mltk.data.Sinusoid(shots=5, queries=7)
+LEARNER = mltk.algorithms.MAML(mltk.models.mlp([1, 8, 1]), "mse", inner_steps=2)
+
+
+class Memory:
+    """A learner that returns the mean support target, or the label of the nearest support example."""
+
+    def __init__(self, ways=None):
+        self.ways = ways
+
+    def adapt(self, meta_params, support_x, support_y):
+        return support_x, support_y
+
+    def predict(self, state, query_x):
+        support_x, support_y = state
+        if self.ways is None:
+            return np.broadcast_to(support_y.mean(axis=1, keepdims=True), (*query_x.shape[:2], 1))
+        distances = ((query_x[:, :, None] - support_x[:, None]) ** 2).sum(axis=-1)
+        nearest = np.take_along_axis(support_y, distances.argmin(axis=-1), axis=1)
+        return np.eye(self.ways)[nearest]
+
+
+def blobs(separation):
+    return mltk.data.Blobs(ways=3, shots=4, queries=5, features=2, separation=separation)
+
+
+@pytest.mark.parametrize("batch", [1, 7, 20, 45, 1000])
+def test_the_result_does_not_depend_on_the_batch(backend64, batch):
+    meta = LEARNER.init(backend64, 0)
+    expected = mltk.evaluate(LEARNER, meta, REGRESSION, episodes=67, seed=4)
+    found = mltk.evaluate(LEARNER, meta, REGRESSION, episodes=67, seed=4, batch=batch)
+    np.testing.assert_allclose(found.values, expected.values, rtol=1e-12)
+    assert found.values.shape == (67,)
+
+
+def test_the_seed_decides_the_tasks_and_a_longer_evaluation_starts_like_a_shorter_one():
+    meta = LEARNER.init(mltk.backend("numpy"), 0)
+    long, short, other = (
+        mltk.evaluate(LEARNER, meta, REGRESSION, episodes=episodes, seed=seed).values
+        for episodes, seed in ((50, 1), (30, 1), (30, 2))
+    )
+    np.testing.assert_array_equal(long[:30], short)
+    assert not np.intersect1d(other, short).size
+    assert len(np.unique(long)) == 50
+
+
+def test_backends_agree(backend64):
+    found = mltk.evaluate(LEARNER, LEARNER.init(backend64, 0), REGRESSION, episodes=25)
+    reference = LEARNER.init(mltk.backend("numpy", dtype="float64"), 0)
+    expected = mltk.evaluate(LEARNER, reference, REGRESSION, episodes=25)
+    np.testing.assert_allclose(found.values, expected.values, rtol=1e-10)
+
+
+def test_regression_is_judged_by_the_mean_squared_error():
+    backend = mltk.backend("numpy", dtype="float64")
+    found = mltk.evaluate(Memory(), {}, REGRESSION, episodes=20, seed=9, backend=backend)
+    rng = np.random.default_rng(np.random.SeedSequence(9, spawn_key=(1, 0)))
+    episode = REGRESSION.sample(20, rng, backend)
+    error = episode.query_y - episode.support_y.mean(axis=1, keepdims=True)
+    assert found.metric == "mse"
+    np.testing.assert_allclose(found.values, (error**2).mean(axis=(1, 2)), rtol=1e-12)
+
+
+def test_classification_is_judged_by_the_accuracy():
+    backend = mltk.backend("numpy", dtype="float64")
+    far, near = (
+        mltk.evaluate(Memory(ways=3), {}, blobs(separation), episodes=40, backend=backend)
+        for separation in (1000.0, 0.001)
+    )
+    assert (far.metric, near.metric) == ("accuracy", "accuracy")
+    assert far.mean > 0.95
+    assert near.mean == pytest.approx(1 / 3, abs=0.1)
+    # 15 queries a task
+    np.testing.assert_allclose(near.values * 15, np.round(near.values * 15), atol=1e-9)
+
+
+def test_mean_and_interval_are_students():
+    meta = LEARNER.init(mltk.backend("numpy"), 0)
+    found = mltk.evaluate(LEARNER, meta, REGRESSION, episodes=12)
+    low, high = stats.t.interval(0.95, 11, loc=found.values.mean(), scale=stats.sem(found.values))
+    assert found.mean == pytest.approx((low + high) / 2)
+    assert found.interval == pytest.approx((high - low) / 2)
+    assert mltk.evaluate(LEARNER, meta, REGRESSION, episodes=1).interval == math.inf
+
+
+@pytest.mark.parametrize(
+    ("mean", "interval", "text"),
+    [
+        (0.8123, 0.0449, "mse 0.812 ± 0.045 (95 % interval over 600 tasks)"),
+        (0.00012351, 0.0000067, "mse 0.0001235 ± 0.0000067 (95 % interval over 600 tasks)"),
+        (345.6, 123.4, "mse 346 ± 123 (95 % interval over 600 tasks)"),
+        (0.5, math.inf, "mse 0.500 ± inf (95 % interval over 600 tasks)"),
+        (1.0, 0.0, "mse 1.000 ± 0.000 (95 % interval over 600 tasks)"),
+    ],
+)
+def test_the_text_shows_two_digits_of_the_interval(mean, interval, text):
+    assert str(Evaluation("mse", mean, interval, np.zeros(600))) == text
+
+
+def test_predictions_that_are_not_finite_are_an_error():
+    learner = mltk.algorithms.MAML(mltk.models.mlp([1, 8, 1]), "mse", inner_lr=1e30, inner_steps=5)
+    meta = learner.init(mltk.backend("numpy"), 0)
+    with np.errstate(all="ignore"), pytest.raises(NotFiniteError, match="task 0"):
+        mltk.evaluate(learner, meta, REGRESSION, episodes=3)
+
+
+@pytest.mark.parametrize("option", [{"episodes": 0}, {"batch": 0}, {"seed": -1}, {"backend": "numpy"}])
+def test_settings_are_checked(option):
+    meta = LEARNER.init(mltk.backend("numpy"), 0)
+    with pytest.raises(SettingError, match=next(iter(option))):
+        mltk.evaluate(LEARNER, meta, REGRESSION, **{"episodes": 3, **option})
