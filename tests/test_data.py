@@ -136,6 +136,22 @@ def test_bayes_prediction_and_error_are_those_of_the_joint_gaussian(backend64, s
         np.testing.assert_allclose(backend64.to_numpy(error)[task], variance.mean(), rtol=1e-10)
 
 
+def test_linear_regression_draws_weights_inputs_and_noise_from_their_gaussians():
+    settings = {"features": 2, "prior_mean": (1.0, -2.0), "prior_scale": 1.5, "x_scale": 0.5}
+    clean = LinearRegression(3, 2, **settings, noise=0.0).sample(2000, 6, REFERENCE)
+    noisy = LinearRegression(3, 2, **settings, noise=0.7).sample(2000, 6, REFERENCE)
+    weights = (np.linalg.pinv(clean.support_x) @ clean.support_y)[..., 0]
+    for samples, mean, scale in [
+        (weights[:, 0], 1.0, 1.5),
+        (weights[:, 1], -2.0, 1.5),
+        (clean.query_x.ravel(), 0.0, 0.5),
+        ((noisy.support_y - clean.support_y).ravel(), 0.0, 0.7),
+        ((noisy.query_y - clean.query_y).ravel(), 0.0, 0.7),
+    ]:
+        assert stats.kstest(samples, stats.norm(mean, scale).cdf).pvalue > LEVEL
+        assert_mean((samples - mean) ** 2, scale**2)
+
+
 def test_without_noise_enough_shots_find_the_weights_exactly():
     tasks = LinearRegression(4, 6, features=4, noise=0.0)
     episode = tasks.sample(20, 0, REFERENCE)
