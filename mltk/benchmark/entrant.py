@@ -13,11 +13,11 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
-from mltk.benchmark.cases import build
+from mltk.benchmark.cases import build, in_double
 from mltk.benchmark.contestants import choose
 from mltk.errors import UnsupportedError
 from mltk.peers import Case, Peer, to_numpy
@@ -31,6 +31,9 @@ class Entrant(Protocol):
     """
 
     gradient: dict[str, np.ndarray]
+
+    def gradient_in_double(self) -> dict[str, np.ndarray]:
+        """The gradient of the same numbers in float64."""
 
     def sample(self, times: int) -> float:
         """Seconds of one call, measured over a block of ``times`` calls."""
@@ -50,8 +53,13 @@ class Local:
         reason = contestant.available()
         if reason is not None:
             raise UnsupportedError(reason)
+        self._contestant, self._case = contestant, case
         self._call = contestant.prepare(case)
         _, self.gradient = to_numpy(self._call())
+
+    def gradient_in_double(self) -> dict[str, np.ndarray]:
+        """See `Entrant.gradient_in_double`."""
+        return to_numpy(self._contestant.prepare(in_double(self._case))())[1]
 
     def sample(self, times: int) -> float:
         """See `Entrant.sample`; a call before the block brings caches and threads back."""
@@ -79,34 +87,45 @@ class Remote:
     """
 
     def __init__(self, benchmark: str, name: str, settings: dict[str, int]) -> None:
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder, "gradient.npz")
-            request = {"benchmark": benchmark, "name": name, "settings": settings, "path": str(path)}
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "mltk.benchmark.entrant", json.dumps(request)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                text=True,
-            )
-            try:
-                self._answer()
-                with np.load(path) as arrays:
-                    self.gradient = dict(arrays)
-            except BaseException:
-                self.close()
-                raise
+        request = {"benchmark": benchmark, "name": name, "settings": settings}
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "mltk.benchmark.entrant", json.dumps(request)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        try:
+            self._answer()
+            self.gradient = self._gradient("single")
+        except BaseException:
+            self.close()
+            raise
+
+    def gradient_in_double(self) -> dict[str, np.ndarray]:
+        """See `Entrant.gradient_in_double`."""
+        return self._gradient("double")
 
     def sample(self, times: int) -> float:
         """See `Entrant.sample`."""
-        assert self._process.stdin is not None
-        print(times, file=self._process.stdin, flush=True)
-        return self._answer()
+        return self._ask(times)
 
     def close(self) -> None:
         """See `Entrant.close`."""
         self._process.kill()
         self._process.communicate()
+
+    def _gradient(self, precision: str) -> dict[str, np.ndarray]:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, f"{precision}.npz")
+            self._ask(str(path))
+            with np.load(path) as arrays:
+                return dict(arrays)
+
+    def _ask(self, question: int | str) -> float:
+        assert self._process.stdin is not None
+        print(json.dumps(question), file=self._process.stdin, flush=True)
+        return self._answer()
 
     def _answer(self) -> float:
         """The next line of the process: a number, or what it raised."""
@@ -123,7 +142,10 @@ class Remote:
 
 
 def _main(text: str) -> None:
-    """The process of a `Remote`: ready once the gradient is written, then a sample for each line."""
+    """The process of a `Remote`, which answers each line.
+
+    A number asks for a sample of so many calls, a path for a gradient, whose precision the name tells.
+    """
     request = json.loads(text)
 
     def answer(**content: object) -> None:
@@ -132,10 +154,16 @@ def _main(text: str) -> None:
     try:
         (contestant,) = choose([request["name"]])
         local = Local(contestant, build(request["benchmark"], **request["settings"]))
-        np.savez(request["path"], **local.gradient)
         answer(seconds=0.0)
         for line in sys.stdin:
-            answer(seconds=local.sample(int(line)))
+            question = json.loads(line)
+            if isinstance(question, int):
+                answer(seconds=local.sample(question))
+                continue
+            double = Path(question).stem == "double"
+            arrays: dict[str, Any] = local.gradient_in_double() if double else local.gradient
+            np.savez(question, **arrays)
+            answer(seconds=0.0)
     except UnsupportedError as error:
         answer(unsupported=str(error))
     except Exception as error:

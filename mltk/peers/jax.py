@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -47,11 +48,11 @@ class Jax:
                 params = jax.tree.map(lambda p, g: p - case.inner_lr * g, params, grads)
             return loss_of(params, query_x, query_y)
 
-        @jax.jit
         def mean_over_tasks(params: dict[str, Array], *tasks: Array) -> Result:
             values, grads = jax.vmap(jax.value_and_grad(query_loss), (None, 0, 0, 0, 0))(params, *tasks)
             return values.mean(), jax.tree.map(lambda g: g.mean(0), grads)
 
+        compiled: Callable[..., Result] = jax.jit(mean_over_tasks)
         episode = case.episode
         double = episode.support_x.dtype == np.float64
 
@@ -65,7 +66,7 @@ class Jax:
 
         def meta_gradient() -> Result:
             with precision():
-                result: Result = jax.block_until_ready(mean_over_tasks(params, *tasks))
+                result: Result = jax.block_until_ready(compiled(params, *tasks))
             return result
 
         meta_gradient()  # compiles
@@ -91,10 +92,14 @@ def _network(model: Sequential) -> Callable[[dict[str, Array], Array], Array]:
 
     def apply(params: dict[str, Array], x: Array) -> Array:
         for name, layer in layers:
-            x = layer(lambda key, name=name: params.get(f"{name}.{key}"), x)
+            x = layer(partial(_parameter, params, name), x)
         return x
 
     return apply
+
+
+def _parameter(params: dict[str, Array], layer: str, key: str) -> Array:
+    return params.get(f"{layer}.{key}")
 
 
 def _layer(operation: Operation) -> Callable[[Callable[[str], Array], Array], Array]:

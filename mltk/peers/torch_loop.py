@@ -26,7 +26,7 @@ class TorchLoop:
         from mltk.peers.torch_modules import torch_case
 
         module, loss, tasks = torch_case(case)
-        params = dict(module.named_parameters())
+        params: dict[str, torch.Tensor] = dict(module.named_parameters())
 
         def meta_gradient() -> Result:
             module.zero_grad(set_to_none=True)
@@ -40,7 +40,7 @@ class TorchLoop:
                         name: p - case.inner_lr * g for (name, p), g in zip(fast.items(), grads, strict=True)
                     }
                 value = loss(functional_call(module, fast, (query_x,)), query_y) / len(tasks[0])
-                value.backward()
+                torch.autograd.backward(value)
                 total += value.detach()
             return total, {name: p.grad for name, p in params.items()}
 

@@ -46,7 +46,7 @@ class TorchOpt:
                 for _ in range(case.inner_steps):
                     optimizer.step(loss(module(support_x), support_y))
                 value = loss(module(query_x), query_y) / len(tasks[0])
-                value.backward()
+                torch.autograd.backward(value)
                 total += value.detach()
                 torchopt.recover_state_dict(module, start)
                 torchopt.recover_state_dict(optimizer, optimizer_start)
