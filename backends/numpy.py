@@ -66,12 +66,14 @@ class NumpyKernels(Kernels):
             return super().max_pool2d(x, window)
         tiles = _tiles(x, window)
         best = reduce(np.maximum, _taps(tiles))
-        mask = tiles == best[..., :, None, :, None]
-        free = np.ones(best.shape, dtype=bool)
-        for tap in _taps(mask):
-            tap &= free
-            free ^= tap
-        return best, mask.astype(x.dtype)
+        mask = np.empty_like(tiles)
+        free = np.ones_like(best, dtype=bool)
+        for pixels, places in zip(_taps(tiles), _taps(mask), strict=True):
+            largest = pixels == best
+            largest &= free
+            free ^= largest
+            places[...] = largest
+        return best, mask
 
     def take_from_windows(self, x: Array, which: Array, window: Window) -> Array:
         """See `Kernels.take_from_windows`."""
@@ -99,6 +101,9 @@ class NumpyKernels(Kernels):
         keepdims: bool = False,
     ) -> Array:
         """See `Kernels.sum`: `numpy.einsum` needs one pass, in any memory order, and no product in memory."""
+        if times is None and axes == (-2,) and x.shape[-2] <= FEW_EXAMPLES:
+            total = _ones(x.shape[-2], x.dtype) @ x
+            return total if keepdims else total[..., 0, :]
         letters, left, kept = _summation(x.ndim, axes)
         if times is None:
             total = np.einsum(f"{letters}->{left}", x)
@@ -127,6 +132,9 @@ class NumpyKernels(Kernels):
 
 FEW_CHANNELS = 8
 """Below this, windows are copied along rows of pixels rather than along channels."""
+
+FEW_EXAMPLES = 256
+"""Up to this, the sum over examples is a product with ones: the call itself is what takes the time."""
 
 
 def _spread(x: Array, start: tuple[int, int], step: tuple[int, int], size: tuple[int, int]) -> Array:
@@ -183,6 +191,13 @@ def _tiles(x: Array, window: Window) -> Array:
 def _taps(tiles: Array) -> list[Array]:
     """A view ``(..., h, w)`` for each place in a tile, in reading order."""
     return [tiles[..., i, :, j] for i in range(tiles.shape[-3]) for j in range(tiles.shape[-1])]
+
+
+@cache
+def _ones(count: int, dtype: np.dtype[Any]) -> Array:
+    ones = np.ones((1, count), dtype)
+    ones.flags.writeable = False
+    return ones
 
 
 @cache
