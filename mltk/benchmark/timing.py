@@ -116,5 +116,5 @@ def relative_error(grads: dict[str, np.ndarray], reference: dict[str, np.ndarray
     """The largest difference over the largest entry of the reference; infinite if the names differ."""
     if grads.keys() != reference.keys():
         return math.inf
-    scale = max(float(np.abs(array).max()) for array in reference.values())
-    return max(float(np.abs(grads[name] - array).max()) for name, array in reference.items()) / scale
+    scale = np.max([np.abs(array).max() for array in reference.values()])
+    return float(np.max([np.abs(grads[name] - array).max() for name, array in reference.items()]) / scale)
