@@ -57,6 +57,14 @@ def test_asarray_takes_any_layout_and_read_only_memory(backend, view):
     np.testing.assert_array_equal(backend.to_numpy(backend.asarray(view(values))), view(values))
 
 
+def test_torch_never_writes_to_read_only_memory():
+    values = np.zeros(3)
+    values.flags.writeable = False
+    tensor = TORCH["float64"].asarray(values)
+    tensor += 1
+    np.testing.assert_array_equal(values, 0)
+
+
 @pytest.mark.parametrize("backend", ALL, ids=label)
 @pytest.mark.parametrize(
     "values", [0.1, 3, True, [0.1, 0.2], [[1, 2], [3, 4]], np.float64(0.1), np.float32(0.1), np.int32(5), ()]
