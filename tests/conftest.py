@@ -3,9 +3,12 @@
 import os
 
 import pytest
+import torch
 from hypothesis import HealthCheck, settings
 
 import mltk
+
+torch.set_num_threads(1)  # the arrays of the tests are small, and the tests run in parallel
 
 settings.register_profile(
     "dev", deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]

@@ -1,0 +1,53 @@
+# make demo    from nothing to a row of a published table, with NumPy alone
+# make test    lint and the whole test suite
+# make bench   mltk against every peer that can be installed
+# Each does its own set-up in .venv.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install -q -c constraints.txt
+SOURCES := $(shell find mltk backends -name '*.py')
+
+# One thread a process: the tests run in parallel, and the arrays in them are small.
+SINGLE := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
+
+.PHONY: demo test lint bench clean
+
+demo: $(VENV)/package
+	$(BIN)/mltk reproduce sinusoid-table --shots 5 --out runs/demo
+
+test: lint
+	$(SINGLE) $(BIN)/pytest -n auto
+
+lint: $(VENV)/package $(VENV)/dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/package $(VENV)/bench
+	$(BIN)/mltk bench sinusoid-maml
+	$(BIN)/mltk bench conv4-maml --queries 15
+	$(BIN)/mltk bench conv4-maml --queries 1
+
+clean:
+	rm -rf $(VENV) build *.egg-info runs .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+$(VENV)/created:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "mltk needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
+	$(PYTHON) -m venv --clear $(VENV)
+	$(PIP) 'setuptools>=77'
+	@touch $@
+
+# What is tested and shown is the installed package, never the checkout: it is installed anew when a source changes.
+$(VENV)/package: $(VENV)/created pyproject.toml constraints.txt $(SOURCES)
+	rm -rf build *.egg-info
+	$(PIP) --no-build-isolation .
+	$(PIP) --no-build-isolation --no-deps --force-reinstall .
+	@rm -rf build *.egg-info
+	@touch $@
+
+$(VENV)/dev $(VENV)/bench: $(VENV)/%: $(VENV)/created pyproject.toml constraints.txt
+	$(PIP) --no-build-isolation '.[$*]'
+	@rm -rf build *.egg-info
+	@touch $@
