@@ -15,8 +15,6 @@ from mltk.models import Sequential
 from mltk.peers import Case
 
 SEED = 1
-"""No value of these cases lies so near a kink that float32 rounding moved it across on the machine where the
-seed was chosen; elsewhere it may, see `mltk.benchmark.timing.Row.error_in_double`."""
 
 
 class Aim(NamedTuple):
