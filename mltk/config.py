@@ -107,7 +107,8 @@ def differences(old: Config, new: Config) -> list[str]:
 
 
 def _same(old: Any, new: Any) -> bool:
-    return type(old) is type(new) and repr(old) == repr(new)
+    """Whether two settings mean the same: 1 and 1.0 do, 1 and true do not."""
+    return old == new and isinstance(old, bool) == isinstance(new, bool)
 
 
 def _flat(config: Any, above: str = "") -> dict[str, Any]:

@@ -32,6 +32,9 @@ LINES_A_RUN = 200
 LINES_A_CHECKPOINT = 5
 """How many logged lines lie between checkpoints, unless told otherwise."""
 
+SETTINGS = ("steps", "meta_batch", "seed", "log_every", "checkpoint_every", "validate")
+"""The settings of a run beside its algorithm, tasks, optimiser and backend."""
+
 FREE = ("steps", "checkpoint_every", "validate", "versions")
 """Settings that may differ on resuming, since the trajectory does not depend on them."""
 
@@ -143,17 +146,17 @@ def train(
             check_count(name, every)
     if resume and out is None:
         raise SettingError("resume is True, but out names no run folder")
-    logged = log_every or max(1, steps // LINES_A_RUN)
+    logged = int(log_every or max(1, steps // LINES_A_RUN))
     training = _Training(
         algorithm=algorithm,
         tasks=tasks,
         backend=backend,
         optimizer=Adam(1e-3) if optimizer is None else optimizer,
-        steps=steps,
-        meta_batch=meta_batch,
-        seed=seed,
+        steps=int(steps),
+        meta_batch=int(meta_batch),
+        seed=int(seed),
         log_every=logged,
-        checkpoint_every=checkpoint_every or LINES_A_CHECKPOINT * logged,
+        checkpoint_every=int(checkpoint_every or LINES_A_CHECKPOINT * logged),
         validate=validate,
         folder=None if out is None else RunFolder(Path(out)),
         progress=progress,
@@ -233,8 +236,7 @@ class _Training:
         """All that is needed to repeat the training, and the versions it ran with, for the record."""
         engine = self.backend.engine.name
         return {
-            **{name: getattr(self, name) for name in ("steps", "meta_batch", "seed")},
-            **{name: getattr(self, name) for name in ("log_every", "checkpoint_every", "validate")},
+            **{name: getattr(self, name) for name in SETTINGS},
             "backend": {
                 **{name: getattr(self.backend, name) for name in ("name", "device", "dtype")},
                 **({} if engine == "default" else {"engine": engine}),

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 import pytest
 import tomli_w
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mltk import algorithms, data, models, ops, optim
@@ -69,6 +69,7 @@ def through_toml(config):
 
 @settings(max_examples=50)
 @given(st.one_of(learners, networks, optimisers, chains, sources))
+@example(optim.AdamW(0.1, weight_decay=0.2))
 def test_rebuilt_from_toml_it_is_the_same(value):
     assert from_config(through_toml(to_config(value))) == value
 
@@ -101,7 +102,12 @@ class Mine:
     width: int = 3
 
 
+class Faster(optim.Adam):
+    """A user's variant of a class of mltk."""
+
+
 def test_a_class_of_the_users_own_is_described_but_not_rebuilt():
+    assert to_config(Faster()).keys() == {"type"}
     assert to_config(Mine()) == {"type": "Mine(width=3)"}
     assert "0x" not in to_config(object())["type"]
     with pytest.raises(RunError, match=r"Mine\(width=3\)"):
@@ -148,8 +154,8 @@ def test_differences_name_the_setting_and_both_values():
         "algorithm.model.layers.0.out_features: 2 before, 3 now",
         "algorithm.model.layers.2.in_features: 2 before, 3 now",
     ]
-    assert differences({"a": 1, "b": 1}, {"a": 1.0, "c": True}) == [
-        "a: 1 before, 1.0 now",
+    assert differences({"a": 1, "b": 1, "d": 1}, {"a": 1.0, "c": "x", "d": True}) == [
         "b: 1 before, nothing now",
-        "c: nothing before, True now",
+        "c: nothing before, x now",
+        "d: 1 before, True now",
     ]

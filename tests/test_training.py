@@ -98,6 +98,15 @@ def test_a_finished_run_may_be_extended(first, tmp_path):
     assert (tmp_path / "extended" / "curves.svg").read_bytes() != curve
 
 
+def test_resuming_keeps_the_pace_of_the_run_unless_told_otherwise(tmp_path):
+    options = {"backend": mltk.backend("numpy"), "out": tmp_path, "resume": True}
+    mltk.train(LEARNER, TASKS, steps=6, log_every=3, **options)
+    run = mltk.train(LEARNER, TASKS, steps=12, **options)
+    assert [line["step"] for line in run.history] == [3, 6, 9, 12]
+    with pytest.raises(RunError, match="log_every: 3 before, 4 now"):
+        mltk.train(LEARNER, TASKS, steps=12, log_every=4, **options)
+
+
 def test_a_finished_run_is_returned_as_it_is(tmp_path):
     options = {"backend": mltk.backend("numpy"), "steps": 20, "out": tmp_path}
     run = mltk.train(LEARNER, TASKS, **options)
@@ -267,10 +276,76 @@ def test_divergence_stops_with_the_last_good_checkpoint(name, poison, tmp_path):
         mltk.train(learner, TASKS, steps=8, **options)
     with pytest.raises(DivergedError, match=r"at step 8.*step 6 in .*checkpoint\.npz"):
         mltk.train(learner, TASKS, steps=20, checkpoint_every=2, out=tmp_path, **options)
+    if not poison:  # on the host, each step is checked
+        with pytest.raises(DivergedError, match="at step 8"):
+            mltk.train(learner, TASKS, steps=20, **{**options, "log_every": 20})
     with np.load(tmp_path / "checkpoint.npz") as arrays:
         assert arrays["step"] == 6
         assert np.isfinite(arrays["params.weight"]).all()
     assert [line["step"] for line in map(json.loads, (tmp_path / "metrics.jsonl").open())] == [3, 6]
+
+
+def elsewhere():
+    """NumPy as if it were a device that training must not wait for."""
+    return replace(mltk.backend("numpy"), device="elsewhere")
+
+
+class Watched(np.ndarray):
+    """A loss that counts how often it, or what is computed from it, is fetched."""
+
+    fetched = 0
+
+    def __float__(self):
+        Watched.fetched += 1
+        return super().__float__()
+
+
+@dataclass(frozen=True)
+class OnDevice:
+    """A learner whose loss is watched."""
+
+    learner: mltk.algorithms.MAML
+
+    def init(self, backend, seed):
+        return self.learner.init(backend, seed)
+
+    def value_and_grad(self, meta_params, episode):
+        value, grads = self.learner.value_and_grad(meta_params, episode)
+        return np.asarray(value).view(Watched), grads
+
+
+def test_on_a_device_the_loss_is_fetched_where_it_is_logged():
+    Watched.fetched = 0
+    run = mltk.train(OnDevice(LEARNER), TASKS, backend=elsewhere(), steps=60, log_every=20)
+    assert Watched.fetched == 3
+    host = mltk.train(LEARNER, TASKS, backend=mltk.backend("numpy"), steps=60, log_every=20)
+    assert [line["loss"] for line in run.history] == pytest.approx([line["loss"] for line in host.history])
+    for name, leaf in tree.flatten(host.meta_params).items():
+        np.testing.assert_array_equal(tree.flatten(run.meta_params)[name], leaf)
+
+
+def test_on_a_device_too_an_interrupted_run_ends_where_an_uninterrupted_one_does(tmp_path, monkeypatch):
+    options = {"backend": elsewhere(), "optimizer": OPTIMIZER, **PACE}
+    mltk.train(LEARNER, TASKS, steps=60, out=tmp_path / "straight", **options)
+    for after in (5, 11, 18):
+        interrupt(LEARNER, tmp_path / "resumed", after=after, monkeypatch=monkeypatch, **options)
+    mltk.train(LEARNER, TASKS, steps=60, out=tmp_path / "resumed", resume=True, **options)
+    assert_same_run(tmp_path / "resumed", tmp_path / "straight")
+
+
+def test_on_a_device_divergence_is_met_at_the_next_line_or_checkpoint(tmp_path):
+    options = {"backend": elsewhere(), "optimizer": optim.SGD(1.0), "steps": 40, "out": tmp_path}
+    with pytest.raises(DivergedError, match=r"at step 9.*step 6 in"):
+        mltk.train(Mine(fail_at=8), TASKS, log_every=20, checkpoint_every=3, **options)
+    with pytest.raises(DivergedError, match=r"at step 10.*step 6 in"):
+        mltk.train(Mine(fail_at=8), TASKS, log_every=20, checkpoint_every=5, resume=True, **options)
+
+
+def test_settings_may_be_numpy_integers(tmp_path):
+    options = {"steps": np.int64(4), "seed": np.int64(3), "meta_batch": np.int32(2), "log_every": np.int8(2)}
+    run = mltk.train(LEARNER, TASKS, backend=mltk.backend("numpy"), out=tmp_path, **options)
+    again = mltk.train(LEARNER, TASKS, backend=mltk.backend("numpy"), out=tmp_path, resume=True, **options)
+    assert again.history == run.history
 
 
 def test_validate_checks_each_episode():
