@@ -13,7 +13,11 @@ import torch.nn.functional as F  # noqa: N812
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import mltk
 from mltk import ops, tree
+
+for name in ("numpy", "torch"):
+    mltk.backend(name)  # from here on its kernels serve its arrays
 
 EXAMPLES = 25
 STEP = 1e-20  # of the complex step: its error is of the order of its square
