@@ -27,11 +27,14 @@ class NumpyKernels(Kernels):
     so that windows are copied in long runs; functions of single elements keep that order.
     """
 
-    def conv2d(self, x: Array, weight: Array, window: Window) -> Array:
+    def conv2d(self, x: Array, weight: Array, bias: Array | None, window: Window) -> Array:
         """See `Kernels.conv2d`."""
         places = window.places(x.shape[-2:])
         rows = np.moveaxis(weight, -3, -1)
-        return _correlate(_padded(x, window), rows.reshape(*rows.shape[:-3], -1).mT, window, places)
+        y = _correlate(_padded(x, window), rows.reshape(*rows.shape[:-3], -1).mT, window, places)
+        if bias is not None:
+            y += bias[..., None, :, None, None]
+        return y
 
     def conv2d_input_gradient(
         self, gy: Array, weight: Array, window: Window, image: tuple[int, int]

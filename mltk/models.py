@@ -134,7 +134,7 @@ def conv4(
         raise SettingError(f"image_size is {image_size}; four poolings need at least 16 pixels")
     layers: list[Operation] = []
     for channels in (in_channels, width, width, width):
-        layers += [Convolution(channels, width, 3, padding=1), BatchNorm(width), ReLU(), MaxPool(2)]
+        layers += [Convolution(channels, width, 3, padding=1), BatchNorm(width), MaxPool(2), ReLU()]
     layers.append(Flatten())
     if out_features is not None:
         layers.append(Linear(width * (image_size // 16) ** 2, out_features))

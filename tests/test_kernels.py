@@ -1,17 +1,45 @@
-"""The NumPy kernels give what the generic ones give, in every shape and memory order."""
+"""The kernels of each backend give what the generic ones give, in every shape and memory order."""
 
 import array_api_compat.numpy
 import numpy as np
 import pytest
+import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+
+import mltk
+from mltk.errors import SettingError, ShapeError
+from mltk.ops.kernels import Kernels, Window, kernels_of
 from mltk_backends.numpy import NumpyKernels
 
-from mltk.errors import SettingError, ShapeError
-from mltk.ops.kernels import Kernels, Window
+mltk.backend("torch")  # registers its kernels
 
 EXAMPLES = 50
-FAST, PLAIN = (kernels(array_api_compat.numpy) for kernels in (NumpyKernels, Kernels))
+PLAIN = Kernels(array_api_compat.numpy)
+
+
+class OnTorch:
+    """Torch's kernels with NumPy arrays going in and coming out, in the same memory order."""
+
+    def __getattr__(self, name):
+        return lambda *arguments, **options: to_numpy(
+            getattr(kernels_of(torch.empty(0)), name)(*to_torch(arguments), **to_torch(options))
+        )
+
+
+def to_torch(value):
+    if isinstance(value, dict):
+        return {key: to_torch(each) for key, each in value.items()}
+    if isinstance(value, tuple | list):
+        return type(value)(to_torch(each) for each in value)
+    return torch.from_numpy(value) if isinstance(value, np.ndarray) else value
+
+
+def to_numpy(value):
+    return tuple(each.numpy() for each in value) if isinstance(value, tuple) else value.numpy()
+
+
+each_backend = pytest.mark.parametrize("fast", [NumpyKernels(array_api_compat.numpy), OnTorch()])
 
 leading = st.sampled_from([(), (1,), (3,), (2, 2)])
 seeds = st.integers(0, 2**32 - 1).map(np.random.default_rng)
@@ -67,60 +95,69 @@ def same(fast, plain):
     np.testing.assert_allclose(fast, plain, rtol=1e-11, atol=1e-11)
 
 
+@each_backend
 @settings(max_examples=EXAMPLES)
 @given(data=st.data(), window=windows, rng=seeds, per_task=st.booleans(), out=st.sampled_from([1, 3, 9]))
-def test_convolution_and_its_gradients(data, window, rng, per_task, out):
+def test_convolution_and_its_gradients(fast, data, window, rng, per_task, out):
     x = data.draw(images(window, rng))
     shape = (*(x.shape[:-4] if per_task else ()), out, x.shape[-3], *window.size)
     weight = reorder(data.draw, rng.standard_normal(shape))
-    y = PLAIN.conv2d(x, weight, window)
-    same(FAST.conv2d(x, weight, window), y)
+    bias = data.draw(st.sampled_from([None, rng.standard_normal(shape[:-3])]))
+    y = PLAIN.conv2d(x, weight, bias, window)
+    same(fast.conv2d(x, weight, bias, window), y)
     gy = reorder(data.draw, rng.standard_normal(y.shape))
-    same(FAST.conv2d_weight_gradient(x, gy, window), PLAIN.conv2d_weight_gradient(x, gy, window))
+    same(fast.conv2d_weight_gradient(x, gy, window), PLAIN.conv2d_weight_gradient(x, gy, window))
     back = (gy, weight, window, x.shape[-2:])
-    same(FAST.conv2d_input_gradient(*back), PLAIN.conv2d_input_gradient(*back))
+    same(fast.conv2d_input_gradient(*back), PLAIN.conv2d_input_gradient(*back))
 
 
+@each_backend
 @settings(max_examples=EXAMPLES)
 @given(data=st.data(), window=pooling(), rng=seeds, ties=st.booleans())
-def test_pooling(data, window, rng, ties):
+def test_pooling(fast, data, window, rng, ties):
     x = data.draw(images(window, rng, ties))
-    (y, which), (plain_y, plain_which) = (kernels.max_pool2d(x, window) for kernels in (FAST, PLAIN))
+    (y, which), (plain_y, plain_which) = (kernels.max_pool2d(x, window) for kernels in (fast, PLAIN))
     same(y, plain_y)
     other = reorder(data.draw, rng.standard_normal(x.shape))
     taken = PLAIN.take_from_windows(other, plain_which, window)
-    same(FAST.take_from_windows(other, which, window), taken)
+    same(fast.take_from_windows(other, which, window), taken)
     gy = reorder(data.draw, rng.standard_normal(y.shape))
     put = PLAIN.put_into_windows(gy, plain_which, window, x.shape[-2:])
-    same(FAST.put_into_windows(gy, which, window, x.shape[-2:]), put)
-    same(FAST.sum_windows(x, window), PLAIN.sum_windows(x, window))
+    same(fast.put_into_windows(gy, which, window, x.shape[-2:]), put)
+    same(fast.sum_windows(x, window), PLAIN.sum_windows(x, window))
     spread = PLAIN.spread_windows(gy, window, x.shape[-2:])
-    same(FAST.spread_windows(gy, window, x.shape[-2:]), spread)
+    same(fast.spread_windows(gy, window, x.shape[-2:]), spread)
 
 
+@each_backend
 @settings(max_examples=EXAMPLES)
 @given(
     data=st.data(),
     rng=seeds,
-    shape=st.lists(st.integers(1, 4), min_size=3, max_size=5),
+    shape=st.lists(st.integers(1, 4), min_size=3, max_size=6),
     eps=st.sampled_from([1e-5, 0.1]),
 )
-def test_sums_and_standardisation(data, rng, shape, eps):
-    axes = data.draw(st.lists(st.integers(-len(shape), -1), min_size=1, unique=True).map(tuple))
+def test_sums_and_standardisation(fast, data, rng, shape, eps):
+    some = st.lists(st.integers(-len(shape), -1), min_size=1, unique=True).map(tuple)
+    axes = data.draw(some if len(shape) < 4 else st.one_of(some, st.just((-4, -2, -1))))
     x, g = (reorder(data.draw, rng.standard_normal(shape)) for _ in range(2))
     for times in (None, g):
         for keepdims in (False, True):
             options = {"times": times, "keepdims": keepdims}
-            same(FAST.sum(x, axes, **options), PLAIN.sum(x, axes, **options))
-        same(FAST.mean(x, axes, times=times), PLAIN.mean(x, axes, times=times))
-    fast, plain = FAST.standardize(x, axes, eps), PLAIN.standardize(x, axes, eps)
-    for ours, theirs in zip(fast, plain, strict=True):
-        same(ours, theirs)
-    for ours, theirs in zip(FAST.project(*fast[:1], g, axes), PLAIN.project(*fast[:1], g, axes), strict=True):
-        same(ours, theirs)
-    factors = [fast[1], 2.0, np.negative(fast[1])]
+            same(fast.sum(x, axes, **options), PLAIN.sum(x, axes, **options))
+        same(fast.mean(x, axes, times=times), PLAIN.mean(x, axes, times=times))
+    u, r = PLAIN.standardize(x, axes, eps)
+    for ours, theirs in (
+        (fast.standardize(x, axes, eps), (u, r)),
+        (fast.means(g, u, axes), PLAIN.means(g, u, axes)),
+        (fast.project(u, g, r, axes), PLAIN.project(u, g, r, axes)),
+        (fast.relu(x), PLAIN.relu(x)),
+    ):
+        for one, other in zip(ours, theirs, strict=True):
+            same(one, other)
+    factors = [r, np.asarray(2.0), np.negative(r)]
     terms = list(zip(factors, (x, g, x), strict=True))[: data.draw(st.integers(1, 3))]
-    same(FAST.combine(fast[1], terms), PLAIN.combine(fast[1], terms))
+    same(fast.combine(r, terms), PLAIN.combine(r, terms))
 
 
 @settings(max_examples=EXAMPLES)
@@ -128,7 +165,7 @@ def test_sums_and_standardisation(data, rng, shape, eps):
 def test_generic_convolution_adjoints(data, window, rng):
     x = data.draw(images(window, rng))
     weight = rng.standard_normal((2, x.shape[-3], *window.size))
-    y = PLAIN.conv2d(x, weight, window)
+    y = PLAIN.conv2d(x, weight, None, window)
     gy = rng.standard_normal(y.shape)
     through_weight = PLAIN.conv2d_weight_gradient(x, gy, window) * weight
     through_input = PLAIN.conv2d_input_gradient(gy, weight, window, x.shape[-2:]) * x

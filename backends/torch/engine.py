@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from mltk import tree
-from mltk.derivatives import AnalyticEngine, Linearization, Objective
+from mltk.derivatives import AnalyticEngine, Linearization, Objective, linearize_tasks
 from mltk.errors import UnsupportedError
 from mltk.models import Model, Sequential
 from mltk.tree import Tree
@@ -29,9 +29,9 @@ class AutogradEngine:
         *,
         wrt: Collection[str] | None = None,
         curvature: bool = True,
-    ) -> AutogradLinearization:
+    ) -> Linearization:
         """See `mltk.derivatives.Engine.linearize`."""
-        return AutogradLinearization(objective, params, x, y, wrt, curvature)
+        return linearize_tasks(AutogradLinearization, objective, params, x, y, wrt, curvature)
 
     def vjp(
         self, model: Model, params: Tree, x: torch.Tensor

@@ -57,8 +57,8 @@ class ReLU(Activation):
     """
 
     def forward(self, p: Tree, x: Array) -> tuple[Array, tuple[Array]]:
-        xp = kernels_of(x).xp
-        return xp.maximum(x, 0), (xp.astype(x > 0, x.dtype),)
+        y, slope = kernels_of(x).relu(x)
+        return y, (slope,)
 
     def slope_tangent(self, res: tuple[Array], dx: Array) -> None:
         return None

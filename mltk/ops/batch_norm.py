@@ -72,9 +72,7 @@ class BatchNorm(Operation):
         if x.ndim < 2 + self.spatial_axes or x.shape[-1 - self.spatial_axes] != self.features:
             raise unfit(self, x, self.features, *"HW"[: self.spatial_axes])
         s = standardize(x, self.axes, self.eps)
-        y = self._along(p["weight"]) * s.u
-        y += self._along(p["bias"])
-        return y, s
+        return kernels_of(x).combine(self._along(p["bias"]), [(self._along(p["weight"]), s.u)]), s
 
     def jvp(self, p: Tree, res: Standardized, dp: Tree, dx: Array | None) -> Array:
         kernels = kernels_of(res.u)
@@ -82,7 +80,7 @@ class BatchNorm(Operation):
         if dx is None:
             return kernels.combine(dbias, [(dweight, res.u)])
         scale = self._along(p["weight"]) * res.r
-        mean, slope = kernels.mean(dx, self.axes), kernels.mean(dx, self.axes, times=res.u)
+        mean, slope = kernels.means(dx, res.u, self.axes)
         return kernels.combine(dbias - scale * mean, [(scale, dx), (dweight - scale * slope, res.u)])
 
     def vjp(

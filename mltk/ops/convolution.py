@@ -81,14 +81,14 @@ class Convolution(Operation):
     def forward(self, p: Tree, x: Array) -> tuple[Array, Array]:
         if x.ndim < 4 or x.shape[-3] != self.in_channels:
             raise unfit(self, x, self.in_channels, "H", "W")
-        return self._plus_bias(kernels_of(x).conv2d(x, p["weight"], self.window), p), x
+        return kernels_of(x).conv2d(x, p["weight"], p.get("bias"), self.window), x
 
     def jvp(self, p: Tree, res: Array, dp: Tree, dx: Array | None) -> Array:
         kernels = kernels_of(res)
-        dy = kernels.conv2d(res, dp["weight"], self.window)
+        dy = kernels.conv2d(res, dp["weight"], dp.get("bias"), self.window)
         if dx is not None:
-            dy += kernels.conv2d(dx, p["weight"], self.window)
-        return self._plus_bias(dy, dp)
+            dy += kernels.conv2d(dx, p["weight"], None, self.window)
+        return dy
 
     def vjp(self, p: Tree, res: Array, gy: Array, *, wrt_input: bool = True) -> tuple[Tree, Array | None]:
         kernels = kernels_of(gy)
@@ -117,8 +117,3 @@ class Convolution(Operation):
         if dgx is not None:
             dgx += kernels.conv2d_input_gradient(gy, dp["weight"], self.window, res.shape[-2:])
         return dgp, dgx
-
-    def _plus_bias(self, y: Array, p: Tree) -> Array:
-        if self.bias:
-            y += p["bias"][..., None, :, None, None]
-        return y

@@ -82,14 +82,23 @@ class Kernels:
     def __init__(self, xp: Any) -> None:
         self.xp = xp
 
-    def conv2d(self, x: Array, weight: Array, window: Window) -> Array:
-        """Cross-correlation: images ``(..., N, C, H, W)`` to ``(..., N, O, h, w)``."""
+    def one_task_at_a_time(self, x: Array) -> bool:
+        """Whether networks with convolutions run faster on these inputs one task after the other."""
+        return False
+
+    def relu(self, x: Array) -> tuple[Array, Array]:
+        """``max(x, 0)`` and its slope, 1 where ``x > 0`` and else 0."""
+        return self.xp.maximum(x, 0), self.xp.astype(x > 0, x.dtype)
+
+    def conv2d(self, x: Array, weight: Array, bias: Array | None, window: Window) -> Array:
+        """Cross-correlation plus bias: images ``(..., N, C, H, W)`` to ``(..., N, O, h, w)``."""
         places = window.places(x.shape[-2:])
         padded = self._pad(x, window)
         rows: Array = 0
         for i, j, seen in window.offsets(places):
             rows += weight[..., None, :, :, i, j] @ self._rows(padded[seen])
-        return self._images(rows, places)
+        y = self._images(rows, places)
+        return y if bias is None else y + bias[..., None, :, None, None]
 
     def conv2d_input_gradient(
         self, gy: Array, weight: Array, window: Window, image: tuple[int, int]
@@ -171,6 +180,10 @@ class Kernels:
         """The mean of ``x``, or of its product with ``times``, over axes that are kept at extent one."""
         return self.sum(x, axes, times=times, keepdims=True) / math.prod(x.shape[axis] for axis in axes)
 
+    def means(self, g: Array, u: Array, axes: tuple[int, ...]) -> tuple[Array, Array]:
+        """The means ``m(g)`` and ``m(u g)``, with ``axes`` kept."""
+        return self.mean(g, axes), self.mean(g, axes, times=u)
+
     def combine(self, constant: Array, terms: Iterable[tuple[Array, Array]]) -> Array:
         """``constant + Σ factor · array`` over the pairs, where the factors and the constant broadcast."""
         total: Array = 0
@@ -185,13 +198,13 @@ class Kernels:
         r = 1 / self.xp.sqrt(self.mean(centred, axes, times=centred) + eps)
         return centred * r, r
 
-    def project(self, u: Array, g: Array, axes: tuple[int, ...]) -> tuple[Array, Array, Array]:
-        """``P g = g - m(g) - u m(u g)``, with the means ``m(g)`` and ``m(u g)``, axes kept."""
-        mean, slope = self.mean(g, axes), self.mean(u, axes, times=g)
-        projected = u * -slope
-        projected += g
-        projected -= mean
-        return projected, mean, slope
+    def project(self, u: Array, g: Array, scale: Array, axes: tuple[int, ...]) -> tuple[Array, Array, Array]:
+        """``scale ⊙ P g`` with ``P g = g - m(g) - u m(u g)``, and the means ``m(g)`` and ``m(u g)``.
+
+        ``scale`` and the means have extent one along ``axes``.
+        """
+        mean, slope = self.means(g, u, axes)
+        return self.combine(-scale * mean, [(scale, g), (-scale * slope, u)]), mean, slope
 
     def _pad(self, x: Array, window: Window, value: float = 0) -> Array:
         if window.padding == (0, 0):

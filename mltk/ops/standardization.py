@@ -54,15 +54,12 @@ def standardize(x: Array, axes: tuple[int, ...], eps: float) -> Standardized:
 
 def tangent(s: Standardized, dx: Array) -> Array:
     """The tangent of ``u`` along ``dx``."""
-    du, _, _ = kernels_of(dx).project(s.u, dx, s.axes)
-    du *= s.r
-    return du
+    return kernels_of(dx).project(s.u, dx, s.r, s.axes)[0]
 
 
 def pullback(s: Standardized, g: Array, factor: Array | float) -> tuple[Array, Array, Array]:
     """The pullback of ``g`` times a factor, with the means of ``u g`` and ``g``."""
-    gx, mean, slope = kernels_of(g).project(s.u, g, s.axes)
-    gx *= factor * s.r
+    gx, mean, slope = kernels_of(g).project(s.u, g, factor * s.r, s.axes)
     return gx, slope, mean
 
 
@@ -76,14 +73,14 @@ def tangent_of_pullback(
 ) -> tuple[Array, Array, Array]:
     """The tangents of all that `pullback` returns along ``(dg, dfactor, dx)``."""
     kernels, u, r, axes = kernels_of(g), s.u, s.r, s.axes
-    mean, slope = kernels.mean(g, axes), kernels.mean(g, axes, times=u)
-    dmean, dslope = kernels.mean(dg, axes), kernels.mean(dg, axes, times=u)
+    mean, slope = kernels.means(g, u, axes)
+    dmean, dslope = kernels.means(dg, u, axes)
     scale, dscale = factor * r, dfactor * r
     terms = [(scale, dg)]
     of_du_to_u, of_du = 0, 0
     if dx is not None:
-        mean_dx, slope_dx = kernels.mean(dx, axes), kernels.mean(dx, axes, times=u)
-        dslope += r * (kernels.mean(dx, axes, times=g) - mean_dx * mean - slope_dx * slope)
+        mean_dx, slope_dx = kernels.means(dx, u, axes)
+        dslope += r * (kernels.means(g, dx, axes)[1] - mean_dx * mean - slope_dx * slope)
         dscale = dscale - scale * r * slope_dx
         toward_dx = -scale * r * slope
         terms.append((toward_dx, dx))
