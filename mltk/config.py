@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import platform
 import re
 from dataclasses import Field, fields, is_dataclass
 from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
@@ -104,6 +106,17 @@ def differences(old: Config, new: Config) -> list[str]:
         for name in sorted(old_flat.keys() | new_flat.keys())
         if (name in old_flat) != (name in new_flat) or not _same(old_flat.get(name), new_flat.get(name))
     ]
+
+
+def versions(library: str) -> dict[str, str]:
+    """The versions of Python, mltk, NumPy and the backend's library."""
+    found = {"python": platform.python_version()}
+    for package in ("mltk", "numpy", library):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
 
 
 def _same(old: Any, new: Any) -> bool:

@@ -19,8 +19,11 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from mltk import tree
+from mltk.backend import Backend
 from mltk.config import Config
 from mltk.errors import RunError
+from mltk.tree import Tree
 
 if sys.platform == "win32":
     import msvcrt
@@ -255,6 +258,36 @@ def replace_file(path: Path, write: Callable[[BinaryIO], Any]) -> None:
     except OSError as error:
         kept = "; the file that stands there is whole" if path.exists() else ""
         raise RunError(f"{path} cannot be written: {_reason(error)}{kept}") from error
+
+
+def to_arrays(values: Tree, backend: Backend) -> dict[str, np.ndarray]:
+    """The leaves as NumPy arrays under their dotted names."""
+    return {
+        name: np.asarray(leaf) if isinstance(leaf, int | float) else backend.to_numpy(leaf)
+        for name, leaf in tree.flatten(values).items()
+    }
+
+
+def from_arrays(
+    arrays: dict[str, np.ndarray], like: Tree, backend: Backend, path: Path, *, any_dtype: bool = False
+) -> Tree:
+    """The inverse of `to_arrays`, for a tree of the structure, shapes and dtypes of ``like``."""
+    expected = to_arrays(like, backend)
+    for name in arrays.keys() | expected.keys():
+        found, wanted = arrays.get(name), expected.get(name)
+        if found is None or wanted is None:
+            raise RunError(f"{path} {'lacks' if found is None else 'has an unknown array'} {name!r}")
+        if found.shape != wanted.shape or (found.dtype != wanted.dtype and not any_dtype):
+            raise RunError(
+                f"{path}: {name!r} is {found.dtype} {found.shape}; expected {wanted.dtype} {wanted.shape}"
+            )
+    names = iter(expected)
+
+    def restore(leaf: Any) -> Any:
+        found = arrays[next(names)]
+        return int(found) if isinstance(leaf, int) else backend.asarray(found)
+
+    return tree.map(restore, like)
 
 
 def _under(prefix: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import math
 import os
-import platform
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
-from mltk import tree
 from mltk.backend import Backend, check_backend
 from mltk.backend import backend as choose_backend
-from mltk.config import Config, differences, from_config, to_config
+from mltk.config import Config, differences, from_config, to_config, versions
 from mltk.data.source import TaskSource
 from mltk.episode import Episode
 from mltk.errors import DivergedError, RunError, SettingError
 from mltk.optim import Adam, Transform, apply_updates
-from mltk.run_folder import Checkpoint, RunFolder
+from mltk.run_folder import Checkpoint, RunFolder, from_arrays, to_arrays
 from mltk.settings import check_count
 from mltk.tree import Array, Tree
 
@@ -197,7 +194,7 @@ def load_run(folder: str | os.PathLike[str], *, backend: Backend | None = None) 
         template = algorithm.init(backend, 0)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise RunError(f"{files.config_path} is not a configuration of a run: {error!r}") from error
-    meta_params = _restored(checkpoint.params, template, backend, files.checkpoint_path, any_dtype=True)
+    meta_params = from_arrays(checkpoint.params, template, backend, files.checkpoint_path, any_dtype=True)
     history = [line for line in files.read_metrics() if line["step"] <= checkpoint.step]
     return SavedRun(algorithm, tasks, backend, Run(meta_params, history, checkpoint.step, files.path))
 
@@ -244,7 +241,7 @@ class _Training:
             "algorithm": to_config(self.algorithm),
             "tasks": to_config(self.tasks),
             "optimizer": to_config(self.optimizer),
-            "versions": _versions(self.backend.name),
+            "versions": versions(self.backend.name),
         }
 
     def start(self) -> _State:
@@ -335,9 +332,9 @@ class _Training:
 
     def _save(self, state: _State) -> None:
         """Check that everything is finite and, with a folder, write a checkpoint."""
-        params = _arrays(state.meta_params, self.backend)
-        memory = _arrays(state.optimizer, self.backend)
-        loss_sum = _arrays({"loss_sum": state.loss_sum}, self.backend)
+        params = to_arrays(state.meta_params, self.backend)
+        memory = to_arrays(state.optimizer, self.backend)
+        loss_sum = to_arrays({"loss_sum": state.loss_sum}, self.backend)
         for name, leaf in (params | memory | loss_sum).items():
             if not np.isfinite(leaf).all():
                 raise self._diverged(f"{name} is not finite at step {state.step}")
@@ -356,8 +353,8 @@ class _Training:
         on_host = self.backend.device == "cpu"
         return _State(
             checkpoint.step,
-            _restored(checkpoint.params, start.meta_params, self.backend, path),
-            _restored(checkpoint.optimizer, start.optimizer, self.backend, path),
+            from_arrays(checkpoint.params, start.meta_params, self.backend, path),
+            from_arrays(checkpoint.optimizer, start.optimizer, self.backend, path),
             start.rng,
             float(checkpoint.loss_sum) if on_host else self.backend.asarray(checkpoint.loss_sum),
             self._history(checkpoint.step),
@@ -391,44 +388,3 @@ class _Training:
                 f"in {self.folder.checkpoint_path}"
             )
         return DivergedError(f"training diverged: {what}; {good}")
-
-
-def _arrays(values: Tree, backend: Backend) -> dict[str, np.ndarray]:
-    """The leaves as NumPy arrays under their dotted names."""
-    return {
-        name: np.asarray(leaf) if isinstance(leaf, int | float) else backend.to_numpy(leaf)
-        for name, leaf in tree.flatten(values).items()
-    }
-
-
-def _restored(
-    arrays: dict[str, np.ndarray], like: Tree, backend: Backend, path: Path, *, any_dtype: bool = False
-) -> Tree:
-    """The inverse of `_arrays`, for a tree of the structure, shapes and dtypes of ``like``."""
-    expected = _arrays(like, backend)
-    for name in arrays.keys() | expected.keys():
-        found, wanted = arrays.get(name), expected.get(name)
-        if found is None or wanted is None:
-            raise RunError(f"{path} {'lacks' if found is None else 'has an unknown array'} {name!r}")
-        if found.shape != wanted.shape or (found.dtype != wanted.dtype and not any_dtype):
-            raise RunError(
-                f"{path}: {name!r} is {found.dtype} {found.shape}; expected {wanted.dtype} {wanted.shape}"
-            )
-    names = iter(expected)
-
-    def restore(leaf: Any) -> Any:
-        found = arrays[next(names)]
-        return int(found) if isinstance(leaf, int) else backend.asarray(found)
-
-    return tree.map(restore, like)
-
-
-def _versions(library: str) -> dict[str, str]:
-    """The versions of Python, mltk, NumPy and the backend's library."""
-    versions = {"python": platform.python_version()}
-    for package in ("mltk", "numpy", library):
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return versions
