@@ -1,0 +1,284 @@
+"""Pictures of a run, as SVG: the learning curve, and the fit before and after each inner step.
+
+A picture is built as a `matplotlib.figure.Figure` (``*_figure``), which can be inspected or changed, and then
+written by `save`. Global state of matplotlib is neither used nor changed, and the same data gives the same
+bytes. Colours are those of Okabe & Ito (2008), which colour-blind readers can tell apart.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import fields, is_dataclass, replace
+from itertools import cycle
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from mltk import tree
+from mltk.backend import Backend
+from mltk.data.source import TaskSource
+from mltk.episode import Episode
+from mltk.errors import SettingError, ShapeError
+from mltk.run_folder import replace_file
+from mltk.tree import Tree
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+History = Sequence[Mapping[str, float]]
+"""The logged steps of a run, each with ``"step"`` and ``"loss"``."""
+
+BLUE, VERMILLION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
+BLACK, GREY = "#000000", "#BBBBBB"
+
+CURVE_POINTS = 400
+"""Inputs at which a true curve and its fits are drawn."""
+
+STEPS_SHOWN = 6
+"""At most so many fits are drawn for one task."""
+
+
+def learning_curve(history: History | Mapping[str, History], path: str | os.PathLike[str]) -> None:
+    """Write the meta-loss over the meta-iterations as an SVG file.
+
+    Args:
+        history: The logged steps of one run, or of several under their names.
+        path: The file; its folder must exist. It is replaced in one go.
+
+    Raises:
+        SettingError: If there is no logged step.
+    """
+    save(learning_curve_figure(history), path)
+
+
+def learning_curve_figure(history: History | Mapping[str, History]) -> Figure:
+    """The picture that `learning_curve` writes: each run's losses, pale, under their running median."""
+    runs = cast("Mapping[str, History]", history if isinstance(history, Mapping) else {"meta-loss": history})
+    if not all(runs.values()) or not runs:
+        raise SettingError("history is empty; expected at least one logged step")
+    with _plain_style():
+        figure = _figure(7.0, 4.0)
+        axes = figure.add_subplot()
+        for (name, run), colour in zip(runs.items(), cycle((BLUE, VERMILLION, GREEN, PURPLE)), strict=False):
+            steps = np.array([entry["step"] for entry in run])
+            losses = np.array([entry["loss"] for entry in run])
+            smooth = running_median(losses)
+            alone = len(runs) == 1
+            axes.plot(
+                steps,
+                losses,
+                color=colour,
+                linewidth=0.8,
+                alpha=0.35,
+                label="each logged step" if alone else None,
+            )
+            axes.plot(
+                steps,
+                smooth,
+                color=colour,
+                linewidth=2,
+                marker="o" if len(run) == 1 else "",
+                label="running median" if alone else name,
+            )
+        found = [entry["loss"] for run in runs.values() for entry in run]
+        if min(found) > 0 and max(found) >= 10 * min(found):
+            axes.set_yscale("log")
+            _label_decades_and_between(axes)
+        axes.set_xlabel("meta-iteration")
+        axes.set_ylabel("loss on the query set after adaptation")
+        axes.set_title("Learning curve")
+        figure.legend(loc="outside lower center", ncols=min(3, max(2, len(runs))))
+    return figure
+
+
+def running_median(values: np.ndarray) -> np.ndarray:
+    """The median over a centred window of about a twentieth of the values, shorter at the ends."""
+    reach = len(values) // 40
+    return np.array(
+        [np.median(values[max(0, at - reach) : at + reach + 1]) for at in range(len(values))], dtype=float
+    )
+
+
+def fits(
+    algorithm: Any,
+    meta_params: Tree,
+    tasks: TaskSource,
+    path: str | os.PathLike[str],
+    *,
+    backend: Backend,
+    seed: int = 0,
+    tasks_shown: int = 3,
+) -> None:
+    """Write the fits to unseen regression tasks, before and after 1…k inner steps, as an SVG file.
+
+    Args:
+        algorithm: The learner. If it has a setting ``inner_steps``, the fits after fewer steps are drawn too.
+        meta_params: Its meta-parameters.
+        tasks: A family of regression tasks with one input and one output.
+        path: The file; its folder must exist. It is replaced in one go.
+        backend: The backend of the meta-parameters.
+        seed: Draws the tasks.
+        tasks_shown: How many tasks are drawn.
+
+    Raises:
+        SettingError: If the tasks are not regression on one input and one output.
+    """
+    figure = fits_figure(algorithm, meta_params, tasks, backend=backend, seed=seed, tasks_shown=tasks_shown)
+    save(figure, path)
+
+
+def fits_figure(
+    algorithm: Any,
+    meta_params: Tree,
+    tasks: TaskSource,
+    *,
+    backend: Backend,
+    seed: int = 0,
+    tasks_shown: int = 3,
+) -> Figure:
+    """The picture that `fits` writes: one panel a task, with the mean squared error of each fit."""
+    episode = _curves(tasks, tasks_shown, seed, backend)
+    arrays = {
+        name: backend.to_numpy(getattr(episode, name))[..., 0]
+        for name in ("support_x", "support_y", "query_x", "query_y")
+    }
+    order = np.argsort(arrays["query_x"], axis=1)
+    x, truth = (np.take_along_axis(arrays[name], order, axis=1) for name in ("query_x", "query_y"))
+    predictions = {
+        steps: np.take_along_axis(outputs, order, axis=1)
+        for steps, outputs in _predictions(algorithm, meta_params, episode).items()
+    }
+    with _plain_style():
+        figure = _figure(3.6 * tasks_shown + 0.4, 4.0)
+        for task in range(tasks_shown):
+            axes = figure.add_subplot(1, tasks_shown, task + 1)
+            axes.plot(
+                x[task], truth[task], color=GREY, linewidth=5, label="true curve", solid_capstyle="butt"
+            )
+            for steps, style in _styles(list(predictions)).items():
+                axes.plot(x[task], predictions[steps][task], **style)
+            axes.plot(
+                arrays["support_x"][task],
+                arrays["support_y"][task],
+                linestyle="",
+                marker="o",
+                markersize=7,
+                color=BLACK,
+                markeredgecolor="white",
+                label="support points",
+                zorder=5,
+            )
+            errors = [np.mean((fit[task] - truth[task]) ** 2) for fit in predictions.values()]
+            axes.set_title(f"Unseen task {task + 1}\nmean squared error {_change(errors)}", fontsize=10)
+            axes.set_xlabel("input $x$")
+            if task == 0:
+                axes.set_ylabel("output $y$")
+        handles, labels = figure.axes[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=min(6, len(labels)))
+    return figure
+
+
+def save(figure: Figure, path: str | os.PathLike[str]) -> None:
+    """Write a picture as SVG, without date, in one go: the same data gives the same bytes.
+
+    Raises:
+        RunError: If the file cannot be written; a previous one is then intact.
+    """
+    import matplotlib
+
+    content = io.BytesIO()
+    with _plain_style(), matplotlib.rc_context({"svg.hashsalt": "mltk"}):
+        figure.savefig(content, format="svg", metadata={"Date": None})
+    replace_file(Path(path), lambda file: file.write(content.getvalue()))
+
+
+def _curves(tasks: TaskSource, count: int, seed: int, backend: Backend) -> Episode:
+    """Unseen tasks with many query points on the true curve, the noise left out of those alone."""
+    settings: set[str] = {field.name for field in fields(tasks)} if is_dataclass(tasks) else set()
+    if "queries" in settings:
+        tasks = replace(cast("Any", tasks), queries=CURVE_POINTS)
+    episode = tasks.sample(count, seed, backend)
+    if episode.ways is not None or episode.support_x.shape[2:] != (1,) or episode.support_y.shape[2:] != (1,):
+        raise SettingError("tasks has several inputs or outputs, or classes; expected curves y(x) of one x")
+    if "noise" not in settings:
+        return episode
+    clean = replace(cast("Any", tasks), noise=0.0).sample(count, seed, backend)
+    return replace(episode, query_x=clean.query_x, query_y=clean.query_y)
+
+
+def _predictions(algorithm: Any, meta_params: Tree, episode: Episode) -> dict[int | None, np.ndarray]:
+    """Outputs ``(T, M)`` by number of inner steps; under ``None`` if the algorithm has no such setting."""
+    total = getattr(algorithm, "inner_steps", None)
+    shown: list[int | None] = [None]
+    if isinstance(total, int):
+        shown = sorted({round(step) for step in np.linspace(0, total, min(total + 1, STEPS_SHOWN))})
+    predictions = {}
+    for steps in shown:
+        if steps == 0:
+            initial = tree.select(meta_params, algorithm.model.shapes)
+            outputs = algorithm.model.apply(initial, episode.query_x)
+        else:
+            learner = algorithm if steps is None else replace(algorithm, inner_steps=steps)
+            state = learner.adapt(meta_params, episode.support_x, episode.support_y)
+            outputs = learner.predict(state, episode.query_x)
+        if tuple(outputs.shape) != tuple(episode.query_y.shape):
+            raise ShapeError(
+                f"the predictions have shape {tuple(outputs.shape)}; expected {tuple(episode.query_y.shape)}"
+            )
+        predictions[steps] = episode.backend.to_numpy(outputs)[..., 0]
+    return predictions
+
+
+def _styles(shown: list[int | None]) -> dict[int | None, dict[str, Any]]:
+    """Line styles by number of steps: dashed vermillion before, then blues from pale to full."""
+    import matplotlib
+
+    blues = matplotlib.colormaps["Blues"]
+    styles: dict[int | None, dict[str, Any]] = {}
+    for steps in shown:
+        if steps == 0:
+            styles[steps] = {"color": VERMILLION, "linestyle": "--", "linewidth": 1.8, "label": "before"}
+            continue
+        last = steps == shown[-1]
+        shade = BLUE if last else blues(0.3 + 0.45 * shown.index(steps) / len(shown))
+        label = "after adaptation" if steps is None else f"after {steps} step{'s' if steps > 1 else ''}"
+        styles[steps] = {"color": shade, "linewidth": 2.2 if last else 1.4, "label": label}
+    return styles
+
+
+def _change(errors: Sequence[float]) -> str:
+    first, last = f"{errors[0]:.3g}", f"{errors[-1]:.3g}"
+    return last if len(errors) == 1 else f"{first} → {last}"
+
+
+def _figure(width: float, height: float) -> Figure:
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def _label_decades_and_between(axes: Axes) -> None:
+    """Plain numbers at 1, 2 and 5 of each decade, since a loss often stays within one."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_locator(NullLocator())
+
+
+@contextmanager
+def _plain_style() -> Iterator[None]:
+    """Matplotlib's own defaults with a light grid, whatever the user's settings are."""
+    import matplotlib
+
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(
+            {"axes.grid": True, "grid.alpha": 0.25, "axes.spines.top": False, "axes.spines.right": False}
+        )
+        yield
