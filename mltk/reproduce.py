@@ -1,0 +1,368 @@
+"""Reproduce a published table: sinusoid regression of Li, Zhou, Chen & Li (2017), Table 1.
+
+MAML and Meta-SGD are meta-trained with 5, 10 and 20 shots, and each model is tested on unseen tasks with 5,
+10 and 20 shots after one inner step. The trainings run in processes of their own, one per core; each leaves a
+run folder, so an interrupted reproduction continues where it stopped.
+
+``python -m mltk.reproduce SETTINGS`` is one such process: it writes JSON lines to its standard output.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from mltk import algorithms, data, models
+from mltk.backend import backend
+from mltk.errors import MltkError, RunError, SettingError
+from mltk.evaluation import evaluate
+from mltk.run_folder import replace_file
+from mltk.settings import check_count
+from mltk.training import load_run, train
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+SOURCE = (
+    "Li, Zhou, Chen, Li: Meta-SGD: Learning to Learn Quickly for Few-Shot Learning, "
+    "arXiv:1707.09835 (2017), Table 1"
+)
+
+METHODS = ("MAML", "Meta-SGD")
+SHOTS = (5, 10, 20)
+STEPS = 60_000
+TEST_TASKS = 1000
+TEST_QUERIES = 100
+
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+ONE_THREAD = dict.fromkeys(THREADS, "1")
+"""The environment of a training process: the products are too small to gain from a second thread."""
+
+Progress = Callable[[str, int, int, float | None], None]
+"""Called as ``progress(training, step, steps, loss)``, from several threads."""
+
+
+class Estimate(NamedTuple):
+    """A mean over unseen tasks, and half the width of its 95 % confidence interval."""
+
+    mean: float
+    interval: float
+
+    def __str__(self) -> str:
+        return f"{self.mean:.2f} ± {self.interval:.2f}"
+
+
+PUBLISHED = {
+    ("MAML", 5): (Estimate(1.13, 0.18), Estimate(0.85, 0.14), Estimate(0.71, 0.12)),
+    ("Meta-SGD", 5): (Estimate(0.90, 0.16), Estimate(0.63, 0.12), Estimate(0.50, 0.10)),
+    ("MAML", 10): (Estimate(1.17, 0.16), Estimate(0.77, 0.11), Estimate(0.56, 0.08)),
+    ("Meta-SGD", 10): (Estimate(0.88, 0.14), Estimate(0.53, 0.09), Estimate(0.35, 0.06)),
+    ("MAML", 20): (Estimate(1.29, 0.20), Estimate(0.76, 0.12), Estimate(0.48, 0.08)),
+    ("Meta-SGD", 20): (Estimate(1.01, 0.17), Estimate(0.54, 0.08), Estimate(0.31, 0.05)),
+}
+"""The published mean squared errors, by method and training shots, for 5, 10 and 20 test shots."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """One of the six trainings of the table.
+
+    Attributes:
+        method: ``"MAML"`` or ``"Meta-SGD"``.
+        shots: Support examples a training task; there are as many queries.
+        steps: Meta-iterations.
+        seed: Seed of the initial parameters, the tasks and the test tasks.
+    """
+
+    method: str
+    shots: int
+    steps: int
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """The name of its run folder: ``"meta-sgd-5-shots"``."""
+        return f"{self.method.lower()}-{self.shots}-shots"
+
+    @property
+    def algorithm(self) -> algorithms.MAML:
+        """The learner, with the paper's settings."""
+        network = models.mlp([1, 40, 40, 1])
+        if self.method == "MAML":
+            return algorithms.MAML(network, "mse", inner_lr=0.01)
+        return algorithms.MetaSGD(network, "mse", inner_lr=(0.005, 0.1))
+
+    def tasks(self, shots: int, queries: int) -> data.Sinusoid:
+        """The paper's tasks."""
+        return data.Sinusoid(shots, queries, frequency=(0.8, 1.2))
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A training and its errors on unseen tasks.
+
+    Attributes:
+        training: What was trained.
+        tested: Mean squared errors with 5, 10 and 20 test shots.
+        seconds: How long the training took.
+    """
+
+    training: Training
+    tested: tuple[Estimate, ...]
+    seconds: float
+
+    @property
+    def published(self) -> tuple[Estimate, ...]:
+        """The paper's figures in the place of ``tested``."""
+        return PUBLISHED[self.training.method, self.training.shots]
+
+
+def sinusoid_table(
+    *,
+    out: str | os.PathLike[str],
+    shots: Sequence[int] = SHOTS,
+    steps: int = STEPS,
+    seed: int = 0,
+    jobs: int | None = None,
+    progress: Progress | None = None,
+) -> list[Outcome]:
+    """Train and test both methods, and write tables and pictures.
+
+    All methods and settings meet the same 1,000 unseen tasks of 100 query points. In ``out``: ``table.txt``,
+    ``table.json``, ``curves-5-shots.svg``…, and a run folder with ``fits.svg`` for each training.
+
+    Args:
+        out: Folder to write to. Trainings that it holds already are continued, or taken as they are.
+        shots: Training shots: rows of the table.
+        steps: Meta-iterations of each training.
+        seed: Seed of everything.
+        jobs: Trainings at a time; ``None`` for one per core.
+        progress: Called at each logged step of each training.
+
+    Returns:
+        MAML and Meta-SGD in turn, row by row.
+
+    Raises:
+        SettingError: If a setting is not valid.
+        RunError: If a training fails, or ``out`` holds trainings with other settings.
+    """
+    if not shots or not set(shots) <= set(SHOTS):
+        raise SettingError(f"shots is {tuple(shots)}; expected some of {SHOTS}, the rows of the table")
+    check_count("steps", steps)
+    check_count("seed", seed, at_least=0)
+    if jobs is not None:
+        check_count("jobs", jobs)
+    folder = Path(out)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"{folder} cannot be made: {error.strerror}") from error
+    trainings = [Training(method, row, steps, seed) for row in dict.fromkeys(shots) for method in METHODS]
+    outcomes = _run_all(trainings, folder, jobs or _cores(), progress)
+    _write(outcomes, folder)
+    return outcomes
+
+
+def render(outcomes: Sequence[Outcome]) -> Table:
+    """Both methods side by side, the published figures beside ours."""
+    from rich.table import Table
+
+    lower = sum(ours.mean < paper.mean for o in outcomes for ours, paper in _cells(o))
+    table = Table(
+        title="Mean squared error on unseen sinusoids after one inner step",
+        caption=(
+            f"published: {SOURCE}\n"
+            f"mltk: NumPy, float32, {outcomes[0].training.steps:,} iterations, seed "
+            f"{outcomes[0].training.seed}, {TEST_TASKS:,} test tasks, ± 95 % interval over tasks\n"
+            f"↓ lower than published: {lower} of {len(SHOTS) * len(outcomes)}"
+        ),
+        caption_justify="left",
+    )
+    table.add_column("train\nshots", justify="right")
+    table.add_column("test\nshots", justify="right")
+    for method in METHODS:
+        table.add_column(f"{method}\npublished", justify="right", no_wrap=True)
+        table.add_column(f"{method}\nmltk", justify="right", style="bold", no_wrap=True)
+    by_row: dict[int, dict[str, Outcome]] = {}
+    for outcome in outcomes:
+        by_row.setdefault(outcome.training.shots, {})[outcome.training.method] = outcome
+    for trained, methods in by_row.items():
+        for position, tested in enumerate(SHOTS):
+            figures = []
+            for method in METHODS:
+                ours, paper = _cells(methods[method])[position]
+                figures += [str(paper), f"{ours} {'↓' if ours.mean < paper.mean else ' '}"]
+            first = str(trained) if position == 0 else ""
+            table.add_row(first, str(tested), *figures, end_section=position == len(SHOTS) - 1)
+    return table
+
+
+def _cores() -> int:
+    """The cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS and Windows
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _cells(outcome: Outcome) -> list[tuple[Estimate, Estimate]]:
+    """Ours and the published figure, for each number of test shots."""
+    return list(zip(outcome.tested, outcome.published, strict=True))
+
+
+def _run_all(
+    trainings: Sequence[Training], folder: Path, jobs: int, progress: Progress | None
+) -> list[Outcome]:
+    """Run the trainings, ``jobs`` at a time; on any error, or Ctrl-C, stop the others at once."""
+    running: set[subprocess.Popen[str]] = set()
+    stopped = threading.Event()
+    with ThreadPoolExecutor(max_workers=jobs) as pool:
+        futures = [
+            pool.submit(_run_one, training, folder, running, stopped, progress) for training in trainings
+        ]
+        try:
+            return [future.result() for future in futures]
+        except BaseException:
+            stopped.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in tuple(running):
+                process.terminate()
+            raise
+
+
+def _run_one(
+    training: Training,
+    folder: Path,
+    running: set[subprocess.Popen[str]],
+    stopped: threading.Event,
+    progress: Progress | None,
+) -> Outcome:
+    """Train and test in a process of its own, which stands in ``running`` while it lives."""
+    settings = json.dumps(asdict(training) | {"folder": str(folder / training.name)})
+    with tempfile.TemporaryFile("w+") as errors:
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "mltk.reproduce", settings],
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            env=os.environ | ONE_THREAD,
+        )
+        running.add(process)
+        if stopped.is_set():  # it may have come too late for the others' end
+            process.terminate()
+        result: dict[str, Any] | None = None
+        try:
+            assert process.stdout is not None
+            for text in process.stdout:
+                line = json.loads(text)
+                if "tested" in line:
+                    result = line
+                elif progress is not None:
+                    progress(training.name, line["step"], training.steps, line["loss"])
+        finally:
+            process.wait()
+            running.discard(process)
+        if process.returncode or result is None:
+            errors.seek(0)
+            said = errors.read().strip().removeprefix("error: ") or f"exit status {process.returncode}"
+            raise RunError(f"the training {training.name} failed: {said}")
+    return Outcome(training, tuple(Estimate(*pair) for pair in result["tested"]), result["seconds"])
+
+
+def _train_and_test(training: Training, folder: Path) -> dict[str, Any]:
+    """What a training process does; its progress goes to the standard output."""
+    from mltk.pictures import fits
+
+    numpy = backend("numpy")
+
+    def report(step: int, steps: int, loss: float | None) -> None:
+        print(json.dumps({"step": step, "loss": loss}), flush=True)
+
+    run = train(
+        training.algorithm,
+        training.tasks(training.shots, training.shots),
+        backend=numpy,
+        steps=training.steps,
+        meta_batch=4,
+        seed=training.seed,
+        out=folder,
+        resume=True,
+        progress=report,
+    )
+    tested = []
+    for shots in SHOTS:
+        found = evaluate(
+            training.algorithm,
+            run.meta_params,
+            training.tasks(shots, TEST_QUERIES),
+            episodes=TEST_TASKS,
+            seed=training.seed,
+            batch=100,
+        )
+        tested.append((found.mean, found.interval))
+    fits(
+        training.algorithm,
+        run.meta_params,
+        training.tasks(training.shots, training.shots),
+        folder / "fits.svg",
+        backend=numpy,
+        seed=training.seed,
+    )
+    return {"tested": tested, "seconds": run.history[-1]["seconds"]}
+
+
+def _write(outcomes: Sequence[Outcome], folder: Path) -> None:
+    """Write the table as text and as JSON, and the learning curves of each row."""
+    from rich.console import Console
+
+    from mltk.pictures import learning_curve
+
+    text = io.StringIO()
+    Console(file=text, width=100, color_system=None).print(render(outcomes))
+    replace_file(folder / "table.txt", lambda file: file.write(text.getvalue().encode()))
+    table = {
+        "metric": "mean squared error after one inner step",
+        "published": SOURCE,
+        "test_tasks": TEST_TASKS,
+        "test_queries": TEST_QUERIES,
+        "cells": [
+            {
+                "method": outcome.training.method,
+                "trained_with": outcome.training.shots,
+                "tested_with": tested,
+                "published": paper._asdict(),
+                "mltk": ours._asdict(),
+            }
+            for outcome in outcomes
+            for tested, (ours, paper) in zip(SHOTS, _cells(outcome), strict=True)
+        ],
+        "trainings": [asdict(o.training) | {"seconds": o.seconds} for o in outcomes],
+    }
+    replace_file(folder / "table.json", lambda file: file.write(json.dumps(table, indent=2).encode()))
+    for shots in dict.fromkeys(outcome.training.shots for outcome in outcomes):
+        row = [outcome.training for outcome in outcomes if outcome.training.shots == shots]
+        histories = {training.method: load_run(folder / training.name).run.history for training in row}
+        learning_curve(histories, folder / f"curves-{shots}-shots.svg")
+
+
+def _main() -> None:
+    settings = json.loads(sys.argv[1])
+    folder = Path(settings.pop("folder"))
+    try:
+        result = _train_and_test(Training(**settings), folder)
+    except MltkError as error:
+        sys.exit(f"error: {error}")
+    print(json.dumps(result), flush=True)
+
+
+if __name__ == "__main__":
+    _main()
