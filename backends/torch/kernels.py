@@ -21,6 +21,15 @@ IMAGES = (-4, -2, -1)
 LARGE = 2**14
 """Numbers in the images of one task from which on a CPU takes the tasks one after the other."""
 
+FEW_PLACES = 256
+"""Places of a window in all images of a task up to which a convolution is a matrix product."""
+
+FEW_TAPS = 32
+"""Numbers that a window sees at one place up to which it is one, too."""
+
+TINY = 2**16
+"""Numbers up to which all tasks at once, in more passes, are standardised faster than each by itself."""
+
 
 class TorchKernels(Kernels):
     """Torch's fastest versions."""
@@ -36,15 +45,13 @@ class TorchKernels(Kernels):
         places = window.places(x.shape[-2:])
         if _shared(weight, bias):
             y = F.conv2d(_fold(x), weight, bias, window.stride, window.padding)
-            return y.unflatten(0, x.shape[:-3])
+            return _split(y, x.shape[:-3])
         leading = x.shape[:-4]
         weight = weight.expand(*leading, *weight.shape[-4:]).flatten(0, -5)
         if bias is not None:
             bias = bias.expand(*leading, weight.shape[1]).flatten(0, -2)
-        if _few(weight):
-            patches, taps = _patches(x, window), weight.flatten(2).mT
-            y = patches @ taps if bias is None else torch.baddbmm(bias[:, None], patches, taps)
-            return y.view(*x.shape[:-3], *places, -1).movedim(-1, -3)
+        if _small(x, places, weight):
+            return _correlate(x, weight, bias, window)
         biases = bias if bias is not None else [None] * len(weight)
         return _stack(
             [
@@ -61,9 +68,13 @@ class TorchKernels(Kernels):
         if weight.ndim == 4:
             g = _fold(gy)
             x = _empty(g, g.shape[0], weight.shape[1], *image)
-            return _convolution_backward(g, x, weight, window, 0).unflatten(0, gy.shape[:-3])
+            return _split(_convolution_backward(g, x, weight, window, 0), gy.shape[:-3])
         leading = gy.shape[:-4]
         weights = weight.expand(*leading, *weight.shape[-4:]).flatten(0, -5)
+        border = tuple(size - 1 - padding for size, padding in zip(window.size, window.padding, strict=True))
+        if window.stride == (1, 1) and min(border) >= 0 and _small(gy, image, weights):
+            turned = weights.flip(-2, -1).transpose(1, 2)
+            return _correlate(gy, turned, None, Window(window.size, (1, 1), (border[0], border[1])))
         x = _empty(gy, gy.shape[-4], weight.shape[-3], *image)
         return _stack(
             [_convolution_backward(g, x, w, window, 0) for g, w in zip(_tasks(gy), weights, strict=True)],
@@ -73,9 +84,11 @@ class TorchKernels(Kernels):
     def conv2d_weight_gradient(self, x: torch.Tensor, gy: torch.Tensor, window: Window) -> torch.Tensor:
         """See `Kernels.conv2d_weight_gradient`."""
         like = _empty(x, gy.shape[-3], x.shape[-3], *window.size)
-        if _few(like[None]):
-            rows = _tasks(gy).movedim(2, -1).flatten(1, 3)
-            return (rows.mT @ _patches(x, window)).view(*x.shape[:-4], *like.shape)
+        if _small(x, gy.shape[-2:], like):
+            rows = _rows(gy)
+            taps = rows.view(-1, *rows.shape[-2:]).mT @ _patches(x, window)
+            weight = taps.view(*x.shape[:-4], gy.shape[-3], *window.size, x.shape[-3])
+            return weight.movedim(-1, -3)
         grads = [
             _convolution_backward(g, images, like, window, 1)
             for images, g in zip(_tasks(x), _tasks(gy), strict=True)
@@ -101,7 +114,7 @@ class TorchKernels(Kernels):
         self, g: torch.Tensor, u: torch.Tensor, axes: tuple[int, ...]
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """See `Kernels.means`."""
-        if axes != IMAGES:
+        if axes != IMAGES or g.numel() <= TINY:
             return super().means(g, u, axes)
         _, mean, slope = _batch_norm_backward(u, g, None, [False, True, True])
         return mean, slope
@@ -122,7 +135,7 @@ class TorchKernels(Kernels):
         self, u: torch.Tensor, g: torch.Tensor, scale: torch.Tensor, axes: tuple[int, ...]
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """See `Kernels.project`."""
-        if axes != IMAGES:
+        if axes != IMAGES or g.numel() <= TINY:
             return super().project(u, g, scale, axes)
         projected, mean, slope = _batch_norm_backward(u, g, scale, [True, True, True])
         assert projected is not None
@@ -134,7 +147,7 @@ class TorchKernels(Kernels):
         y, pixel = F.max_pool2d(_fold(x), window.size, window.stride, window.padding, return_indices=True)
         channels = torch.arange(x.shape[-3], device=x.device)[:, None, None]
         which = pixel * x.shape[-3] + channels
-        return y.unflatten(0, x.shape[:-3]), which.unflatten(0, x.shape[:-3])
+        return _split(y, x.shape[:-3]), _split(which, x.shape[:-3])
 
     def take_from_windows(self, x: torch.Tensor, which: torch.Tensor, window: Window) -> torch.Tensor:
         """See `Kernels.take_from_windows`."""
@@ -158,16 +171,32 @@ def _shared(weight: torch.Tensor, bias: torch.Tensor | None) -> bool:
     return weight.ndim == 4 and (bias is None or bias.ndim == 1)
 
 
-def _few(weight: torch.Tensor) -> bool:
-    """Whether a kernel sees so few numbers that a matrix product on patches beats a convolution."""
-    return math.prod(weight.shape[-3:]) <= 32
+def _small(x: torch.Tensor, places: tuple[int, ...], weight: torch.Tensor) -> bool:
+    """Whether one product for all tasks, on patches, is faster than a convolution a task."""
+    return x.shape[-4] * math.prod(places) <= FEW_PLACES or math.prod(weight.shape[-3:]) <= FEW_TAPS
+
+
+def _correlate(
+    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, window: Window
+) -> torch.Tensor:
+    """A convolution of each task as a product of its patches with its weight ``(T, O, C, kh, kw)``."""
+    patches, taps = _patches(x, window), weight.movedim(2, -1).flatten(2).mT
+    y = patches @ taps if bias is None else torch.baddbmm(bias[:, None], patches, taps)
+    return y.view(*x.shape[:-3], *window.places(x.shape[-2:]), -1).movedim(-1, -3)
 
 
 def _patches(x: torch.Tensor, window: Window) -> torch.Tensor:
-    """What the kernel sees at each place: ``(T, N·h·w, C·kh·kw)``."""
-    images = x.reshape(-1, *x.shape[-3:])
-    patches = F.unfold(images, window.size, stride=window.stride, padding=window.padding)
-    return patches.mT.reshape(-1, x.shape[-4] * patches.shape[-1], patches.shape[-2])
+    """What the kernel sees at each place: ``(T, N·h·w, kh·kw·C)``."""
+    (height, width), (top, left) = window.size, window.padding
+    pixels = F.pad(x.movedim(-3, -1), (0, 0, left, left, top, top))
+    seen = pixels.unfold(-3, height, window.stride[0]).unfold(-3, width, window.stride[1])
+    places = x.shape[-4] * seen.shape[-5] * seen.shape[-4]
+    return seen.movedim(-3, -1).reshape(-1, places, height * width * x.shape[-3])
+
+
+def _rows(images: torch.Tensor) -> torch.Tensor:
+    """The pixels of each task, ``(..., N·h·w, C)``."""
+    return images.movedim(-3, -1).flatten(-4, -2)
 
 
 def _batch_norm_backward(
@@ -220,9 +249,14 @@ def _fold(images: torch.Tensor) -> torch.Tensor:
     return images.reshape(-1, *images.shape[-3:]).contiguous(memory_format=torch.channels_last)
 
 
+def _split(images: torch.Tensor, leading: tuple[int, ...]) -> torch.Tensor:
+    """One batch with the axes that `_fold` made one."""
+    return images.view(*leading, *images.shape[1:])
+
+
 def _tasks(images: torch.Tensor) -> torch.Tensor:
     """``(..., N, C, H, W)`` with the tasks as one axis, channels-last in memory."""
-    return _fold(images).unflatten(0, (-1, images.shape[-4]))
+    return _split(_fold(images), (-1, images.shape[-4]))
 
 
 def _stack(images: list[torch.Tensor], leading: torch.Size) -> torch.Tensor:

@@ -46,7 +46,7 @@ class Window:
                     f"{name} of a window is {values}; expected two integers of at least {least}"
                 )
 
-    def places(self, image: tuple[int, int]) -> tuple[int, int]:
+    def places(self, image: tuple[int, ...]) -> tuple[int, int]:
         """How many places the window takes along each axis of an image of this size.
 
         Raises:
