@@ -223,8 +223,10 @@ def _predictions(algorithm: Any, meta_params: Tree, episode: Episode) -> dict[in
             initial = tree.select(meta_params, algorithm.model.shapes)
             outputs = algorithm.model.apply(initial, episode.query_x)
         else:
-            learner = algorithm if steps is None else replace(algorithm, inner_steps=steps)
-            state = learner.adapt(meta_params, episode.support_x, episode.support_y)
+            learner, params = (
+                (algorithm, meta_params) if steps is None else _cut(algorithm, meta_params, steps)
+            )
+            state = learner.adapt(params, episode.support_x, episode.support_y)
             outputs = learner.predict(state, episode.query_x)
         if tuple(outputs.shape) != tuple(episode.query_y.shape):
             raise ShapeError(
@@ -232,6 +234,15 @@ def _predictions(algorithm: Any, meta_params: Tree, episode: Episode) -> dict[in
             )
         predictions[steps] = episode.backend.to_numpy(outputs)[..., 0]
     return predictions
+
+
+def _cut(algorithm: Any, meta_params: Tree, steps: int) -> tuple[Any, Tree]:
+    """The learner that stops after some inner steps, and its meta-parameters."""
+    cut = replace(algorithm, inner_steps=steps)
+    if not getattr(algorithm, "lr_per_step", False):
+        return cut, meta_params
+    rates = tree.map(lambda leaf: leaf[:steps], {"lr": meta_params["lr"]})
+    return cut, meta_params | rates
 
 
 def _styles(shown: list[int | None]) -> dict[int | None, dict[str, Any]]:

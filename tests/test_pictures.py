@@ -1,0 +1,172 @@
+"""Pictures: what their axes hold, and that the same data gives the same bytes."""
+
+import numpy as np
+import pytest
+
+import mltk
+from mltk import pictures, tree
+from mltk.errors import RunError, SettingError
+
+
+def history(count, scale=1.0):
+    rng = np.random.default_rng(0)
+    return [
+        {"step": 10 * (i + 1), "loss": float(scale * rng.uniform(0.1, 5)), "seconds": 0.1 * i}
+        for i in range(count)
+    ]
+
+
+def lines(axes):
+    return {line.get_label(): line for line in axes.get_lines()}
+
+
+def texts(figure):
+    return [text.get_text() for text in figure.legends[0].get_texts()]
+
+
+def learner(kind, steps):
+    make = {
+        "maml": mltk.algorithms.MAML,
+        "meta-sgd": lambda *a, **k: mltk.algorithms.MetaSGD(*a, lr_per_step=True, **k),
+        "reptile": mltk.algorithms.Reptile,
+        "implicit-maml": mltk.algorithms.ImplicitMAML,
+    }[kind]
+    return make(mltk.models.mlp([1, 8, 1]), "mse", inner_lr=0.05, inner_steps=steps)
+
+
+def test_learning_curve_shows_each_logged_loss_and_their_running_median():
+    run = history(200)
+    axes = pictures.learning_curve_figure(run).axes[0]
+    raw, median = lines(axes)["each logged step"], lines(axes)["running median"]
+    losses = np.array([entry["loss"] for entry in run])
+    np.testing.assert_array_equal(raw.get_xdata(), [entry["step"] for entry in run])
+    np.testing.assert_array_equal(raw.get_ydata(), losses)
+    np.testing.assert_array_equal(median.get_xdata(), raw.get_xdata())
+    assert median.get_ydata()[100] == np.median(losses[95:106])
+    assert (axes.get_xlabel(), axes.get_yscale()) == ("meta-iteration", "log")
+
+
+def test_learning_curves_of_several_runs_are_told_apart():
+    runs = {"MAML": history(30), "Meta-SGD": history(40, scale=0.5)}
+    figure = pictures.learning_curve_figure(runs)
+    assert texts(figure) == ["MAML", "Meta-SGD"]
+    shown = lines(figure.axes[0])
+    assert shown["MAML"].get_color() != shown["Meta-SGD"].get_color()
+    assert len(shown["Meta-SGD"].get_xdata()) == 40
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_short_run_has_a_picture_too(count, tmp_path):
+    pictures.learning_curve(history(count), tmp_path / "curves.svg")
+    assert (tmp_path / "curves.svg").read_text().startswith("<?xml")
+
+
+def test_losses_that_are_not_positive_need_a_linear_axis():
+    run = [{"step": 1, "loss": 0.0, "seconds": 0.0}, {"step": 2, "loss": -3.0, "seconds": 0.0}]
+    assert pictures.learning_curve_figure(run).axes[0].get_yscale() == "linear"
+
+
+@pytest.mark.parametrize("empty", [[], {}, {"MAML": []}])
+def test_an_empty_history_is_an_error(empty):
+    with pytest.raises(SettingError, match="history is empty"):
+        pictures.learning_curve_figure(empty)
+
+
+@pytest.mark.parametrize("kind", ["maml", "meta-sgd", "reptile", "implicit-maml"])
+def test_fits_show_the_true_curve_the_support_and_every_inner_step(kind, backend64):
+    algorithm = learner(kind, 3)
+    tasks = mltk.data.Sinusoid(shots=5, queries=2, amplitude=(2, 2), phase=(0, 0))
+    meta = algorithm.init(backend64, 0)
+    figure = pictures.fits_figure(algorithm, meta, tasks, backend=backend64, seed=3, tasks_shown=2)
+    assert len(figure.axes) == 2
+    assert texts(figure) == [
+        "true curve",
+        "before",
+        "after 1 step",
+        "after 2 steps",
+        "after 3 steps",
+        "support points",
+    ]
+    before = []
+    for axes in figure.axes:
+        shown = lines(axes)
+        x = shown["true curve"].get_xdata()
+        assert (np.diff(x) >= 0).all()
+        np.testing.assert_allclose(shown["true curve"].get_ydata(), 2 * np.sin(x), atol=1e-12)
+        support = shown["support points"]
+        assert len(support.get_xdata()) == 5
+        np.testing.assert_allclose(support.get_ydata(), 2 * np.sin(support.get_xdata()), atol=1e-12)
+        before.append(shown["before"])
+        initial = algorithm.model.apply(
+            tree.select(meta, algorithm.model.shapes), backend64.asarray(x[None, :, None])
+        )
+        np.testing.assert_allclose(
+            before[-1].get_ydata(), backend64.to_numpy(initial)[0, :, 0], rtol=1e-12, atol=1e-12
+        )
+        state = algorithm.adapt(
+            meta,
+            backend64.asarray(support.get_xdata()[None, :, None]),
+            backend64.asarray(support.get_ydata()[None, :, None]),
+        )
+        final = backend64.to_numpy(algorithm.predict(state, backend64.asarray(x[None, :, None])))
+        np.testing.assert_allclose(shown["after 3 steps"].get_ydata(), final[0, :, 0], rtol=1e-9, atol=1e-9)
+        fits = np.array([line.get_ydata() for name, line in shown.items() if name.startswith("after")])
+        errors = ((fits - shown["true curve"].get_ydata()) ** 2).mean(axis=1)
+        assert axes.get_title().endswith(f"→ {errors[-1]:.3g}")
+
+
+def test_many_inner_steps_are_thinned_out():
+    backend = mltk.backend("numpy")
+    algorithm = learner("maml", 40)
+    figure = pictures.fits_figure(
+        algorithm, algorithm.init(backend, 0), mltk.data.Sinusoid(5, 5), backend=backend
+    )
+    assert texts(figure)[1::5] == ["before", "after 40 steps"]
+
+
+def test_noise_is_in_the_support_points_but_not_in_the_true_curve():
+    backend = mltk.backend("numpy", dtype="float64")
+    algorithm = learner("maml", 1)
+    tasks = mltk.data.Sinusoid(20, 5, amplitude=(2, 2), phase=(0, 0), noise=0.3)
+    figure = pictures.fits_figure(algorithm, algorithm.init(backend, 0), tasks, backend=backend)
+    shown = lines(figure.axes[0])
+    curve, support = shown["true curve"], shown["support points"]
+    np.testing.assert_allclose(curve.get_ydata(), 2 * np.sin(curve.get_xdata()), atol=1e-12)
+    assert 0.1 < np.std(support.get_ydata() - 2 * np.sin(support.get_xdata())) < 0.6
+
+
+@pytest.mark.parametrize("tasks", [mltk.data.Blobs(2, 1, 1), mltk.data.LinearRegression(3, 3, features=2)])
+def test_fits_are_for_curves(tasks):
+    backend = mltk.backend("numpy")
+    algorithm = mltk.algorithms.MAML(mltk.models.mlp([2, 1]), "mse")
+    with pytest.raises(SettingError, match="expected curves"):
+        pictures.fits_figure(algorithm, algorithm.init(backend, 0), tasks, backend=backend)
+
+
+def test_the_same_data_gives_the_same_bytes_whatever_the_users_settings(tmp_path):
+    import matplotlib
+
+    backend = mltk.backend("numpy")
+    algorithm = learner("maml", 2)
+    meta, tasks = algorithm.init(backend, 0), mltk.data.Sinusoid(5, 5)
+
+    def write(folder):
+        folder.mkdir()
+        pictures.learning_curve(history(50), folder / "curves.svg")
+        pictures.fits(algorithm, meta, tasks, folder / "fits.svg", backend=backend, seed=1)
+        return [(folder / name).read_bytes() for name in ("curves.svg", "fits.svg")]
+
+    first = write(tmp_path / "first")
+    with matplotlib.rc_context({"lines.linewidth": 9, "svg.hashsalt": "other", "font.size": 20}):
+        second = write(tmp_path / "second")
+        assert matplotlib.rcParams["lines.linewidth"] == 9
+    assert first == second
+    assert b"<dc:date>" not in first[0]
+    pictures.fits(algorithm, meta, tasks, tmp_path / "other.svg", backend=backend, seed=2)
+    assert (tmp_path / "other.svg").read_bytes() != first[1]
+    assert sorted(path.name for path in (tmp_path / "first").iterdir()) == ["curves.svg", "fits.svg"]
+
+
+def test_a_picture_that_cannot_be_written_is_an_error(tmp_path):
+    with pytest.raises(RunError, match="cannot be written"):
+        pictures.learning_curve(history(3), tmp_path / "missing" / "curves.svg")
