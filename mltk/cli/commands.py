@@ -1,0 +1,276 @@
+"""The subcommands `train`, `evaluate`, `reproduce` and `bench`."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from enum import StrEnum
+from importlib.metadata import version
+from itertools import count
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from mltk import benchmark
+from mltk.backend import Backend
+from mltk.backend import backend as choose_backend
+from mltk.cli.choices import (
+    FAMILIES,
+    AlgorithmName,
+    DataName,
+    Dtype,
+    backend_names,
+    make_learner,
+    make_tasks,
+)
+from mltk.cli.progress import duration, reporting
+from mltk.errors import MltkError, RunError, SettingError
+from mltk.evaluation import evaluate as evaluate_learner
+from mltk.optim import Adam
+from mltk.run_folder import RunFolder
+from mltk.training import Run, load_run
+from mltk.training import train as train_learner
+
+INTERRUPTED = 130
+"""The exit status of a command that Ctrl-C stopped, as in shells."""
+
+
+class Commands(TyperGroup):
+    """Shows an error that mltk raises on purpose as one message, without a traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a subcommand."""
+        try:
+            return super().invoke(ctx)
+        except MltkError as error:
+            typer.echo(f"error: {error}", err=True)
+            raise typer.Exit(1) from None
+
+
+class TableRow(StrEnum):
+    """Training shots: rows of the published table."""
+
+    FIVE = "5"
+    TEN = "10"
+    TWENTY = "20"
+
+
+app = typer.Typer(
+    cls=Commands,
+    help="Meta-learning with exact, hand-derived gradients.",
+    epilog="Start with: mltk train maml --data sinusoid --steps 5000",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+reproduce = typer.Typer(help="Reproduce published results.", no_args_is_help=True)
+app.add_typer(reproduce, name="reproduce")
+app.add_typer(benchmark.app, name="bench")
+
+
+def main() -> None:
+    """Run the command line."""
+    app(prog_name="mltk")
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"mltk {version('mltk')}")
+        raise typer.Exit
+
+
+def _examples(*commands: str) -> str:
+    """Examples for the end of a help text, a paragraph each so that lines stay apart."""
+    return "\n\n".join(("Examples:", *commands))
+
+
+@app.callback()
+def _options(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command(
+    epilog=_examples(
+        "mltk train maml --data sinusoid --steps 5000 --inner-steps 5",
+        "mltk train meta-sgd --data sinusoid --shots 5 --queries 5 --out runs/meta-sgd",
+        "mltk train anil --data blobs --shots 1 --backend torch --engine autograd",
+        "mltk train meta-sgd --data sinusoid --shots 5 --queries 5 --out runs/meta-sgd --resume",
+    )
+)
+def train(
+    algorithm: Annotated[AlgorithmName, typer.Argument(help="The learner.", show_default=False)],
+    data: Annotated[DataName, typer.Option(help="The task family.", show_default=False)],
+    backend: Annotated[str, typer.Option(help="The array library: numpy, torch or a plug-in.")] = "numpy",
+    steps: Annotated[int, typer.Option(min=1, help="Meta-iterations.")] = 10_000,
+    out: Annotated[
+        Path | None, typer.Option(help="The run folder; by default a new one in runs.", show_default=False)
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
+    dtype: Annotated[Dtype, typer.Option(help="Precision.")] = Dtype.FLOAT32,
+    device: Annotated[str | None, typer.Option(help="As the library writes it, such as cuda.")] = None,
+    engine: Annotated[str | None, typer.Option(help="Derivatives: analytic or autograd.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the parameters and tasks.")] = 0,
+    meta_batch: Annotated[int, typer.Option(min=1, help="Tasks a meta-iteration.")] = 4,
+    ways: Annotated[int | None, typer.Option(min=2, help="Classes a task, for blobs.")] = None,
+    shots: Annotated[int | None, typer.Option(min=1, help="Support examples (of each class).")] = None,
+    queries: Annotated[int | None, typer.Option(min=1, help="Query examples (of each class).")] = None,
+    inner_lr: Annotated[float | None, typer.Option(help="Inner step size, or its start.")] = None,
+    inner_steps: Annotated[int | None, typer.Option(min=0, help="Inner gradient steps.")] = None,
+    meta_lr: Annotated[float, typer.Option(help="Step size of Adam, the outer optimiser.")] = 1e-3,
+) -> None:
+    """Meta-train a learner on a task family, and write a run folder.
+
+    The network is a perceptron with two hidden layers of 40 units.
+
+    What is not given has the defaults of the algorithm and the family.
+    """
+    if resume and out is None:
+        raise typer.BadParameter("needs --out, the run folder to continue", param_hint="--resume")
+    library = _backend(backend, device=device, dtype=dtype, engine=engine)
+    learner = make_learner(algorithm, data, ways=ways, inner_lr=inner_lr, inner_steps=inner_steps)
+    tasks = make_tasks(data, ways=ways, shots=shots, queries=queries)
+    folder = out or _new_folder(f"{algorithm}-{data}")
+    if not resume and not RunFolder(folder).is_empty():
+        raise RunError(f"{folder} already holds a run: continue it with --resume, or choose another --out")
+    try:
+        with reporting(sys.stderr) as report:
+            run = train_learner(
+                learner,
+                tasks,
+                backend=library,
+                steps=steps,
+                meta_batch=meta_batch,
+                optimizer=Adam(meta_lr),
+                seed=seed,
+                out=folder,
+                resume=resume,
+                progress=lambda step, steps, loss: report(str(algorithm), step, steps, loss),
+            )
+    except KeyboardInterrupt:
+        _say_how_to_resume(folder, given=out is not None)
+        raise typer.Exit(INTERRUPTED) from None
+    if FAMILIES[data].ways is None:
+        from mltk.pictures import fits
+
+        fits(learner, run.meta_params, tasks, folder / "fits.svg", backend=library, seed=seed)
+    _say_what_was_done(run, folder)
+
+
+@app.command(epilog=_examples("mltk evaluate runs/meta-sgd --episodes 2000"))
+def evaluate(
+    folder: Annotated[Path, typer.Argument(help="A run folder.", show_default=False)],
+    episodes: Annotated[int, typer.Option(min=1, help="Unseen tasks.")] = 1000,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the tasks.")] = 0,
+) -> None:
+    """Test a trained learner on unseen tasks."""
+    saved = load_run(folder)
+    typer.echo(f"{folder}: {type(saved.algorithm).__name__} after {saved.run.steps} meta-iterations")
+    found = evaluate_learner(
+        saved.algorithm,
+        saved.run.meta_params,
+        saved.tasks,
+        episodes=episodes,
+        seed=seed,
+        backend=saved.backend,
+    )
+    typer.echo(str(found))
+
+
+@reproduce.callback()
+def _reproduce() -> None:
+    """A callback keeps a single subcommand a subcommand."""
+
+
+@reproduce.command(
+    "sinusoid-table",
+    epilog=_examples(
+        "mltk reproduce sinusoid-table --shots 5", "mltk reproduce sinusoid-table --seed 1 --out runs/seed-1"
+    ),
+)
+def sinusoid_table(
+    shots: Annotated[
+        list[TableRow] | None,
+        typer.Option(help="A row of the table; may be repeated. All by default.", show_default=False),
+    ] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Meta-iterations; the paper's by default.")] = 60_000,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Trainings at a time; one per core by default.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of everything.")] = 0,
+    out: Annotated[Path, typer.Option(help="Folder for tables, pictures and runs.")] = Path(
+        "runs/sinusoid-table"
+    ),
+) -> None:
+    """Train MAML and Meta-SGD on sinusoids, and print both beside the published errors.
+
+    This is Table 1 of Li, Zhou, Chen & Li (2017), with NumPy.
+
+    Trainings that --out holds already are continued, or taken as they are.
+    """
+    from rich.console import Console
+
+    from mltk.reproduce import SHOTS, render
+    from mltk.reproduce import sinusoid_table as reproduce_table
+
+    rows = tuple(int(row) for row in shots or ()) or SHOTS
+    trained = set()
+
+    def remember(name: str, step: int, steps: int, loss: float | None) -> None:
+        trained.add(name)
+        report(name, step, steps, loss)
+
+    try:
+        with reporting(sys.stderr) as report:
+            outcomes = reproduce_table(
+                out=out, shots=rows, steps=steps, seed=seed, jobs=jobs, progress=remember
+            )
+    except KeyboardInterrupt:
+        typer.echo(f"\nstopped; the same command continues the trainings in {out}", err=True)
+        raise typer.Exit(INTERRUPTED) from None
+    for outcome in outcomes:
+        if outcome.training.name not in trained:
+            found = out / outcome.training.name
+            typer.echo(f"{found} was trained before; delete it to train it anew", err=True)
+    Console().print(render(outcomes))
+    slowest = max(outcome.seconds for outcome in outcomes)
+    typer.echo(f"The longest training took {duration(slowest)}. Tables, pictures and runs are in {out}")
+
+
+def _backend(name: str, *, device: str | None, dtype: str, engine: str | None) -> Backend:
+    """The backend; a name or setting that does not exist is an error of usage."""
+    if name not in backend_names():
+        choices = ", ".join(repr(known) for known in backend_names())
+        raise typer.BadParameter(f"{name!r} is not one of {choices}.", param_hint="--backend")
+    try:
+        return choose_backend(name, device=device, dtype=str(dtype), engine=engine)
+    except SettingError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+def _new_folder(name: str) -> Path:
+    """``runs/name``, or the first of ``runs/name-2``… that holds no run."""
+    for number in count(1):
+        folder = Path("runs") / (name if number == 1 else f"{name}-{number}")
+        if RunFolder(folder).is_empty():
+            return folder
+    raise AssertionError("count never ends")
+
+
+def _say_how_to_resume(folder: Path, *, given: bool) -> None:
+    again = [word for word in sys.argv[1:] if word != "--resume"]
+    again += [] if given else ["--out", str(folder)]
+    typer.echo(f"\nstopped; continue with:\n  {shlex.join(['mltk', *again, '--resume'])}", err=True)
+
+
+def _say_what_was_done(run: Run, folder: Path) -> None:
+    last = run.history[-1]
+    typer.echo(f"{run.steps} meta-iterations in {duration(last['seconds'])}, loss {last['loss']:.4g}")
+    files = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+    typer.echo(f"{folder}: {' '.join(files)}")
+    typer.echo(f"Test it with: mltk evaluate {shlex.quote(str(folder))}")
