@@ -6,11 +6,11 @@ import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from mltk_backends.numpy import NumpyKernels
 
 import mltk
 from mltk.errors import SettingError, ShapeError
 from mltk.ops.kernels import Kernels, Window, kernels_of
-from mltk_backends.numpy import NumpyKernels
 
 mltk.backend("torch")  # registers its kernels
 

@@ -146,7 +146,7 @@ class TorchKernels(Kernels):
         window.places(x.shape[-2:])
         y, pixel = F.max_pool2d(_fold(x), window.size, window.stride, window.padding, return_indices=True)
         channels = torch.arange(x.shape[-3], device=x.device)[:, None, None]
-        which = pixel * x.shape[-3] + channels
+        which = torch.add(channels, pixel, alpha=x.shape[-3])
         return _split(y, x.shape[:-3]), _split(which, x.shape[:-3])
 
     def take_from_windows(self, x: torch.Tensor, which: torch.Tensor, window: Window) -> torch.Tensor:

@@ -14,7 +14,7 @@ from mltk import ops
 from mltk.errors import UnsupportedError
 from mltk.models import Sequential
 from mltk.ops import Operation
-from mltk.peers.peer import Case, Result, missing
+from mltk.peers.peer import Case, Result, customary, missing
 
 Array = Any
 
@@ -88,7 +88,7 @@ def _loss(name: str) -> Callable[[Array, Array], Array]:
 
 def _network(model: Sequential) -> Callable[[dict[str, Array], Array], Array]:
     """The network as a function of its flat parameters and a batch of inputs ``(N, *features)``."""
-    layers = [(name, _layer(operation)) for name, operation in model.named_layers]
+    layers = [(name, _layer(operation)) for name, operation in customary(model).named_layers]
 
     def apply(params: dict[str, Array], x: Array) -> Array:
         for name, layer in layers:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
+from itertools import pairwise
 from typing import Any, Protocol
 
 import numpy as np
 
 from mltk.episode import Episode
 from mltk.models import Sequential
+from mltk.ops import MaxPool, ReLU
 
 Result = tuple[Any, dict[str, Any]]
 """A loss, and the gradient of each parameter under its dotted name, as arrays of a peer's library."""
@@ -85,3 +87,15 @@ def missing(module: str, *, install: str | None = None) -> str | None:
     except Exception as error:  # a broken installation can raise anything, and must not end a benchmark
         return f"cannot be imported: {type(error).__name__}: {error}"
     return None
+
+
+def customary(model: Sequential) -> Sequential:
+    """The same function with ReLU before max pooling, as the networks that users of the peers write.
+
+    The two commute, and neither has parameters. `mltk.models.conv4` pools first, which is cheaper.
+    """
+    layers = list(model.layers)
+    for k, (layer, following) in enumerate(pairwise(model.layers)):
+        if isinstance(layer, MaxPool) and isinstance(following, ReLU):
+            layers[k : k + 2] = following, layer
+    return Sequential(layers)

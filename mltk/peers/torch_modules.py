@@ -13,7 +13,7 @@ from mltk import ops
 from mltk.errors import UnsupportedError
 from mltk.models import Sequential
 from mltk.ops import Operation
-from mltk.peers.peer import Case
+from mltk.peers.peer import Case, customary
 
 LOSSES: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
     "mse": functional.mse_loss,
@@ -64,7 +64,7 @@ def module_of(model: Sequential) -> nn.Sequential:
     Raises:
         UnsupportedError: If an operation has no counterpart here.
     """
-    return nn.Sequential(*(_layer(operation) for operation in model.layers))
+    return nn.Sequential(*(_layer(operation) for operation in customary(model).layers))
 
 
 def _layer(operation: Operation) -> nn.Module:

@@ -1,0 +1,344 @@
+"""The command `mltk`: what it accepts, writes, says and returns."""
+
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+import mltk
+from mltk.cli import app
+from mltk.cli.progress import PlainLines, duration
+from mltk.training import load_run
+
+MLTK = [sys.executable, "-c", "from mltk.cli import main; main()"]
+ALGORITHMS = ["maml", "fomaml", "meta-sgd", "anil", "boil", "reptile", "implicit-maml"]
+FAMILIES = ["sinusoid", "harmonic", "linear-regression", "blobs"]
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """Run a command in an empty folder, in this process."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    return lambda *words: CliRunner().invoke(app, [str(word) for word in words])
+
+
+def plain(text):
+    """Text without colours, frames and line breaks."""
+    return " ".join(re.sub(r"\x1b\[[0-9;?]*[A-Za-z]|[╭╮╰╯─│]", " ", text).split())
+
+
+def settings_of(folder):
+    import tomllib
+
+    return tomllib.loads((Path(folder) / "config.toml").read_text())
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_every_algorithm_trains_on_every_family_and_is_evaluated(algorithm, family, run):
+    result = run("train", algorithm, "--data", family, "--steps", 3, "--out", "here")
+    assert (result.exit_code, result.exception) == (0, None), result.output
+    files = {path.name for path in Path("here").iterdir() if not path.name.startswith(".")}
+    regression = family != "blobs"
+    assert files == {"config.toml", "metrics.jsonl", "checkpoint.npz", "curves.svg"} | (
+        {"fits.svg"} if regression else set()
+    )
+    result = run("evaluate", "here", "--episodes", 30)
+    assert result.exit_code == 0, result.output
+    assert ("mse" if regression else "accuracy") in result.output
+    assert "95 % interval over 30 tasks" in result.output
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "expected"),
+    [
+        ("maml", {"type": "mltk.algorithms.MAML", "first_order": False}),
+        ("fomaml", {"type": "mltk.algorithms.MAML", "first_order": True}),
+        ("meta-sgd", {"learn_lr": "element", "inner_lr": [0.005, 0.1]}),
+        ("anil", {"adapt_only": "head"}),
+        ("boil", {"adapt_only": "body"}),
+        ("reptile", {"type": "mltk.algorithms.Reptile"}),
+        ("implicit-maml", {"type": "mltk.algorithms.ImplicitMAML"}),
+    ],
+)
+def test_a_name_means_its_algorithm(algorithm, expected, run):
+    assert run("train", algorithm, "--data", "sinusoid", "--steps", 1, "--out", "here").exit_code == 0
+    found = settings_of("here")["algorithm"]
+    assert {key: found[key] for key in expected} == expected
+
+
+def test_options_reach_the_training(run):
+    options = {
+        "dtype": "float64",
+        "seed": 5,
+        "meta-batch": 2,
+        "ways": 3,
+        "shots": 4,
+        "queries": 6,
+        "inner-lr": 0.25,
+        "inner-steps": 2,
+        "meta-lr": 0.01,
+        "backend": "torch",
+        "engine": "autograd",
+        "device": "cpu",
+    }
+    words = [word for name, value in options.items() for word in (f"--{name}", value)]
+    assert run("train", "maml", "--data", "blobs", "--steps", 2, "--out", "here", *words).exit_code == 0
+    found = settings_of("here")
+    assert (found["steps"], found["seed"], found["meta_batch"]) == (2, 5, 2)
+    assert [found["tasks"][name] for name in ("ways", "shots", "queries")] == [3, 4, 6]
+    assert [found["algorithm"][name] for name in ("inner_lr", "inner_steps")] == [0.25, 2]
+    assert found["optimizer"]["learning_rate"] == 0.01
+    assert found["backend"] == {"name": "torch", "device": "cpu", "dtype": "float64", "engine": "autograd"}
+
+
+def test_training_is_that_of_the_library(run):
+    assert run("train", "maml", "--data", "sinusoid", "--steps", 20, "--seed", 4, "--out", "a").exit_code == 0
+    saved = load_run("a")
+    expected = mltk.train(
+        saved.algorithm, saved.tasks, backend=mltk.backend("numpy"), steps=20, meta_batch=4, seed=4
+    )
+    for name, leaf in mltk.tree.flatten(expected.meta_params).items():
+        np.testing.assert_array_equal(mltk.tree.flatten(saved.run.meta_params)[name], leaf)
+    evaluation = mltk.evaluate(saved.algorithm, expected.meta_params, saved.tasks, episodes=50, seed=9)
+    assert str(evaluation) in run("evaluate", "a", "--episodes", 50, "--seed", 9).output
+
+
+@pytest.mark.parametrize(
+    ("words", "choices"),
+    [
+        (["train", "mamal", "--data", "sinusoid"], ALGORITHMS),
+        (["train", "maml", "--data", "sinus"], FAMILIES),
+        (["train", "maml", "--data", "sinusoid", "--backend", "nympy"], ["numpy", "torch"]),
+        (["train", "maml", "--data", "sinusoid", "--dtype", "float16"], ["float32", "float64"]),
+        (["train", "maml", "--data", "sinusoid", "--engine", "magic"], ["analytic"]),
+        (["train", "maml", "--data", "sinusoid", "--backend", "torch", "--engine", "magic"], ["autograd"]),
+        (["reproduce", "sinusoid-table", "--shots", "7"], ["5", "10", "20"]),
+        (["train", "maml"], ["--data"]),
+        (["train", "maml", "--data", "sinusoid", "--steps", "0"], ["--steps"]),
+        (["train", "maml", "--data", "sinusoid", "--resume"], ["--out"]),
+        (["trian"], ["trian"]),
+    ],
+    ids=lambda value: " ".join(value),
+)
+def test_a_word_that_does_not_exist_is_an_error_of_usage_that_lists_the_choices(
+    words, choices, run, tmp_path
+):
+    result = run(*words)
+    assert result.exit_code == 2
+    said = plain(result.output)
+    assert "Traceback" not in said
+    for choice in choices:
+        assert choice in said
+    assert not list(tmp_path.iterdir())
+
+
+def test_errors_are_one_line_without_traceback(run, tmp_path):
+    for words, message in (
+        (["evaluate", "nowhere"], r"error: nowhere.*missing"),
+        (["train", "maml", "--data", "sinusoid", "--ways", "5"], r"error: --ways is 5, but sinusoid is regr"),
+        (["train", "reptile", "--data", "sinusoid", "--inner-steps", "0"], r"error: inner_steps is 0"),
+    ):
+        result = run(*words)
+        assert result.exit_code == 1
+        assert re.fullmatch(message + ".*\n", result.output)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_missing_library_is_named_with_the_command_that_installs_it(tmp_path):
+    code = "import sys; sys.modules['torch'] = None; from mltk.cli import main; main()"
+    words = ["train", "maml", "--data", "sinusoid", "--backend", "torch"]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words], capture_output=True, text=True, cwd=tmp_path, check=False
+    )
+    assert done.returncode == 1
+    assert 'pip install "mltk[torch]"' in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_without_out_each_run_has_a_folder_of_its_own(run):
+    for _ in range(3):
+        assert run("train", "maml", "--data", "sinusoid", "--steps", 1).exit_code == 0
+    assert sorted(path.name for path in Path("runs").iterdir()) == [
+        "maml-sinusoid",
+        "maml-sinusoid-2",
+        "maml-sinusoid-3",
+    ]
+
+
+def test_a_run_is_overwritten_by_nothing_and_continued_by_resume(run):
+    words = ["train", "maml", "--data", "sinusoid", "--out", "here"]
+    assert run(*words, "--steps", 5).exit_code == 0
+    before = Path("here/checkpoint.npz").read_bytes()
+    result = run(*words, "--steps", 9)
+    assert result.exit_code == 1
+    assert "--resume" in result.output
+    assert Path("here/checkpoint.npz").read_bytes() == before
+    assert run(*words, "--steps", 9, "--resume").exit_code == 0
+    assert load_run("here").run.steps == 9
+    result = run(*words, "--steps", 9, "--resume", "--seed", 1)
+    assert result.exit_code == 1
+    assert "seed: 0 before, 1 now" in result.output
+
+
+def test_ctrl_c_says_how_to_resume_and_that_command_ends_where_an_uninterrupted_run_ends(tmp_path):
+    words = ["train", "maml", "--data", "sinusoid", "--steps", "3000", "--seed", "2"]
+    process = subprocess.Popen([*MLTK, *words], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    lines = [process.stderr.readline() for _ in range(4)]
+    assert all(re.fullmatch(r"maml: step \d+/3000, loss \S+, \d:\d\d left\n", line) for line in lines)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate()
+    assert process.returncode == 130
+    assert "Traceback" not in said
+    command = re.search(r"continue with:\n  mltk (.*)\n", said)[1]
+    assert command == f"{' '.join(words)} --out runs/maml-sinusoid --resume"
+    stopped = load_run(tmp_path / "runs/maml-sinusoid").run.steps
+    assert 0 < stopped < 3000
+    subprocess.run([*MLTK, *command.split()], cwd=tmp_path, capture_output=True, check=True)
+    subprocess.run([*MLTK, *words, "--out", "straight"], cwd=tmp_path, capture_output=True, check=True)
+    with (
+        np.load(tmp_path / "runs/maml-sinusoid/checkpoint.npz") as found,
+        np.load(tmp_path / "straight/checkpoint.npz") as expected,
+    ):
+        assert sorted(found.files) == sorted(expected.files)
+        for name in expected.files:
+            np.testing.assert_array_equal(found[name], expected[name])
+
+
+def test_ctrl_c_in_reproduce_ends_its_trainings(tmp_path):
+    words = ["reproduce", "sinusoid-table", "--shots", "5", "--steps", "1000000", "--out", "table"]
+    process = subprocess.Popen([*MLTK, *words], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    assert "shots: step" in process.stderr.readline()
+    process.send_signal(signal.SIGINT)
+    # The pipe ends only when no training holds it any more.
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "the same command continues the trainings in table" in said
+    assert "Traceback" not in said
+
+
+def test_off_a_terminal_progress_is_a_few_plain_lines(tmp_path):
+    words = ["train", "maml", "--data", "sinusoid", "--steps", "400"]
+    done = subprocess.run([*MLTK, *words], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "\x1b" not in done.stderr + done.stdout
+    steps = [
+        int(step)
+        for step in re.findall(r"^maml: step (\d+)/400, loss \d\S*, \d:\d\d left$", done.stderr, re.M)
+    ]
+    assert len(steps) == len(done.stderr.splitlines())
+    assert 15 <= len(steps) <= 22
+    assert steps[-1] == 400
+    assert done.stdout.startswith("400 meta-iterations in 0:0")
+
+
+def test_on_a_terminal_progress_is_a_bar_with_loss_and_time_left(tmp_path):
+    ours, theirs = pty.openpty()
+    words = ["train", "maml", "--data", "sinusoid", "--steps", "300"]
+    environment = os.environ | {"TERM": "xterm", "COLUMNS": "100"}
+    with subprocess.Popen(
+        [*MLTK, *words], cwd=tmp_path, stderr=theirs, stdout=subprocess.PIPE, env=environment
+    ) as process:
+        os.close(theirs)
+        said = b""
+        while True:
+            try:
+                part = os.read(ours, 4096)
+            except OSError:  # how a pseudo-terminal ends on Linux
+                break
+            if not part:
+                break
+            said += part
+    os.close(ours)
+    assert process.returncode == 0
+    last = plain(said.decode().split("\r")[-2] if "\r" in said.decode() else said.decode())
+    assert re.search(r"maml ━+ 300/300 loss \d\.\d+ 0?0:00 left", plain(said.decode())), last
+
+
+def test_plain_lines_tell_trainings_apart_and_skip_what_is_not_news(capsys):
+    lines = PlainLines(sys.stdout)
+    for step in range(0, 101):
+        lines("a", step, 100, None if step == 0 else 2.0)
+        lines("b", step, 100, None if step == 0 else 0.123456)
+    said = capsys.readouterr().out.splitlines()
+    assert len([line for line in said if line.startswith("a:")]) == 21
+    assert said[-1] == "b: step 100/100, loss 0.1235, 0:00 left"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0, "0:00"), (59.6, "1:00"), (61, "1:01"), (3600, "1:00:00"), (7325, "2:02:05")]
+)
+def test_durations(seconds, text):
+    assert duration(seconds) == text
+
+
+def test_reproduce_prints_a_row_and_says_when_it_was_trained_before(run):
+    words = ["reproduce", "sinusoid-table", "--shots", "10", "--steps", 20, "--out", "table"]
+    result = run(*words)
+    assert result.exit_code == 0, result.output
+    for figure in ("1.17 ± 0.16", "0.77 ± 0.11", "0.56 ± 0.08", "0.88 ± 0.14", "0.53 ± 0.09", "0.35 ± 0.06"):
+        assert figure in result.output
+    assert "1.13 ± 0.18" not in result.output
+    assert "trained before" not in result.output
+    assert {path.name for path in Path("table").iterdir()} == {
+        "maml-10-shots",
+        "meta-sgd-10-shots",
+        "curves-10-shots.svg",
+        "table.txt",
+        "table.json",
+    }
+    again = run(*words)
+    assert again.exit_code == 0
+    assert again.output.count("was trained before") == 2
+    assert Path("table/table.txt").read_text().splitlines()[3] in again.output
+
+
+@pytest.mark.parametrize(
+    "words", [[], ["train"], ["evaluate"], ["reproduce"], ["reproduce", "sinusoid-table"], ["bench"]], ids=str
+)
+def test_help(words, run):
+    result = run(*words, "--help")
+    assert result.exit_code == 0
+    assert "Usage:" in result.output
+
+
+def test_examples_in_help_are_commands_that_parse(run, monkeypatch):
+    from mltk.cli import commands
+
+    def stop(*arguments, **settings):
+        raise commands.RunError("as far as the library")
+
+    for name in ("train_learner", "load_run"):
+        monkeypatch.setattr(commands, name, stop)
+    monkeypatch.setattr("mltk.reproduce.sinusoid_table", stop)
+    found = []
+    for words in (["train"], ["evaluate"], ["reproduce", "sinusoid-table"], []):
+        found += re.findall(
+            r"mltk ((?:train|evaluate|reproduce) .*?-.*?)\s*$", run(*words, "--help").output, re.M
+        )
+    assert len(found) >= 7
+    for example in found:
+        result = run(*example.split())
+        assert "as far as the library" in result.output, example
+
+
+def test_version(run):
+    from importlib.metadata import version
+
+    assert run("--version").output == f"mltk {version('mltk')}\n"
+
+
+def test_bench_is_mounted_and_nothing_loads_torch():
+    code = "import sys, mltk.cli; print('torch' in sys.modules, 'matplotlib' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False False\n"
+    help_text = CliRunner().invoke(app, ["bench", "--help"]).output
+    assert "sinusoid-maml" in help_text
+    assert "conv4-maml" in help_text
