@@ -24,9 +24,8 @@ PAPER = """
 
 
 def shown(outcomes, width=100):
-    console = Console(width=width, file=None, record=True, quiet=True)
+    console = Console(width=width, color_system=None)
     with console.capture() as capture:
-        console.quiet = False
         console.print(render(outcomes))
     return capture.get()
 
@@ -154,7 +153,7 @@ def test_again_takes_the_trainings_as_they_are_and_more_steps_continue_them(repr
         out=tmp_path, shots=(5,), steps=25, seed=1, progress=lambda *report: reports.append(report)
     )
     assert {step for _, step, _, _ in reports} == {20, 21, 22, 23, 24, 25}
-    with pytest.raises(RunError, match="maml-5-shots failed: .*other settings"):
+    with pytest.raises(RunError, match=r"maml-5-shots failed: .*other settings"):
         sinusoid_table(out=tmp_path, shots=(5,), steps=25, seed=2)
 
 
