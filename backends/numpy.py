@@ -27,6 +27,30 @@ class NumpyKernels(Kernels):
     so that windows are copied in long runs; functions of single elements keep that order.
     """
 
+    def affine(self, x: Array, weight: Array, bias: Array | None) -> Array:
+        """See `Kernels.affine`: with one feature, the bias is a second one of the same product."""
+        if weight.ndim < x.ndim:
+            return super().affine(x, weight, bias)
+        if bias is None:
+            return self.product(x, weight.mT)
+        if x.shape[-1] > 1:
+            y = x @ weight.mT
+            y += bias[..., None, :]
+            return y
+        rows = np.empty((*x.shape[:-1], 2), x.dtype)
+        rows[..., :1] = x
+        rows[..., 1] = 1
+        matrix = np.empty((*weight.shape[:-2], 2, weight.shape[-2]), weight.dtype)
+        matrix[..., 0, :] = weight[..., 0]
+        matrix[..., 1, :] = bias
+        return rows @ matrix
+
+    def product(self, rows: Array, matrix: Array) -> Array:
+        """See `Kernels.product`: `numpy.matmul` is slow at outer products."""
+        if rows.shape[-1] == 1:
+            return np.einsum("...ni,...ik->...nk", rows, matrix)
+        return rows @ matrix
+
     def conv2d(self, x: Array, weight: Array, bias: Array | None, window: Window) -> Array:
         """See `Kernels.conv2d`."""
         places = window.places(x.shape[-2:])
@@ -95,6 +119,10 @@ class NumpyKernels(Kernels):
             return covered
         return _spread(covered, (0, 0), (1, 1), image)
 
+    def relu(self, x: Array) -> tuple[Array, Array]:
+        """See `Kernels.relu`."""
+        return np.maximum(x, 0), (x > 0).astype(x.dtype)
+
     def sum(
         self,
         x: Array,
@@ -107,6 +135,8 @@ class NumpyKernels(Kernels):
         if times is None and axes == (-2,) and x.shape[-2] <= FEW_EXAMPLES:
             total = _ones(x.shape[-2], x.dtype) @ x
             return total if keepdims else total[..., 0, :]
+        if times is None and axes == (0,) and not keepdims and x.flags.c_contiguous:
+            return (_ones(len(x), x.dtype) @ x.reshape(len(x), -1)).reshape(x.shape[1:])
         letters, left, kept = _summation(x.ndim, axes)
         if times is None:
             total = np.einsum(f"{letters}->{left}", x)

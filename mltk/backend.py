@@ -85,6 +85,7 @@ def backend(
 @cache
 def _load(name: str) -> Callable[..., Backend]:
     """The function of an installed plug-in that makes its backend."""
+    _keep_freed_memory()
     found = entry_points(group=GROUP)
     if name not in found.names:
         raise BackendError(f"there is no backend {name!r}; installed ones: {', '.join(sorted(found.names))}")
@@ -98,6 +99,16 @@ def _load(name: str) -> Callable[..., Backend]:
             f'pip install "{package}[{name}]"'
         ) from error
     return create
+
+
+@cache
+def _keep_freed_memory() -> None:
+    """Have the C library keep the memory of freed arrays for the next ones.
+
+    By default glibc gives small amounts back to the system at once, and every meta-gradient asks for them
+    again, page by page. Once it has seen a block this large come and go, it keeps twice as much.
+    """
+    np.empty(2**25 - 2**16, np.uint8)
 
 
 def backend_of(array_or_tree: Array | Tree) -> Backend:

@@ -19,10 +19,18 @@ Tangents = tuple[Tree, Array | None] | None
 
 
 class Objective(NamedTuple):
-    """What is differentiated: the mean loss of a model's outputs, one value a task."""
+    """What is differentiated: the mean loss of a model's outputs, one value a task.
+
+    Attributes:
+        model: The network.
+        loss: The loss of its outputs.
+        factor: What gradient and Hessian, but not the value, are multiplied by: at no cost, since it enters
+            at the cotangent of the value.
+    """
 
     model: Model
     loss: Loss
+    factor: float = 1.0
 
 
 class Linearization(Protocol):
@@ -117,13 +125,10 @@ def linearize_tasks(
     curvature: bool,
 ) -> Linearization:
     """Linearise all tasks at once, or one after the other where a library's convolutions prefer that."""
-    if (
-        x.shape[0] == 1
-        or not any(len(shape) == 4 for shape in objective.model.shapes.values())
-        or not kernels_of(x).one_task_at_a_time(x)
-    ):
-        return linearization(objective, params, x, y, wrt, curvature)
     shapes = objective.model.shapes
+    together = x.shape[0] == 1 or not kernels_of(x).one_task_at_a_time(x)
+    if together or not any(len(shape) == 4 for shape in shapes.values()):
+        return linearization(objective, params, x, y, wrt, curvature)
     flat = {name: leaf for name, leaf in tree.flatten(params).items() if name in shapes}
     parts = []
     for task in range(x.shape[0]):
@@ -170,19 +175,18 @@ class AnalyticLinearization:
         chain = _Chain(objective.model, params, x)
         target = {"target": y}
         self.value, residuals = objective.loss.forward(target, chain.outputs)
-        ones = kernels_of(self.value).xp.ones_like(self.value)
-        _, cotangent = objective.loss.vjp(target, residuals, ones)
+        _, cotangent = objective.loss.vjp(target, residuals, objective.factor)
         self.grad: Tree = chain.pull_back(cotangent, wrt)
-        self._state = (chain, objective.loss, target, residuals, ones) if curvature else None
+        self._state = (chain, objective, target, residuals) if curvature else None
 
     def hvp(self, v: Tree) -> Tree:
         """See `Linearization.hvp`."""
         if self._state is None:
             raise UnsupportedError("hvp needs linearize(..., curvature=True)")
-        chain, loss, target, residuals, ones = self._state
+        chain, objective, target, residuals = self._state
         tangents, tangent = chain.push_forward(v)
-        zeros = kernels_of(ones).xp.zeros_like(ones)
-        _, cotangent = loss.jvp_of_vjp(target, residuals, ones, {}, tangent, zeros)
+        factor = objective.factor
+        _, cotangent = objective.loss.jvp_of_vjp(target, residuals, factor, {}, tangent, None)
         return chain.pull_back_tangent(cotangent, tangents)
 
 
@@ -255,6 +259,6 @@ class _Chain:
     def _first(self, wrt: Collection[str] | None) -> int:
         """Position of the first layer that has a parameter (in ``wrt``)."""
         for position, (name, _, p, _) in enumerate(self.steps):
-            if any(wrt is None or f"{name}.{key}" in wrt for key in p):
+            if p and (wrt is None or any(f"{name}.{key}" in wrt for key in p)):
                 return position
         return len(self.steps)

@@ -75,6 +75,12 @@ class Sequential:
         """Dotted name and shape of every parameter, in the order of the layers."""
         return tree.flatten({name: layer.shapes for name, layer in self.named_layers if layer.shapes})
 
+    @property
+    def out_features(self) -> int | None:
+        """How many numbers an output has, if the last layer is linear."""
+        last = self.layers[-1] if self.layers else None
+        return last.out_features if isinstance(last, Linear) else None
+
     def init(self, backend: Backend, seed: int | np.random.Generator) -> Tree:
         """Draw initial parameters in NumPy, in float64, and convert: the same numbers on each backend.
 

@@ -29,25 +29,41 @@ def map(function: Callable[..., Any], tree: Tree, *others: Tree) -> Tree:
     Raises:
         TreeError: If a leaf of ``tree`` is missing in another tree, or is not a leaf there.
     """
-    return _map(function, tree, others, "")
-
-
-def _map(function: Callable[..., Any], tree: Tree, others: tuple[Tree, ...], above: str) -> Tree:
-    """`map`, where ``above`` is the dotted name of the tree's own place, with a dot after it."""
-    result: Tree = {}
-    for key, value in tree.items():
-        matching = []
+    try:
+        return _map(function, tree, *others)
+    except (KeyError, IndexError, TypeError, AttributeError):
         for other in others:
-            if not isinstance(other, dict) or key not in other:
-                raise TreeError(f"trees differ: {above}{key} is missing in one of them")
-            matching.append(other[key])
+            _check_holds(other, tree, "")
+        raise
+
+
+def _map(function: Callable[..., Any], tree: Tree, *others: Tree) -> Tree:
+    """`map` without its checks, and without a loop over the other trees in the common case of one."""
+    if len(others) == 1:
+        (other,) = others
+        return {
+            key: _map(function, value, other[key]) if isinstance(value, dict) else function(value, other[key])
+            for key, value in tree.items()
+        }
+    return {
+        key: (_map if isinstance(value, dict) else _apply)(function, value, *[other[key] for other in others])
+        for key, value in tree.items()
+    }
+
+
+def _apply(function: Callable[..., Any], *leaves: Any) -> Any:
+    return function(*leaves)
+
+
+def _check_holds(other: Any, tree: Tree, above: str) -> None:
+    """Raise unless ``other`` has a leaf wherever ``tree``, whose own place is ``above``, has one."""
+    for key, value in tree.items():
+        if not isinstance(other, dict) or key not in other:
+            raise TreeError(f"trees differ: {above}{key} is missing in one of them")
         if isinstance(value, dict):
-            result[key] = _map(function, value, tuple(matching), f"{above}{key}.")
-        elif dict in [type(match) for match in matching]:
+            _check_holds(other[key], value, f"{above}{key}.")
+        elif isinstance(other[key], dict):
             raise TreeError(f"trees differ: {above}{key} is an array in one and a tree in another")
-        else:
-            result[key] = function(value, *matching)
-    return result
 
 
 def leaves(tree: Tree) -> list[Any]:

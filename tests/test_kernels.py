@@ -113,6 +113,26 @@ def test_convolution_and_its_gradients(fast, data, window, rng, per_task, out):
 
 @each_backend
 @settings(max_examples=EXAMPLES)
+@given(
+    rng=seeds,
+    lead=leading,
+    sizes=st.tuples(*[st.integers(1, 4)] * 3),
+    per_task=st.booleans(),
+    has_bias=st.booleans(),
+)
+def test_affine_maps_and_products(fast, rng, lead, sizes, per_task, has_bias):
+    examples, inputs, outputs = sizes
+    x = rng.standard_normal((*lead, examples, inputs))
+    own = lead if per_task else ()
+    weight = rng.standard_normal((*own, outputs, inputs))
+    bias = rng.standard_normal((*own, outputs)) if has_bias else None
+    same(fast.affine(x, weight, bias), PLAIN.affine(x, weight, bias))
+    gy = rng.standard_normal((*lead, examples, outputs))
+    same(fast.product(gy, weight), PLAIN.product(gy, weight))
+
+
+@each_backend
+@settings(max_examples=EXAMPLES)
 @given(data=st.data(), window=pooling(), rng=seeds, ties=st.booleans())
 def test_pooling(fast, data, window, rng, ties):
     x = data.draw(images(window, rng, ties))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 import mltk
 from mltk import tree
 from mltk.algorithms import ANIL, BOIL, MAML, MetaSGD
-from mltk.errors import SettingError
+from mltk.errors import SettingError, ShapeError
 
 NUMPY = mltk.backend("numpy", dtype="float64")
 ROUTES = [
@@ -303,3 +303,18 @@ def test_wrong_settings_are_refused(options):
     options = {"loss": "mse", **options}
     with pytest.raises(SettingError, match=next(iter(options.keys() - {"loss"}), "loss")):
         MAML(mltk.models.mlp([1, 2, 1]), options.pop("loss"), **options)
+
+
+def test_a_model_with_too_few_outputs_for_the_ways_is_refused(backend64):
+    algorithm = MAML(mltk.models.mlp([1, 4, 2]), "cross_entropy")
+    with pytest.raises(ShapeError, match=r"2 outputs.*3 ways"):
+        algorithm.value_and_grad(algorithm.init(backend64, 0), episode_of(backend64, classes=3, shots=3))
+
+
+def test_integer_step_sizes_are_numbers_too(backend64):
+    model = mltk.models.mlp([1, 4, 2], activation="tanh")
+    whole, real = (
+        meta_gradient(MAML(model, "mse", inner_lr=rate, inner_steps=2), backend64, episode_of(backend64))
+        for rate in (1, 1.0)
+    )
+    assert_same(whole, real, tolerance=0)

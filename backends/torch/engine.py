@@ -67,7 +67,7 @@ class AutogradLinearization:
         with torch.enable_grad():
             outputs = objective.model.apply(_tree(self._names, self._variables), x)
             value, _ = objective.loss.forward({"target": y}, outputs)
-        grads = _grad(value, inputs, torch.ones_like(value), create_graph=curvature)
+        grads = _grad(value, inputs, torch.full_like(value, objective.factor), create_graph=curvature)
         self._grads = grads if curvature else None
         self.value = value.detach()
         self.grad: Tree = _tree(self._wrt, [grad.detach() for grad in grads])

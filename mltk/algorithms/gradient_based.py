@@ -10,8 +10,9 @@ from mltk import ops, tree
 from mltk.backend import Backend, check_same, common_backend
 from mltk.derivatives import Engine, Objective
 from mltk.episode import Episode, check_inputs
-from mltk.errors import ArrayError, SettingError, TreeError
+from mltk.errors import ArrayError, SettingError, ShapeError, TreeError
 from mltk.models import Model
+from mltk.ops.kernels import kernels_of
 from mltk.settings import check_count, check_range, check_scale
 from mltk.tree import Array, Tree
 
@@ -63,6 +64,11 @@ class GradientBased:
         """Check that the meta-parameters fit the model and the episode; return the episode's engine."""
         if not isinstance(episode, Episode):
             raise ArrayError(f"episode is a {type(episode).__name__}; expected an mltk.Episode")
+        width = getattr(self.model, "out_features", None)
+        if episode.ways is not None and width is not None and width < episode.ways:
+            raise ShapeError(
+                f"the model has {width} outputs; expected at least the episode's {episode.ways} ways"
+            )
         check_params("meta_params", meta_params, self.meta_shapes, episode.backend)
         return episode.backend.engine
 
@@ -110,3 +116,8 @@ def check_params(
         if found != shape and (tasks is None or found != (*tasks, *shape)):
             expected = shape if tasks is None else f"{shape} or {(*tasks, *shape)}"
             raise TreeError(f"{argument}: {name!r} has shape {found}; expected {expected}")
+
+
+def mean_over_tasks(leaf: Array) -> Array:
+    """The mean over the leading axis, the tasks."""
+    return kernels_of(leaf).sum(leaf, (0,)) / leaf.shape[0]

@@ -8,7 +8,7 @@ from dataclasses import KW_ONLY, dataclass
 import numpy as np
 
 from mltk import ops, tree
-from mltk.algorithms.gradient_based import GradientBased
+from mltk.algorithms.gradient_based import GradientBased, mean_over_tasks
 from mltk.algorithms.inner_loop import InnerLoop
 from mltk.backend import Backend
 from mltk.derivatives import Engine
@@ -94,8 +94,7 @@ class ImplicitMAML(GradientBased):
             return tree.map(lambda a, h: a + h / self.reg_lambda, v, support.hvp(v))
 
         solution = conjugate_gradients(regularised, query.grad, self.cg_steps)
-        xp = kernels_of(query.value).xp
-        return xp.mean(query.value), tree.map(lambda leaf: xp.mean(leaf, axis=0), solution)
+        return mean_over_tasks(query.value), tree.map(mean_over_tasks, solution)
 
     def _loop(self, engine: Engine, x: Array, y: Array) -> InnerLoop:
         return InnerLoop(engine, self.objective, x, y)
@@ -105,7 +104,7 @@ class ImplicitMAML(GradientBased):
         for _ in range(self.inner_steps):
             grad = loop.linearize(params, curvature=False).grad
             pulled = tree.map(lambda g, p, s: g + self.reg_lambda * (p - s), grad, params, start)
-            params = loop.step(params, self.inner_lr, pulled)
+            params = tree.map(lambda p, g: p - self.inner_lr * g, params, pulled)
         return params
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from mltk import tree
 from mltk.derivatives import Engine, Linearization, Objective
 from mltk.tree import Array, Tree
 
-Rates = float | Tree
-"""Step sizes: one number, or a tree with a leaf per adapted parameter that broadcasts against it."""
+KEPT = 4
+"""Steps whose parameters are kept at once, on the way back through a loop that kept no linearisations."""
 
 
 @dataclass(frozen=True)
@@ -24,11 +25,16 @@ class InnerLoop:
     $$\lambda_k = \lambda_{k+1} - H_k (\alpha_k \odot \lambda_{k+1}), \qquad
       \bar\alpha_k = -\lambda_{k+1} \odot g(\theta_k).$$
 
+    A constant step size is a factor $-\alpha$ of the objective: its gradient is then the step itself, and
+    $\lambda_k = \lambda_{k+1} + H_k \lambda_{k+1}$. Where step sizes are given, they are a tree with a leaf
+    per adapted parameter that broadcasts against it; ``None`` stands for the constant one.
+
     Attributes:
         engine: Where derivatives come from.
         objective: Model and loss.
         x: Support inputs ``(T, N, *features)``.
         y: Support targets.
+        rate: The constant step size; ``None`` if every step is given its own.
         adapted: Dotted names of the parameters that move; ``None`` for all.
     """
 
@@ -36,28 +42,71 @@ class InnerLoop:
     objective: Objective
     x: Array
     y: Array
+    rate: float | None = None
     adapted: Collection[str] | None = None
 
+    @cached_property
+    def descent(self) -> Objective:
+        """The objective whose gradient is the step, if the step size is constant."""
+        return self.objective if self.rate is None else self.objective._replace(factor=-float(self.rate))
+
     def linearize(self, params: Tree, *, curvature: bool) -> Linearization:
-        """The support objective at some parameters."""
+        """The objective of the descent at some parameters."""
         return self.engine.linearize(
-            self.objective, params, self.x, self.y, wrt=self.adapted, curvature=curvature
+            self.descent, params, self.x, self.y, wrt=self.adapted, curvature=curvature
         )
 
-    def step(self, params: Tree, rates: Rates, grad: Tree) -> Tree:
-        """One step of gradient descent."""
-        moved = tree.map(lambda g, p, s: p - s, grad, params, scaled(rates, grad))
+    def step(self, params: Tree, grad: Tree, rates: Tree | None = None) -> Tree:
+        """One step, from the gradient of `descent`."""
+        if rates is None:
+            moved = tree.map(lambda g, p: p + g, grad, params)
+        else:
+            moved = tree.map(lambda g, p, rate: p - rate * g, grad, params, rates)
         return moved if self.adapted is None else tree.merge(params, moved)
 
-    def pull_back(self, lin: Linearization, rates: Rates, adjoint: Tree) -> Tree:
+    def descend(
+        self,
+        params: Tree,
+        rates: Sequence[Tree | None],
+        *,
+        curvature: bool = False,
+        trajectory: list[Linearization] | None = None,
+    ) -> Tree:
+        """The parameters after a step for each of ``rates``; ``trajectory`` collects the linearisations."""
+        for rate in rates:
+            lin = self.linearize(params, curvature=curvature)
+            if trajectory is not None:
+                trajectory.append(lin)
+            params = self.step(params, lin.grad, rate)
+        return params
+
+    def pull_back(self, lin: Linearization, adjoint: Tree, rates: Tree | None = None) -> Tree:
         """The adjoint before a step from the adjoint after it."""
         moving = adjoint if self.adapted is None else tree.select(adjoint, self.adapted)
-        turned = lin.hvp(scaled(rates, moving))
+        if rates is None:
+            return tree.map(lambda after, turn: after + turn, adjoint, lin.hvp(moving))
+        turned = lin.hvp(tree.map(lambda after, rate: rate * after, moving, rates))
         return tree.map(lambda after, turn: after - turn, adjoint, turned)
 
 
-def scaled(rates: Rates, values: Tree) -> Tree:
-    """``rates ⊙ values``."""
-    if isinstance(rates, dict):
-        return tree.map(lambda value, rate: rate * value, values, rates)
-    return tree.map(lambda value: rates * value, values)
+def starts_backwards(
+    loop: InnerLoop, start: Tree, rates: Sequence[Tree | None]
+) -> Iterator[tuple[int, Tree]]:
+    """Each step's number and its parameters, last step first, keeping few of them in memory.
+
+    Of n steps the parameters of about log n halfway points and `KEPT` neighbours are kept, and the others are
+    descended to again (the divide and conquer of Griewank 1992).
+    """
+    if len(rates) > KEPT:
+        half = len(rates) // 2
+        middle = loop.descend(start, rates[:half])
+        for step, params in starts_backwards(loop, middle, rates[half:]):
+            yield half + step, params
+        del middle
+        yield from starts_backwards(loop, start, rates[:half])
+        return
+    starts = [start][: len(rates)]
+    for rate in rates[:-1]:
+        starts.append(loop.descend(starts[-1], [rate]))
+    while starts:
+        yield len(starts) - 1, starts.pop()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -10,10 +10,10 @@ from typing import Any, Literal
 import numpy as np
 
 from mltk import ops, tree
-from mltk.algorithms.gradient_based import GradientBased
-from mltk.algorithms.inner_loop import InnerLoop, Rates
+from mltk.algorithms.gradient_based import GradientBased, mean_over_tasks
+from mltk.algorithms.inner_loop import InnerLoop, starts_backwards
 from mltk.backend import Backend
-from mltk.derivatives import Linearization
+from mltk.derivatives import Engine, Linearization
 from mltk.episode import Episode
 from mltk.errors import SettingError
 from mltk.models import Model
@@ -40,8 +40,8 @@ class MAML(GradientBased):
         learn_lr: Learn one step size (``"scalar"``), one per parameter tensor or one per element; ``None``
             keeps ``inner_lr``.
         lr_per_step: Learn separate step sizes for each inner step.
-        checkpoint: Keep only the parameters of each step and linearise again on the way back: memory does
-            not grow with activations × steps.
+        checkpoint: Keep the parameters of a few steps only, and descend and linearise again on the way back:
+            memory does not grow with activations × steps.
         adapt_only: Which parameters the inner loop moves: ``"head"`` (the last layer), ``"body"`` (all but
             the last layer), dotted names or prefixes of them, or ``None`` for all.
     """
@@ -130,12 +130,8 @@ class MAML(GradientBased):
             support_y: Targets ``(T, N)`` or ``(T, N, d)``.
         """
         backend = self._backend_for(meta_params, support_x, support_y)
-        loop = InnerLoop(backend.engine, self.objective, support_x, support_y, self.adapted)
-        params = _without_lr(meta_params)
-        for step in range(self.inner_steps):
-            grad = loop.linearize(params, curvature=False).grad
-            params = loop.step(params, self._rates(meta_params, step), grad)
-        return params
+        loop = self._loop(backend.engine, support_x, support_y)
+        return loop.descend(_without_lr(meta_params), self._rates(meta_params))
 
     def value_and_grad(self, meta_params: Tree, episode: Episode) -> tuple[Array, Tree]:
         """The query loss after adaptation, averaged over tasks, and its exact gradient.
@@ -148,46 +144,57 @@ class MAML(GradientBased):
             A 0-d array, and a tree like ``meta_params``.
         """
         engine = self._check(meta_params, episode)
-        loop = InnerLoop(engine, self.objective, episode.support_x, episode.support_y, self.adapted)
-        params, trajectory = self._descend(loop, meta_params)
+        loop = self._loop(engine, episode.support_x, episode.support_y)
+        start, rates = _without_lr(meta_params), self._rates(meta_params)
+        trajectory: list[Linearization] = []
+        kept = None if self.checkpoint else trajectory
+        params = loop.descend(
+            start, rates, curvature=kept is not None and not self.first_order, trajectory=kept
+        )
         query = engine.linearize(self.objective, params, episode.query_x, episode.query_y, curvature=False)
-        adjoint, rate_grads = query.grad, []
-        for step in reversed(range(self.inner_steps)):
-            rates, (start, lin) = self._rates(meta_params, step), trajectory.pop()
-            if lin is None:
-                lin = loop.linearize(start, curvature=not self.first_order)
+        del params
+        value, adjoint, rate_grads = query.value, query.grad, []
+        for step, lin in self._backwards(loop, start, rates, kept):
             if self.learn_lr is not None:
                 rate_grads.append(tree.map(lambda g, after: -(after * g), lin.grad, adjoint))
             if not self.first_order:
-                adjoint = loop.pull_back(lin, rates, adjoint)
-        xp = kernels_of(query.value).xp
-        grads = tree.map(lambda leaf: xp.mean(leaf, axis=0), adjoint)
+                adjoint = loop.pull_back(lin, adjoint, rates[step])
+        grads = tree.map(mean_over_tasks, adjoint)
         if self.learn_lr is not None:
             grads["lr"] = self._rate_gradient(meta_params["lr"], rate_grads[::-1])
-        return xp.mean(query.value), grads
+        return mean_over_tasks(value), grads
 
-    def _descend(
-        self, loop: InnerLoop, meta_params: Tree
-    ) -> tuple[Tree, list[tuple[Tree, Linearization | None]]]:
-        """The inner loop, remembering each step's start and, unless checkpointing, its linearisation."""
-        params = _without_lr(meta_params)
-        trajectory: list[tuple[Tree, Linearization | None]] = []
-        for step in range(self.inner_steps):
-            lin = loop.linearize(params, curvature=not (self.first_order or self.checkpoint))
-            trajectory.append((params, None if self.checkpoint else lin))
-            params = loop.step(params, self._rates(meta_params, step), lin.grad)
-        return params, trajectory
+    def _loop(self, engine: Engine, x: Array, y: Array) -> InnerLoop:
+        rate = self.inner_lr if self.learn_lr is None else None
+        assert not isinstance(rate, tuple)
+        return InnerLoop(engine, self.objective, x, y, rate, self.adapted)
 
-    def _rates(self, meta_params: Tree, step: int) -> Rates:
-        """The step sizes of one inner step."""
+    def _backwards(
+        self,
+        loop: InnerLoop,
+        start: Tree,
+        rates: Sequence[Tree | None],
+        trajectory: list[Linearization] | None,
+    ) -> Iterator[tuple[int, Linearization]]:
+        """Each step's number and linearisation, last step first, and nothing that is not needed any more."""
+        if trajectory is None:
+            for step, params in starts_backwards(loop, start, rates):
+                yield step, loop.linearize(params, curvature=not self.first_order)
+        else:
+            while trajectory:
+                yield len(trajectory) - 1, trajectory.pop()
+
+    def _rates(self, meta_params: Tree) -> list[Tree | None]:
+        """The learned step sizes of each inner step; ``None`` for the constant one."""
         if self.learn_lr is None:
-            assert not isinstance(self.inner_lr, tuple)
-            return self.inner_lr
+            return [None] * self.inner_steps
         lr = meta_params["lr"]
-        if self.lr_per_step:
-            lr = tree.map(lambda rates: rates[step], {"lr": lr})["lr"]
-        rates: Rates = lr
-        return rates
+        if self.learn_lr == "scalar":
+            names = self.model.shapes if self.adapted is None else self.adapted
+            lr = tree.unflatten(dict.fromkeys(names, lr))
+        if not self.lr_per_step:
+            return [lr] * self.inner_steps
+        return [tree.map(lambda rate, k=step: rate[k], lr) for step in range(self.inner_steps)]
 
     def _rate_gradient(self, lr: Any, per_step: list[Tree]) -> Any:
         """Sum each step's gradient per element and task to the shape of the learned step sizes."""
@@ -196,7 +203,7 @@ class MAML(GradientBased):
         xp = kernels_of(next(iter(tree.leaves(per_step[0])))).xp
 
         def total(leaf: Array) -> Array:
-            leaf = xp.mean(leaf, axis=0)
+            leaf = mean_over_tasks(leaf)
             return leaf if self.learn_lr == "element" else xp.sum(leaf)
 
         sums = [tree.map(total, grads) for grads in per_step]

@@ -7,14 +7,13 @@ from dataclasses import KW_ONLY, dataclass
 import numpy as np
 
 from mltk import ops, tree
-from mltk.algorithms.gradient_based import GradientBased
+from mltk.algorithms.gradient_based import GradientBased, mean_over_tasks
 from mltk.algorithms.inner_loop import InnerLoop
 from mltk.backend import Backend
 from mltk.derivatives import Engine
 from mltk.episode import Episode
 from mltk.errors import SettingError
 from mltk.models import Model
-from mltk.ops.kernels import kernels_of
 from mltk.tree import Array, Tree
 
 
@@ -79,8 +78,7 @@ class Reptile(GradientBased):
         state, total = self._descend(engine, meta_params, episode.support_x, episode.support_y)
         outputs = self.predict(state, episode.query_x)
         value, _ = self.objective.loss.forward({"target": episode.query_y}, outputs)
-        xp = kernels_of(value).xp
-        return xp.mean(value), tree.map(lambda leaf: xp.mean(leaf, axis=0), total)
+        return mean_over_tasks(value), tree.map(mean_over_tasks, total)
 
     def _descend(self, engine: Engine, params: Tree, x: Array, y: Array) -> tuple[Tree, Tree]:
         """The adapted parameters and the sum of the gradients on the way."""
@@ -88,7 +86,7 @@ class Reptile(GradientBased):
         for rows in self._batches(x.shape[1]):
             loop = InnerLoop(engine, self.objective, x[:, rows], y[:, rows])
             grad = loop.linearize(params, curvature=False).grad
-            params = loop.step(params, self.inner_lr, grad)
+            params = tree.map(lambda p, g: p - self.inner_lr * g, params, grad)
             total = grad if total is None else tree.map(lambda a, b: a + b, total, grad)
         assert total is not None
         return params, total

@@ -90,6 +90,21 @@ class Kernels:
         """``max(x, 0)`` and its slope, 1 where ``x > 0`` and else 0."""
         return self.xp.maximum(x, 0), self.xp.astype(x > 0, x.dtype)
 
+    def affine(self, x: Array, weight: Array, bias: Array | None) -> Array:
+        """``x @ weight.mT + bias`` for rows ``(..., N, in)``; one product where tasks share the weight."""
+        if weight.ndim == 2 and x.ndim > 2:
+            rows = self.xp.reshape(x, (-1, x.shape[-1])) @ weight.mT
+            y = self.xp.reshape(rows, (*x.shape[:-1], weight.shape[0]))
+        else:
+            y = self.product(x, weight.mT)
+        if bias is not None:
+            y += bias[..., None, :]
+        return y
+
+    def product(self, rows: Array, matrix: Array) -> Array:
+        """``rows @ matrix``."""
+        return rows @ matrix
+
     def conv2d(self, x: Array, weight: Array, bias: Array | None, window: Window) -> Array:
         """Cross-correlation plus bias: images ``(..., N, C, H, W)`` to ``(..., N, O, h, w)``."""
         places = window.places(x.shape[-2:])

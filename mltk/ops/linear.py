@@ -52,24 +52,21 @@ class Linear(Operation):
     def forward(self, p: Tree, x: Array) -> tuple[Array, Array]:
         if x.ndim < 2 or x.shape[-1] != self.in_features:
             raise unfit(self, x, self.in_features)
-        y = _matmul_transposed(x, p["weight"])
-        if self.bias:
-            y += p["bias"][..., None, :]
-        return y, x
+        return kernels_of(x).affine(x, p["weight"], p.get("bias")), x
 
     def jvp(self, p: Tree, res: Array, dp: Tree, dx: Array | None) -> Array:
-        dy = _matmul_transposed(res, dp["weight"])
-        if self.bias:
-            dy += dp["bias"][..., None, :]
+        kernels = kernels_of(res)
+        dy = kernels.affine(res, dp["weight"], dp.get("bias"))
         if dx is not None:
-            dy += _matmul_transposed(dx, p["weight"])
+            dy += kernels.affine(dx, p["weight"], None)
         return dy
 
     def vjp(self, p: Tree, res: Array, gy: Array, *, wrt_input: bool = True) -> tuple[Tree, Array | None]:
+        kernels = kernels_of(gy)
         gp = {"weight": gy.mT @ res}
         if self.bias:
-            gp["bias"] = kernels_of(gy).sum(gy, (-2,))
-        return gp, gy @ p["weight"] if wrt_input else None
+            gp["bias"] = kernels.sum(gy, (-2,))
+        return gp, kernels.product(gy, p["weight"]) if wrt_input else None
 
     def jvp_of_vjp(
         self,
@@ -86,13 +83,5 @@ class Linear(Operation):
         if dx is not None:
             dgp["weight"] += gy.mT @ dx
         if dgx is not None:
-            dgx += gy @ dp["weight"]
+            dgx += kernels_of(gy).product(gy, dp["weight"])
         return dgp, dgx
-
-
-def _matmul_transposed(x: Array, weight: Array) -> Array:
-    """``x @ weight.mT``; all tasks in one product when they share the weight."""
-    if weight.ndim == 2 and x.ndim > 2:
-        rows = kernels_of(x).xp.reshape(x, (-1, x.shape[-1])) @ weight.mT
-        return kernels_of(x).xp.reshape(rows, (*x.shape[:-1], weight.shape[0]))
-    return x @ weight.mT

@@ -14,7 +14,8 @@ from mltk.tree import Array, Tree
 class Loss(Operation):
     """An operation on outputs ``(..., N, *features)`` with ``p = {"target": y}`` and a value ``(...)``.
 
-    The target is a constant: no cotangent is returned for it.
+    The target is a constant: no cotangent is returned for it. The cotangent ``gy`` of the value may be a
+    float, the same for all tasks, and ``dgy=None`` stands for a tangent of it that is zero by structure.
     """
 
     @abstractmethod
@@ -63,27 +64,30 @@ class MeanSquaredError(Loss):
     def jvp(self, p: Tree, res: Array, dp: Tree, dx: Array | None) -> Array:
         return 2 * self._mean(res, dx)
 
-    def vjp(self, p: Tree, res: Array, gy: Array, *, wrt_input: bool = True) -> tuple[Tree, Array | None]:
-        return {}, self._scaled(res, gy)
+    def vjp(
+        self, p: Tree, res: Array, gy: Array | float, *, wrt_input: bool = True
+    ) -> tuple[Tree, Array | None]:
+        return {}, self._pullback(res, gy)
 
     def jvp_of_vjp(
         self,
         p: Tree,
         res: Array,
-        gy: Array,
+        gy: Array | float,
         dp: Tree,
         dx: Array | None,
-        dgy: Array,
+        dgy: Array | None,
         *,
         wrt_input: bool = True,
     ) -> tuple[Tree, Array | None]:
-        return {}, self._scaled(res, dgy) + self._scaled(dx, gy)
+        dgx = self._pullback(dx, gy)
+        return {}, dgx if dgy is None else dgx + self._pullback(res, dgy)
+
+    def _pullback(self, error: Array, gy: Array | float) -> Array:
+        return _per_task(gy, 2 / (error.shape[-2] * error.shape[-1])) * error
 
     def _mean(self, error: Array, times: Array) -> Array:
         return kernels_of(error).sum(error, (-2, -1), times=times) / (error.shape[-2] * error.shape[-1])
-
-    def _scaled(self, error: Array, gy: Array) -> Array:
-        return (2 / (error.shape[-2] * error.shape[-1]) * gy)[..., None, None] * error
 
 
 @dataclass(frozen=True)
@@ -130,26 +134,34 @@ class CrossEntropy(Loss):
         return kernels_of(res[1]).sum(res[1], (-2, -1), times=dx) / res[1].shape[-2]
 
     def vjp(
-        self, p: Tree, res: tuple[Array, Array], gy: Array, *, wrt_input: bool = True
+        self, p: Tree, res: tuple[Array, Array], gy: Array | float, *, wrt_input: bool = True
     ) -> tuple[Tree, Array | None]:
-        return {}, (gy / res[1].shape[-2])[..., None, None] * res[1]
+        return {}, self._pullback(res[1], gy)
 
     def jvp_of_vjp(
         self,
         p: Tree,
         res: tuple[Array, Array],
-        gy: Array,
+        gy: Array | float,
         dp: Tree,
         dx: Array | None,
-        dgy: Array,
+        dgy: Array | None,
         *,
         wrt_input: bool = True,
     ) -> tuple[Tree, Array | None]:
         probabilities, error = res
         mean = kernels_of(error).sum(probabilities, (-1,), times=dx, keepdims=True)
         softmax_tangent = probabilities * (dx - mean)
-        _, dgx = self.vjp(p, res, dgy)
-        return {}, dgx + (gy / error.shape[-2])[..., None, None] * softmax_tangent
+        dgx = self._pullback(softmax_tangent, gy)
+        return {}, dgx if dgy is None else dgx + self._pullback(error, dgy)
+
+    def _pullback(self, error: Array, gy: Array | float) -> Array:
+        return _per_task(gy, 1 / error.shape[-2]) * error
+
+
+def _per_task(gy: Array | float, factor: float) -> Array | float:
+    """A factor times the cotangent of the value, shaped to multiply the outputs."""
+    return factor * gy if isinstance(gy, float) else (factor * gy)[..., None, None]
 
 
 LOSSES: dict[str, Loss] = {"mse": MeanSquaredError(), "cross_entropy": CrossEntropy()}
