@@ -10,9 +10,6 @@ from mltk import tree
 from mltk.derivatives import Engine, Linearization, Objective
 from mltk.tree import Array, Tree
 
-KEPT = 4
-"""Steps whose parameters are kept at once, on the way back through a loop that kept no linearisations."""
-
 
 @dataclass(frozen=True)
 class InnerLoop:
@@ -92,21 +89,18 @@ class InnerLoop:
 def starts_backwards(
     loop: InnerLoop, start: Tree, rates: Sequence[Tree | None]
 ) -> Iterator[tuple[int, Tree]]:
-    """Each step's number and its parameters, last step first, keeping few of them in memory.
+    """Each step's number and the parameters before it, last step first, with few of them kept in memory.
 
-    Of n steps the parameters of about log n halfway points and `KEPT` neighbours are kept, and the others are
-    descended to again (the divide and conquer of Griewank 1992).
+    Divide and conquer (Griewank 1992): descend two thirds of the way, do the rest first, and then the two
+    thirds from the start again. Of n steps at most about log n parameters are kept at once; uneven parts
+    keep fewer than halves do, for some more descents.
     """
-    if len(rates) > KEPT:
-        half = len(rates) // 2
-        middle = loop.descend(start, rates[:half])
-        for step, params in starts_backwards(loop, middle, rates[half:]):
-            yield half + step, params
-        del middle
-        yield from starts_backwards(loop, start, rates[:half])
-        return
-    starts = [start][: len(rates)]
-    for rate in rates[:-1]:
-        starts.append(loop.descend(starts[-1], [rate]))
-    while starts:
-        yield len(starts) - 1, starts.pop()
+    if len(rates) == 1:
+        yield 0, start
+    elif rates:
+        far = 2 * len(rates) // 3
+        middle = loop.descend(start, rates[:far])
+        for step, params in starts_backwards(loop, middle, rates[far:]):
+            yield far + step, params
+        del middle, params
+        yield from starts_backwards(loop, start, rates[:far])

@@ -159,6 +159,7 @@ class MAML(GradientBased):
                 rate_grads.append(tree.map(lambda g, after: -(after * g), lin.grad, adjoint))
             if not self.first_order:
                 adjoint = loop.pull_back(lin, adjoint, rates[step])
+            del lin  # it must be gone before the next one comes
         grads = tree.map(mean_over_tasks, adjoint)
         if self.learn_lr is not None:
             grads["lr"] = self._rate_gradient(meta_params["lr"], rate_grads[::-1])

@@ -1,9 +1,10 @@
 """Peak memory of one meta-gradient, in a fresh process per contestant.
 
 The process loads the library with a small case, prepares the real one, gives freed memory back to the
-system, and then measures how far one call raises the resident set above what it was. Linux forgets the old
-peak on request; elsewhere the peak since the start of the process stands in for it, and a call that stays
-below that counts as nothing.
+system, and then measures how far one call raises the resident set above what it was. Every larger block has
+a mapping of its own (glibc), so that what is resident is what is alive, and not what the allocator keeps for
+later. Linux forgets the old peak on request; elsewhere the peak since the start of the process stands in for
+it, and a call that stays below that counts as nothing.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import contextlib
 import ctypes
 import gc
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +21,9 @@ from pathlib import Path
 from mltk.benchmark.cases import WARM_UP, build
 from mltk.benchmark.contestants import CONTESTANTS, TORCH, Mltk
 from mltk.peers import Case, Peer
+
+OWN_MAPPINGS = {"MALLOC_MMAP_THRESHOLD_": "65536"}
+"""The environment in which glibc gives each block of this many bytes, or more, a mapping of its own."""
 
 CHECKPOINTED = Mltk(f"{TORCH.name}-checkpoint", TORCH.backend, TORCH.engine, checkpoint=True)
 
@@ -33,7 +38,7 @@ def peak_memory(benchmark: str, contestant: str, settings: dict[str, int]) -> in
     """
     request = json.dumps({"benchmark": benchmark, "contestant": contestant, "settings": settings})
     command = [sys.executable, "-m", "mltk.benchmark.memory", request]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | OWN_MAPPINGS)
     return int(done.stdout.splitlines()[-1]) if done.returncode == 0 else None
 
 
