@@ -30,12 +30,13 @@ def print_rows(console: Console, title: str, rows: Sequence[Row], aims: Sequence
     """The table of a run, those who did not take part, disagreements, and the aims."""
     bases = [base for base in BASES if any(row.name == base and row.seconds for row in rows)]
     table = Table(title=title)
-    table.add_column("implementation")
-    for heading in ("median ms", "quartiles", *(f"× {base}" for base in bases), "error", "peak MB"):
-        table.add_column(heading, justify="right")
+    table.add_column("implementation", no_wrap=True)
+    ratios = (f"×\n{base.removeprefix('mltk-').replace('-', chr(10))}" for base in bases)
+    for heading in ("median\nms", "quartiles", *ratios, "error", "peak\nMB"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for row in sorted((row for row in rows if row.seconds), key=lambda row: row.median or 0):
         ratios = [_number(ratio(rows, row.name, base), "{:.2f}") for base in bases]
-        spread = "–" if row.quartiles is None else "{:.2f} – {:.2f}".format(*(1e3 * q for q in row.quartiles))
+        spread = "–" if row.quartiles is None else "{:.2f}–{:.2f}".format(*(1e3 * q for q in row.quartiles))
         peak = None if row.peak_bytes is None else row.peak_bytes / 1e6
         error = _number(row.error, "{:.0e}")
         table.add_row(
