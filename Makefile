@@ -15,6 +15,7 @@ SINGLE := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
 .PHONY: demo test lint bench clean
 
 demo: $(VENV)/package
+	rm -rf runs/demo
 	$(BIN)/mltk reproduce sinusoid-table --shots 5 --out runs/demo
 
 test: lint
