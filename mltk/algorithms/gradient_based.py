@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+
+import numpy as np
 
 from mltk import ops, tree
 from mltk.backend import Backend, check_same, common_backend
@@ -18,7 +21,7 @@ from mltk.tree import Array, Tree
 
 
 @dataclass(frozen=True)
-class GradientBased:
+class GradientBased(ABC):
     """A learner that adapts a model's parameters by gradients of a loss on the support set."""
 
     model: Model
@@ -44,6 +47,37 @@ class GradientBased:
     def meta_shapes(self) -> dict[str, tuple[int, ...]]:
         """Dotted name and shape of every meta-parameter."""
         return self.model.shapes
+
+    def init(self, backend: Backend, seed: int | np.random.Generator) -> Tree:
+        """Initial meta-parameters: the model's initial parameters.
+
+        Args:
+            backend: Where the meta-parameters go, and their dtype.
+            seed: A seed or a generator.
+        """
+        return self.model.init(backend, seed)
+
+    def adapt(self, meta_params: Tree, support_x: Array, support_y: Array) -> Tree:
+        """The parameters after adaptation to the support set.
+
+        Args:
+            meta_params: As from `init`.
+            support_x: Inputs ``(T, N, *features)``.
+            support_y: Targets ``(T, N)`` or ``(T, N, d)``.
+
+        Returns:
+            A tree like the model's parameters: those that moved have a leading task axis, the others stay as
+            they are.
+
+        Raises:
+            MltkError: If the arguments do not fit each other or the model.
+        """
+        backend = self._backend_for(meta_params, support_x, support_y)
+        return self._adapt(backend.engine, meta_params, support_x, support_y)
+
+    @abstractmethod
+    def _adapt(self, engine: Engine, meta_params: Tree, x: Array, y: Array) -> Tree:
+        """`adapt`, for arguments that have been checked."""
 
     def predict(self, state: Tree, query_x: Array) -> Array:
         """The adapted model's outputs ``(T, M, d)`` for inputs ``(T, M, *features)``.

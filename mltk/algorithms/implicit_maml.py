@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
 
-import numpy as np
-
 from mltk import ops, tree
 from mltk.algorithms.gradient_based import GradientBased, mean_over_tasks
 from mltk.algorithms.inner_loop import InnerLoop
-from mltk.backend import Backend
 from mltk.derivatives import Engine
 from mltk.episode import Episode
 from mltk.errors import SettingError
@@ -59,21 +56,6 @@ class ImplicitMAML(GradientBased):
         if self.cg_steps < 1:
             raise SettingError(f"cg_steps is {self.cg_steps}; expected at least 1")
 
-    def init(self, backend: Backend, seed: int | np.random.Generator) -> Tree:
-        """The model's initial parameters."""
-        return self.model.init(backend, seed)
-
-    def adapt(self, meta_params: Tree, support_x: Array, support_y: Array) -> Tree:
-        """The parameters near the proximal optimum, with a leading task axis.
-
-        Args:
-            meta_params: As from `init`.
-            support_x: Inputs ``(T, N, *features)``.
-            support_y: Targets ``(T, N)`` or ``(T, N, d)``.
-        """
-        engine = self._backend_for(meta_params, support_x, support_y).engine
-        return self._descend(self._loop(engine, support_x, support_y), meta_params)
-
     def value_and_grad(self, meta_params: Tree, episode: Episode) -> tuple[Array, Tree]:
         """The query loss after adaptation, averaged over tasks, and its implicit gradient.
 
@@ -85,10 +67,9 @@ class ImplicitMAML(GradientBased):
             A 0-d array, and a tree like ``meta_params``.
         """
         engine = self._check(meta_params, episode)
-        loop = self._loop(engine, episode.support_x, episode.support_y)
-        params = self._descend(loop, meta_params)
+        params = self._adapt(engine, meta_params, episode.support_x, episode.support_y)
         query = engine.linearize(self.objective, params, episode.query_x, episode.query_y, curvature=False)
-        support = loop.linearize(params, curvature=True)
+        support = engine.linearize(self.objective, params, episode.support_x, episode.support_y)
 
         def regularised(v: Tree) -> Tree:
             return tree.map(lambda a, h: a + h / self.reg_lambda, v, support.hvp(v))
@@ -96,14 +77,12 @@ class ImplicitMAML(GradientBased):
         solution = conjugate_gradients(regularised, query.grad, self.cg_steps)
         return mean_over_tasks(query.value), tree.map(mean_over_tasks, solution)
 
-    def _loop(self, engine: Engine, x: Array, y: Array) -> InnerLoop:
-        return InnerLoop(engine, self.objective, x, y)
-
-    def _descend(self, loop: InnerLoop, start: Tree) -> Tree:
-        params = start
+    def _adapt(self, engine: Engine, meta_params: Tree, x: Array, y: Array) -> Tree:
+        """Descend towards the proximal optimum."""
+        loop, params = InnerLoop(engine, self.objective, x, y), meta_params
         for _ in range(self.inner_steps):
             grad = loop.linearize(params, curvature=False).grad
-            pulled = tree.map(lambda g, p, s: g + self.reg_lambda * (p - s), grad, params, start)
+            pulled = tree.map(lambda g, p, s: g + self.reg_lambda * (p - s), grad, params, meta_params)
             params = tree.map(lambda p, g: p - self.inner_lr * g, params, pulled)
         return params
 

@@ -121,17 +121,8 @@ class MAML(GradientBased):
         }
         return {**params, **tree.unflatten(rates)}
 
-    def adapt(self, meta_params: Tree, support_x: Array, support_y: Array) -> Tree:
-        """The parameters after the inner loop: adapted ones get a task axis, the others stay as they are.
-
-        Args:
-            meta_params: As from `init`.
-            support_x: Inputs ``(T, N, *features)``.
-            support_y: Targets ``(T, N)`` or ``(T, N, d)``.
-        """
-        backend = self._backend_for(meta_params, support_x, support_y)
-        loop = self._loop(backend.engine, support_x, support_y)
-        return loop.descend(_without_lr(meta_params), self._rates(meta_params))
+    def _adapt(self, engine: Engine, meta_params: Tree, x: Array, y: Array) -> Tree:
+        return self._loop(engine, x, y).descend(_without_lr(meta_params), self._rates(meta_params))
 
     def value_and_grad(self, meta_params: Tree, episode: Episode) -> tuple[Array, Tree]:
         """The query loss after adaptation, averaged over tasks, and its exact gradient.

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass
 
-import numpy as np
-
 from mltk import ops, tree
 from mltk.algorithms.gradient_based import GradientBased, mean_over_tasks
 from mltk.algorithms.inner_loop import InnerLoop
-from mltk.backend import Backend
 from mltk.derivatives import Engine
 from mltk.episode import Episode
 from mltk.errors import SettingError
@@ -49,21 +46,6 @@ class Reptile(GradientBased):
         if self.inner_batch is not None and self.inner_batch < 1:
             raise SettingError(f"inner_batch is {self.inner_batch}; expected at least 1 or None")
 
-    def init(self, backend: Backend, seed: int | np.random.Generator) -> Tree:
-        """The model's initial parameters."""
-        return self.model.init(backend, seed)
-
-    def adapt(self, meta_params: Tree, support_x: Array, support_y: Array) -> Tree:
-        """The parameters after the inner loop, with a leading task axis.
-
-        Args:
-            meta_params: As from `init`.
-            support_x: Inputs ``(T, N, *features)``.
-            support_y: Targets ``(T, N)`` or ``(T, N, d)``.
-        """
-        engine = self._backend_for(meta_params, support_x, support_y).engine
-        return self._descend(engine, meta_params, support_x, support_y)[0]
-
     def value_and_grad(self, meta_params: Tree, episode: Episode) -> tuple[Array, Tree]:
         """The query loss after adaptation and the Reptile direction, both averaged over tasks.
 
@@ -79,6 +61,9 @@ class Reptile(GradientBased):
         outputs = self.predict(state, episode.query_x)
         value, _ = self.objective.loss.forward({"target": episode.query_y}, outputs)
         return mean_over_tasks(value), tree.map(mean_over_tasks, total)
+
+    def _adapt(self, engine: Engine, meta_params: Tree, x: Array, y: Array) -> Tree:
+        return self._descend(engine, meta_params, x, y)[0]
 
     def _descend(self, engine: Engine, params: Tree, x: Array, y: Array) -> tuple[Tree, Tree]:
         """The adapted parameters and the sum of the gradients on the way."""
