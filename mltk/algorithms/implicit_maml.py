@@ -7,7 +7,6 @@ from dataclasses import KW_ONLY, dataclass
 
 from mltk import ops, tree
 from mltk.algorithms.gradient_based import GradientBased, mean_over_tasks
-from mltk.algorithms.inner_loop import InnerLoop
 from mltk.derivatives import Engine
 from mltk.episode import Episode
 from mltk.errors import SettingError
@@ -79,9 +78,9 @@ class ImplicitMAML(GradientBased):
 
     def _adapt(self, engine: Engine, meta_params: Tree, x: Array, y: Array) -> Tree:
         """Descend towards the proximal optimum."""
-        loop, params = InnerLoop(engine, self.objective, x, y), meta_params
+        params = meta_params
         for _ in range(self.inner_steps):
-            grad = loop.linearize(params, curvature=False).grad
+            grad = engine.linearize(self.objective, params, x, y, curvature=False).grad
             pulled = tree.map(lambda g, p, s: g + self.reg_lambda * (p - s), grad, params, meta_params)
             params = tree.map(lambda p, g: p - self.inner_lr * g, params, pulled)
         return params

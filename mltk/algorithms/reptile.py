@@ -6,7 +6,6 @@ from dataclasses import KW_ONLY, dataclass
 
 from mltk import ops, tree
 from mltk.algorithms.gradient_based import GradientBased, mean_over_tasks
-from mltk.algorithms.inner_loop import InnerLoop
 from mltk.derivatives import Engine
 from mltk.episode import Episode
 from mltk.errors import SettingError
@@ -69,8 +68,8 @@ class Reptile(GradientBased):
         """The adapted parameters and the sum of the gradients on the way."""
         total: Tree | None = None
         for rows in self._batches(x.shape[1]):
-            loop = InnerLoop(engine, self.objective, x[:, rows], y[:, rows])
-            grad = loop.linearize(params, curvature=False).grad
+            lin = engine.linearize(self.objective, params, x[:, rows], y[:, rows], curvature=False)
+            grad = lin.grad
             params = tree.map(lambda p, g: p - self.inner_lr * g, params, grad)
             total = grad if total is None else tree.map(lambda a, b: a + b, total, grad)
         assert total is not None

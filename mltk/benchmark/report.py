@@ -31,8 +31,8 @@ def print_rows(console: Console, title: str, rows: Sequence[Row], aims: Sequence
     bases = [base for base in BASES if any(row.name == base and row.seconds for row in rows)]
     table = Table(title=title)
     table.add_column("implementation", no_wrap=True)
-    ratios = (f"×\n{base.removeprefix('mltk-').replace('-', chr(10))}" for base in bases)
-    for heading in ("median\nms", "quartiles", *ratios, "error", "peak\nMB"):
+    shown = (f"×\n{base.removeprefix('mltk-').replace('-', chr(10))}" for base in bases)
+    for heading in ("median\nms", "quartiles", *shown, "error", "peak\nMB"):
         table.add_column(heading, justify="right", no_wrap=True)
     for row in sorted((row for row in rows if row.seconds), key=lambda row: row.median or 0):
         ratios = [_number(ratio(rows, row.name, base), "{:.2f}") for base in bases]
