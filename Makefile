@@ -1,6 +1,7 @@
 # make demo    from nothing to a row of a published table, with NumPy alone
 # make test    lint and the whole test suite
 # make bench   mltk against every peer that can be installed
+# make docs    the documentation site, in site/
 # Each does its own set-up in .venv.
 
 PYTHON ?= python3
@@ -12,7 +13,7 @@ SOURCES := $(shell find mltk backends -name '*.py')
 # One thread a process: the tests run in parallel, and the arrays in them are small.
 SINGLE := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint bench docs clean
 
 demo: $(VENV)/package
 	rm -rf runs/demo
@@ -31,8 +32,11 @@ bench: $(VENV)/package $(VENV)/bench
 	$(BIN)/mltk bench conv4-maml --queries 15
 	$(BIN)/mltk bench conv4-maml --queries 1
 
+docs: $(VENV)/package $(VENV)/docs
+	$(BIN)/mkdocs build
+
 clean:
-	rm -rf $(VENV) build *.egg-info runs .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) site build *.egg-info runs .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(VENV)/created:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "mltk needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
@@ -48,7 +52,7 @@ $(VENV)/package: $(VENV)/created pyproject.toml constraints.txt $(SOURCES)
 	@rm -rf build *.egg-info
 	@touch $@
 
-$(VENV)/dev $(VENV)/bench: $(VENV)/%: $(VENV)/created pyproject.toml constraints.txt
+$(VENV)/dev $(VENV)/bench $(VENV)/docs: $(VENV)/%: $(VENV)/created pyproject.toml constraints.txt
 	$(PIP) --no-build-isolation '.[$*]'
 	@rm -rf build *.egg-info
 	@touch $@
