@@ -14,6 +14,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -39,6 +40,9 @@ else:
 
 FORMAT = 1
 """The version of the checkpoint's layout."""
+
+NUMBERS: dict[str, type] = {"step": int, "loss": Real, "seconds": Real}
+"""What each logged step holds."""
 
 
 @dataclass(frozen=True)
@@ -152,8 +156,9 @@ class RunFolder:
             metrics = [json.loads(line) for line in lines[:-1]]
         except (ValueError, RecursionError) as error:
             raise RunError(f"{self.metrics_path} is damaged: {error}") from error
-        if not all(isinstance(line, dict) and {"step", "loss", "seconds"} <= line.keys() for line in metrics):
-            raise RunError(f"{self.metrics_path} is damaged: a line lacks step, loss or seconds")
+        for line in metrics:
+            if not isinstance(line, dict) or not all(isinstance(line.get(k), NUMBERS[k]) for k in NUMBERS):
+                raise RunError(f"{self.metrics_path} is damaged: a line lacks step, loss or seconds")
         return metrics
 
     def write_metrics(self, metrics: list[dict[str, Any]]) -> None:

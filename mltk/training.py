@@ -272,10 +272,11 @@ class _Training:
         state = training.start()
         if self.folder.checkpoint_path.exists():
             state = training._restore(state, self.folder.read_checkpoint())
-        if state.step < self.steps:
-            self.folder.write_metrics(state.history)
+        # In this order a kill between the two leaves a folder that can still be resumed.
         if old_steps < self.steps:
             self.folder.write_config(old | {"steps": self.steps})
+        if state.step < self.steps:
+            self.folder.write_metrics(state.history)
         return training, state
 
     def run(self, state: _State) -> Run:
@@ -348,7 +349,7 @@ class _Training:
         path = self.folder.checkpoint_path
         try:
             start.rng.bit_generator.state = checkpoint.rng
-        except (TypeError, ValueError, KeyError) as error:
+        except (TypeError, ValueError, KeyError, OverflowError) as error:
             raise RunError(f"{path} is damaged: random state: {error!r}") from error
         on_host = self.backend.device == "cpu"
         return _State(

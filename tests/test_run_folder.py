@@ -136,9 +136,10 @@ def test_a_line_cut_short_is_left_out_and_other_damage_named(tmp_path):
         file.write("\n")
     with pytest.raises(RunError, match=r"metrics\.jsonl is damaged"):
         folder.read_metrics()
-    folder.metrics_path.write_text('{"step": 3}\n')
-    with pytest.raises(RunError, match=r"metrics\.jsonl is damaged"):
-        folder.read_metrics()
+    for damaged in ('{"step": 3}', '{"step": "3", "loss": 1.0, "seconds": 1.0}', "[3]"):
+        folder.metrics_path.write_text(f"{damaged}\n")
+        with pytest.raises(RunError, match=r"metrics\.jsonl is damaged"):
+            folder.read_metrics()
 
 
 @pytest.mark.parametrize("function", ["replace", "fsync"])

@@ -11,6 +11,7 @@ import torch
 import mltk
 from mltk import optim, tree
 from mltk.errors import DivergedError, NotFiniteError, RunError, SettingError
+from mltk.run_folder import RunFolder
 from mltk.training import load_run
 
 MODEL = mltk.models.mlp([1, 8, 8, 1])
@@ -96,6 +97,24 @@ def test_a_finished_run_may_be_extended(first, tmp_path):
     mltk.train(LEARNER, TASKS, steps=60, out=tmp_path / "extended", resume=True, **options)
     assert_same_run(tmp_path / "extended", tmp_path / "straight")
     assert (tmp_path / "extended" / "curves.svg").read_bytes() != curve
+
+
+def test_a_kill_while_a_run_is_extended_leaves_one_that_resumes(tmp_path, monkeypatch):
+    options = {"backend": mltk.backend("numpy"), "log_every": 4, "out": tmp_path, "resume": True}
+    mltk.train(LEARNER, TASKS, steps=6, **options)
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    for write in ("write_config", "write_metrics"):
+        with monkeypatch.context() as patch:
+            patch.setattr(RunFolder, write, killed)
+            with pytest.raises(KeyboardInterrupt):
+                mltk.train(LEARNER, TASKS, steps=12, **options)
+        # What stands in the folder is a run of as many steps as its configuration says.
+        steps = RunFolder(tmp_path).read_config()["steps"]
+        assert mltk.train(LEARNER, TASKS, steps=steps, **options).steps == steps
+        assert steps == (6 if write == "write_config" else 12)
 
 
 def test_resuming_keeps_the_pace_of_the_run_unless_told_otherwise(tmp_path):
