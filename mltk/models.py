@@ -24,6 +24,7 @@ from mltk.ops import (
     SiLU,
     Tanh,
 )
+from mltk.settings import check_count
 from mltk.tree import Array, Tree
 
 if TYPE_CHECKING:
@@ -109,10 +110,12 @@ def mlp(sizes: Sequence[int], *, activation: str = "relu") -> Sequential:
     Raises:
         SettingError: If a size or the activation is not valid.
     """
-    if activation not in ACTIVATIONS:
+    if not isinstance(activation, str) or activation not in ACTIVATIONS:
         raise SettingError(f"activation is {activation!r}; expected one of {', '.join(ACTIVATIONS)}")
-    if len(sizes) < 2 or any(size < 1 for size in sizes):
-        raise SettingError(f"sizes is {list(sizes)}; expected at least two positive widths")
+    if not isinstance(sizes, Iterable) or len(sizes) < 2:
+        raise SettingError(f"sizes is {sizes!r}; expected at least two widths")
+    for size in sizes:
+        check_count("each of sizes", size)
     layers: list[Operation] = []
     for inputs, outputs in pairwise(sizes):
         layers += [Linear(inputs, outputs), ACTIVATIONS[activation]()]
@@ -137,8 +140,7 @@ def conv4(
     Raises:
         SettingError: If the image is too small for four poolings.
     """
-    if image_size < 16:
-        raise SettingError(f"image_size is {image_size}; four poolings need at least 16 pixels")
+    check_count("image_size", image_size, at_least=16)  # for four poolings
     layers: list[Operation] = []
     for channels in (in_channels, width, width, width):
         layers += [Convolution(channels, width, 3, padding=1), BatchNorm(width), MaxPool(2), ReLU()]

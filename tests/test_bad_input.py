@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 import mltk
 from mltk.algorithms import ANIL, BOIL, MAML, ImplicitMAML, MetaSGD, Reptile
@@ -16,6 +17,7 @@ from mltk.errors import (
     SettingError,
     ShapeError,
     TreeError,
+    UnsupportedError,
 )
 
 NUMPY = mltk.backend("numpy", dtype="float64")
@@ -236,3 +238,44 @@ def test_bad_settings_of_maml(settings, named):
 def test_backends_that_do_not_exist(arguments, error, named):
     with pytest.raises(error, match=named):
         mltk.backend(**arguments)
+
+
+SETTINGS_THAT_MAKE_NO_SENSE = {
+    "Adam, NaN": lambda: mltk.optim.Adam(float("nan")),
+    "Adam, negative": lambda: mltk.optim.Adam(-1e-3),
+    "AdamW, decay": lambda: mltk.optim.AdamW(weight_decay=float("nan")),
+    "SGD, text": lambda: mltk.optim.SGD("0.1"),
+    "SGD, momentum": lambda: mltk.optim.SGD(0.1, momentum=float("inf")),
+    "cosine": lambda: mltk.optim.Cosine(float("nan"), 10),
+    "step decay": lambda: mltk.optim.StepDecay(0.1, 2.5),
+    "clipping": lambda: mltk.optim.ClipByGlobalNorm(float("nan")),
+    "nothing to adapt": lambda: mltk.algorithms.BOIL(mltk.models.mlp([3, 1]), "mse"),
+    "no parameters": lambda: mltk.algorithms.ANIL(mltk.models.Sequential([mltk.ops.ReLU()]), "mse"),
+    "adapt_only": lambda: mltk.algorithms.MAML(mltk.models.mlp([3, 1]), "mse", adapt_only=3),
+    "loss": lambda: mltk.algorithms.MAML(mltk.models.mlp([3, 1]), ["mse"]),
+    "Reptile, range": lambda: mltk.algorithms.Reptile(mltk.models.mlp([3, 1]), "mse", inner_lr=(0.1, 1.0)),
+    "Reptile, batch": lambda: mltk.algorithms.Reptile(mltk.models.mlp([3, 1]), "mse", inner_batch=2.5),
+    "proximal strength": lambda: mltk.algorithms.ImplicitMAML(
+        mltk.models.mlp([3, 1]), "mse", reg_lambda=float("inf")
+    ),
+    "sizes": lambda: mltk.models.mlp(3),
+    "activation": lambda: mltk.models.mlp([3, 1], activation=["relu"]),
+    "image_size": lambda: mltk.models.conv4(1, "28"),
+    "kernel_size": lambda: mltk.ops.Convolution(1, 1, True),
+}
+
+
+@pytest.mark.parametrize("case", SETTINGS_THAT_MAKE_NO_SENSE)
+def test_settings_that_make_no_sense_are_refused_at_once(case):
+    with pytest.raises(SettingError, match=r"; expected|leaves no parameter"):
+        SETTINGS_THAT_MAKE_NO_SENSE[case]()
+
+
+@pytest.mark.parametrize("made_there", [True, False])
+def test_inference_mode_is_refused_by_autograd_with_the_way_out(made_there):
+    backend = mltk.backend("torch", dtype="float64", engine="autograd")
+    learner = MAML(REGRESSION, "mse")
+    with torch.inference_mode(made_there):
+        meta, episode = learner.init(backend, 0), TASKS.sample(2, 0, backend)
+    with torch.inference_mode(not made_there), pytest.raises(UnsupportedError, match=r"no_grad.*analytic"):
+        learner.value_and_grad(meta, episode)

@@ -114,7 +114,16 @@ def _engine_for(model: Model) -> AnalyticEngine | AutogradEngine:
 
 
 def _variables(model: Model, params: Tree, x: torch.Tensor) -> tuple[list[str], list[torch.Tensor]]:
-    """The names and leaves of a new graph, each leaf with a task axis (expanded, not copied)."""
+    """The names and leaves of a new graph, each leaf with a task axis (expanded, not copied).
+
+    Raises:
+        UnsupportedError: If Torch can record no graph here.
+    """
+    if torch.is_inference_mode_enabled() or any(leaf.is_inference() for leaf in [x, *tree.leaves(params)]):
+        raise UnsupportedError(
+            "the autograd engine was called in torch.inference_mode(), or on tensors made there, where Torch "
+            'records nothing; use torch.no_grad(), or mltk.backend("torch", engine="analytic")'
+        )
     names, variables = [], []
     for name, leaf in tree.flatten(params).items():
         if name in model.shapes:

@@ -30,6 +30,8 @@ class GradientBased(ABC):
     def __post_init__(self) -> None:
         if not hasattr(self.model, "shapes"):
             raise SettingError(f"model is {self.model!r}; expected a model, as from mltk.models")
+        if not self.model.shapes:
+            raise SettingError("model has no parameters; expected one that can be adapted")
         _ = self.objective
         check_count("inner_steps", getattr(self, "inner_steps", 0), at_least=0)
         rate = getattr(self, "inner_lr", 0.0)

@@ -9,9 +9,9 @@ from mltk import ops, tree
 from mltk.algorithms.gradient_based import GradientBased, mean_over_tasks
 from mltk.derivatives import Engine
 from mltk.episode import Episode
-from mltk.errors import SettingError
 from mltk.models import Model
 from mltk.ops.kernels import kernels_of
+from mltk.settings import check_count, check_scale
 from mltk.tree import Array, Tree
 
 
@@ -50,10 +50,9 @@ class ImplicitMAML(GradientBased):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.reg_lambda > 0:
-            raise SettingError(f"reg_lambda is {self.reg_lambda}; expected a positive number")
-        if self.cg_steps < 1:
-            raise SettingError(f"cg_steps is {self.cg_steps}; expected at least 1")
+        check_scale("inner_lr", self.inner_lr)
+        check_scale("reg_lambda", self.reg_lambda, positive=True)
+        check_count("cg_steps", self.cg_steps)
 
     def value_and_grad(self, meta_params: Tree, episode: Episode) -> tuple[Array, Tree]:
         """The query loss after adaptation, averaged over tasks, and its implicit gradient.

@@ -65,7 +65,8 @@ class MAML(GradientBased):
             raise SettingError("lr_per_step and a range for inner_lr need learn_lr")
         if self.learn_lr is not None and "lr" in {name.split(".")[0] for name in self.model.shapes}:
             raise SettingError('the model has parameters called "lr", the key of the learned step sizes')
-        _ = self.adapted
+        if self.adapted == ():
+            raise SettingError(f"adapt_only is {self.adapt_only!r}, which leaves no parameter to adapt")
 
     @cached_property
     def adapted(self) -> tuple[str, ...] | None:
@@ -78,6 +79,8 @@ class MAML(GradientBased):
             return tuple(name for name in names if name.startswith(head))
         if self.adapt_only == "body":
             return tuple(name for name in names if not name.startswith(head))
+        if not isinstance(self.adapt_only, Collection):
+            raise SettingError(f"adapt_only is {self.adapt_only!r}; expected names of parameters or None")
         prefixes = [self.adapt_only] if isinstance(self.adapt_only, str) else list(self.adapt_only)
         for prefix in prefixes:
             if not any(f"{name}.".startswith(f"{prefix}.") for name in names):

@@ -8,8 +8,8 @@ from mltk import ops, tree
 from mltk.algorithms.gradient_based import GradientBased, mean_over_tasks
 from mltk.derivatives import Engine
 from mltk.episode import Episode
-from mltk.errors import SettingError
 from mltk.models import Model
+from mltk.settings import check_count, check_scale
 from mltk.tree import Array, Tree
 
 
@@ -40,10 +40,10 @@ class Reptile(GradientBased):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.inner_steps < 1:
-            raise SettingError(f"inner_steps is {self.inner_steps}; Reptile needs at least 1")
-        if self.inner_batch is not None and self.inner_batch < 1:
-            raise SettingError(f"inner_batch is {self.inner_batch}; expected at least 1 or None")
+        check_scale("inner_lr", self.inner_lr)
+        check_count("inner_steps", self.inner_steps)
+        if self.inner_batch is not None:
+            check_count("inner_batch", self.inner_batch)
 
     def value_and_grad(self, meta_params: Tree, episode: Episode) -> tuple[Array, Tree]:
         """The query loss after adaptation and the Reptile direction, both averaged over tasks.

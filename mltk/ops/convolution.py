@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from numbers import Integral
 
 import numpy as np
 
@@ -21,11 +22,10 @@ def pair(value: int | tuple[int, int]) -> tuple[int, int]:
     Raises:
         SettingError: If it is neither.
     """
-    if isinstance(value, int):
-        return value, value
-    if not isinstance(value, tuple | list) or len(value) != 2:
+    both = value if isinstance(value, tuple | list) else (value, value)
+    if len(both) != 2 or any(not isinstance(each, Integral) or isinstance(each, bool) for each in both):
         raise SettingError(f"a kernel size, stride or padding is {value!r}; expected an integer or two")
-    return value[0], value[1]
+    return int(both[0]), int(both[1])
 
 
 @dataclass(frozen=True)

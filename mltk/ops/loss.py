@@ -175,6 +175,6 @@ def loss(name: str | Loss) -> Loss:
     """
     if isinstance(name, Loss):
         return name
-    if name not in LOSSES:
+    if not isinstance(name, str) or name not in LOSSES:
         raise SettingError(f"loss is {name!r}; expected a Loss or one of {', '.join(LOSSES)}")
     return LOSSES[name]

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from mltk.errors import SettingError
 from mltk.ops.kernels import kernels_of
-from mltk.optim.schedule import LearningRate, rate_at
+from mltk.optim.schedule import LearningRate, check_rate, rate_at
 from mltk.optim.transform import ravel, unravel
+from mltk.settings import check_scale
 from mltk.tree import Array, Tree
 
 
@@ -36,6 +37,8 @@ class Adam:
     eps: float = 1e-8
 
     def __post_init__(self) -> None:
+        check_rate(self.learning_rate)
+        check_scale("eps", self.eps)
         for name in ("beta1", "beta2"):
             if not 0 <= getattr(self, name) < 1:
                 raise SettingError(f"{name} is {getattr(self, name)!r}; expected at least 0 and less than 1")
@@ -85,6 +88,10 @@ class AdamW(Adam):
     """
 
     weight_decay: float = 0.01
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_scale("weight_decay", self.weight_decay)
 
     def update(self, grads: Tree, state: Tree, params: Tree) -> tuple[Tree, Tree]:
         """See `mltk.optim.Transform.update`."""

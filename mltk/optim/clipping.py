@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mltk import tree
-from mltk.errors import SettingError
 from mltk.ops.kernels import kernels_of
 from mltk.optim.transform import ravel
+from mltk.settings import check_scale
 from mltk.tree import Tree
 
 
@@ -25,8 +25,7 @@ class ClipByGlobalNorm:
     max_norm: float
 
     def __post_init__(self) -> None:
-        if not self.max_norm > 0:
-            raise SettingError(f"max_norm is {self.max_norm!r}; expected a positive number")
+        check_scale("max_norm", self.max_norm, positive=True)
 
     def init(self, params: Tree) -> Tree:
         """See `mltk.optim.Transform.init`; there is nothing to remember."""

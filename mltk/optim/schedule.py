@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from mltk.errors import SettingError
+from mltk.settings import check_count, check_scale
 
 LearningRate = float | Callable[[int], float]
 """A step size, or a function from the number of steps done (0 at the first) to one."""
@@ -15,6 +16,12 @@ LearningRate = float | Callable[[int], float]
 def rate_at(learning_rate: LearningRate, step: int) -> float:
     """The step size after ``step`` steps."""
     return learning_rate(step) if callable(learning_rate) else learning_rate
+
+
+def check_rate(learning_rate: LearningRate) -> None:
+    """Raise `SettingError` unless this is a schedule or a finite step size that is not negative."""
+    if not callable(learning_rate):
+        check_scale("learning_rate", learning_rate)
 
 
 @dataclass(frozen=True)
@@ -42,7 +49,11 @@ class Cosine:
     warmup: int = 0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.warmup < self.steps:
+        for rate in ("start", "end"):
+            check_scale(rate, getattr(self, rate))
+        check_count("steps", self.steps)
+        check_count("warmup", self.warmup, at_least=0)
+        if not self.warmup < self.steps:
             raise SettingError(
                 f"warmup is {self.warmup!r}; expected at least 0 and less than steps, {self.steps!r}"
             )
@@ -70,8 +81,9 @@ class StepDecay:
     factor: float = 0.1
 
     def __post_init__(self) -> None:
-        if self.every < 1:
-            raise SettingError(f"every is {self.every!r}; expected at least 1")
+        for scale in ("start", "factor"):
+            check_scale(scale, getattr(self, scale))
+        check_count("every", self.every)
 
     def __call__(self, step: int) -> float:
         """The step size after ``step`` steps."""

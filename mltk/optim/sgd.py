@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from mltk.errors import SettingError
 from mltk.ops.kernels import kernels_of
-from mltk.optim.schedule import LearningRate, rate_at
+from mltk.optim.schedule import LearningRate, check_rate, rate_at
 from mltk.optim.transform import ravel, unravel
+from mltk.settings import check_scale
 from mltk.tree import Tree
 
 
@@ -33,6 +34,9 @@ class SGD:
     weight_decay: float = 0.0
 
     def __post_init__(self) -> None:
+        check_rate(self.learning_rate)
+        for scale in ("momentum", "weight_decay"):
+            check_scale(scale, getattr(self, scale))
         if self.nesterov and not self.momentum:
             raise SettingError("nesterov needs a momentum; momentum is 0")
 
