@@ -318,3 +318,20 @@ def test_integer_step_sizes_are_numbers_too(backend64):
         for rate in (1, 1.0)
     )
     assert_same(whole, real, tolerance=0)
+
+
+@pytest.mark.parametrize("engine", ["analytic", "autograd"])
+@pytest.mark.parametrize("adapt_only", [None, "head", "body"])
+def test_large_tasks_one_after_the_other_give_the_same(monkeypatch, engine, adapt_only):
+    """On a CPU, Torch takes tasks with many pixels one by one; the limit is moved to see both ways."""
+    backend = mltk.backend("torch", dtype="float64", engine=engine)
+    model = mltk.models.conv4(2, 16, width=4, out_features=3)
+    algorithm = MAML(
+        model, "cross_entropy", inner_lr=0.1, inner_steps=3, learn_lr="element", adapt_only=adapt_only
+    )
+    episode = episode_of(backend, classes=3, tasks=3, shots=6, shape=(2, 16, 16))
+    results = []
+    for limit in (10**9, 0):
+        monkeypatch.setattr("mltk_backends.torch.kernels.LARGE", limit)
+        results.append(meta_gradient(algorithm, backend, episode))
+    assert_same(results[1], results[0], tolerance=1e-12)
