@@ -6,11 +6,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from mltk import tree
+from mltk.backend import Backend, check_backend
 from mltk.errors import SettingError
 from mltk.ops import (
     BatchNorm,
@@ -26,9 +27,6 @@ from mltk.ops import (
 )
 from mltk.settings import check_count
 from mltk.tree import Array, Tree
-
-if TYPE_CHECKING:
-    from mltk.backend import Backend
 
 ACTIVATIONS: dict[str, type[Operation]] = {"relu": ReLU, "tanh": Tanh, "sigmoid": Sigmoid, "silu": SiLU}
 
@@ -89,6 +87,7 @@ class Sequential:
             backend: Where the parameters go, and their dtype.
             seed: A seed or a generator.
         """
+        check_backend(backend)
         rng = np.random.default_rng(seed)
         drawn = {name: layer.init(rng) for name, layer in self.named_layers if layer.shapes}
         return tree.map(backend.asarray, drawn)

@@ -194,10 +194,13 @@ class RunFolder:
                 found = {name: arrays[name] for name in arrays.files}
             if int(found.pop("format")) != FORMAT:
                 raise ValueError(f"its format is not {FORMAT}")
+            step, loss_sum = found.pop("step"), found.pop("loss_sum")
+            if step.shape or step.dtype.kind != "i" or step < 0 or loss_sum.shape:
+                raise ValueError("its step or loss_sum is not one number")
             return Checkpoint(
-                step=int(found.pop("step")),
+                step=int(step),
                 rng=json.loads(str(found.pop("rng"))),
-                loss_sum=found.pop("loss_sum"),
+                loss_sum=loss_sum,
                 params=_under("params.", found),
                 optimizer=_under("optimizer.", found),
             )

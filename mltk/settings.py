@@ -33,6 +33,12 @@ def check_scale(name: str, value: Any, *, positive: bool = False) -> None:
         raise SettingError(f"{name} is {value!r}; expected a finite number {expected}")
 
 
+def check_has(name: str, value: Any, method: str, example: str) -> None:
+    """Raise `SettingError` unless the setting is an object with a method, not its name or its class."""
+    if isinstance(value, type) or not callable(getattr(value, method, None)):
+        raise SettingError(f"{name} is {value!r}; expected an object with {method}(...), such as {example}")
+
+
 def is_number(value: Any) -> bool:
     """Whether this is a finite real number."""
     return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)

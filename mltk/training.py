@@ -20,7 +20,7 @@ from mltk.episode import Episode
 from mltk.errors import DivergedError, RunError, SettingError
 from mltk.optim import Adam, Transform, apply_updates
 from mltk.run_folder import Checkpoint, RunFolder, from_arrays, to_arrays
-from mltk.settings import check_count
+from mltk.settings import check_count, check_has
 from mltk.tree import Array, Tree
 
 LINES_A_RUN = 200
@@ -134,6 +134,10 @@ def train(
             holds such.
         RunError: If ``out`` holds another run, is in use by another training, or cannot be read or written.
     """
+    check_has("algorithm", algorithm, "value_and_grad", "mltk.algorithms.MAML(...)")
+    check_has("tasks", tasks, "sample", "mltk.data.Sinusoid(...)")
+    if optimizer is not None:
+        check_has("optimizer", optimizer, "update", "mltk.optim.Adam()")
     check_backend(backend)
     for name, value in (("steps", steps), ("meta_batch", meta_batch)):
         check_count(name, value)

@@ -260,6 +260,14 @@ SETTINGS_THAT_MAKE_NO_SENSE = {
     ),
     "sizes": lambda: mltk.models.mlp(3),
     "activation": lambda: mltk.models.mlp([3, 1], activation=["relu"]),
+    "train, algorithm": lambda: mltk.train("maml", TASKS, backend=NUMPY, steps=1),
+    "train, tasks": lambda: mltk.train(MAML(REGRESSION, "mse"), "sinusoid", backend=NUMPY, steps=1),
+    "train, a class": lambda: mltk.train(MAML, TASKS, backend=NUMPY, steps=1),
+    "train, optimizer": lambda: mltk.train(
+        MAML(REGRESSION, "mse"), TASKS, backend=NUMPY, steps=1, optimizer="adam"
+    ),
+    "evaluate, tasks": lambda: mltk.evaluate(MAML(REGRESSION, "mse"), {}, "sinusoid", episodes=1),
+    "init, backend": lambda: REGRESSION.init("numpy", 0),
     "image_size": lambda: mltk.models.conv4(1, "28"),
     "kernel_size": lambda: mltk.ops.Convolution(1, 1, True),
 }

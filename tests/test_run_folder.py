@@ -115,6 +115,17 @@ def test_missing_files_are_named(tmp_path):
         folder.read_config()
 
 
+@pytest.mark.parametrize("wrong", [{"step": -1}, {"step": 2.5}, {"step": [1, 2]}, {"loss_sum": [1.0, 2.0]}])
+def test_a_checkpoint_with_impossible_numbers_is_refused(tmp_path, wrong):
+    folder = RunFolder(tmp_path)
+    folder.write_checkpoint(checkpoint())
+    with np.load(folder.checkpoint_path) as arrays:
+        changed = dict(arrays) | {name: np.asarray(value) for name, value in wrong.items()}
+    np.savez(folder.checkpoint_path, **changed)
+    with pytest.raises(RunError, match=r"checkpoint\.npz is damaged or not a checkpoint"):
+        folder.read_checkpoint()
+
+
 @pytest.mark.parametrize("damage", [b"steps = ", b"\xff\xfe", b"\x00"])
 def test_a_damaged_configuration_is_named(tmp_path, damage):
     folder = RunFolder(tmp_path)

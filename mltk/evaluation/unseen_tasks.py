@@ -13,7 +13,7 @@ from mltk.backend import Backend, backend_of, check_backend
 from mltk.data.source import TaskSource
 from mltk.episode import Episode
 from mltk.errors import NotFiniteError
-from mltk.settings import check_count
+from mltk.settings import check_count, check_has
 from mltk.tree import Tree
 
 if TYPE_CHECKING:
@@ -82,6 +82,8 @@ def evaluate(
         SettingError: If a setting is not valid.
         NotFiniteError: If the predictions for a task hold NaN or infinity.
     """
+    check_has("algorithm", algorithm, "predict", "mltk.algorithms.MAML(...)")
+    check_has("tasks", tasks, "sample", "mltk.data.Sinusoid(...)")
     check_count("episodes", episodes)
     check_count("batch", batch)
     check_count("seed", seed, at_least=0)
