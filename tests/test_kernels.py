@@ -1,5 +1,7 @@
 """The kernels of each backend give what the generic ones give, in every shape and memory order."""
 
+from unittest.mock import patch
+
 import array_api_compat.numpy
 import numpy as np
 import pytest
@@ -19,12 +21,21 @@ PLAIN = Kernels(array_api_compat.numpy)
 
 
 class OnTorch:
-    """Torch's kernels with NumPy arrays going in and coming out, in the same memory order."""
+    """Torch's kernels with NumPy arrays going in and coming out, in the same memory order.
+
+    The limits decide which of two ways the kernels go; zero sends small arrays the way of large ones.
+    """
+
+    def __init__(self, **limits):
+        self._limits = limits
 
     def __getattr__(self, name):
-        return lambda *arguments, **options: to_numpy(
-            getattr(kernels_of(torch.empty(0)), name)(*to_torch(arguments), **to_torch(options))
-        )
+        def call(*arguments, **options):
+            with patch.multiple("mltk_backends.torch.kernels", **self._limits):
+                kernel = getattr(kernels_of(torch.empty(0)), name)
+                return to_numpy(kernel(*to_torch(arguments), **to_torch(options)))
+
+        return call
 
 
 def to_torch(value):
@@ -39,7 +50,11 @@ def to_numpy(value):
     return tuple(each.numpy() for each in value) if isinstance(value, tuple) else value.numpy()
 
 
-each_backend = pytest.mark.parametrize("fast", [NumpyKernels(array_api_compat.numpy), OnTorch()])
+each_backend = pytest.mark.parametrize(
+    "fast",
+    [NumpyKernels(array_api_compat.numpy), OnTorch(), OnTorch(TINY=0, FEW_PLACES=0, FEW_TAPS=0)],
+    ids=["numpy", "torch-small", "torch-large"],
+)
 
 leading = st.sampled_from([(), (1,), (3,), (2, 2)])
 seeds = st.integers(0, 2**32 - 1).map(np.random.default_rng)

@@ -253,7 +253,15 @@ def test_checkpointing_changes_no_bit(backend64):
     episode = episode_of(backend64)
     results = [
         meta_gradient(
-            MAML(model, "mse", inner_lr=0.1, inner_steps=4, learn_lr="element", checkpoint=checkpoint),
+            MAML(
+                model,
+                "mse",
+                inner_lr=(0.05, 0.2),
+                inner_steps=7,
+                learn_lr="element",
+                lr_per_step=True,
+                checkpoint=checkpoint,
+            ),
             backend64,
             episode,
         )
