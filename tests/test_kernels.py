@@ -52,7 +52,7 @@ def to_numpy(value):
 
 each_backend = pytest.mark.parametrize(
     "fast",
-    [NumpyKernels(array_api_compat.numpy), OnTorch(), OnTorch(TINY=0, FEW_PLACES=0, FEW_TAPS=0)],
+    [NumpyKernels(array_api_compat.numpy), OnTorch(TINY=2**30), OnTorch(TINY=0, FEW_PLACES=0, FEW_TAPS=0)],
     ids=["numpy", "torch-small", "torch-large"],
 )
 
