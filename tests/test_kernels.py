@@ -64,7 +64,8 @@ def both(values):
     return st.tuples(values, values)
 
 
-windows = st.builds(Window, both(st.integers(1, 3)), both(st.integers(1, 3)), both(st.integers(0, 4)))
+strides = st.one_of(st.just((1, 1)), both(st.integers(1, 3)))
+windows = st.builds(Window, both(st.integers(1, 3)), strides, both(st.integers(0, 4)))
 
 
 @st.composite

@@ -136,6 +136,24 @@ def test_gradient_is_the_slope_of_the_meta_loss(options, seed):
     assert slope == pytest.approx(central_difference(algorithm, meta, episode, direction), rel=2e-6, abs=2e-7)
 
 
+@pytest.mark.parametrize(("shots", "queries"), [(1, 1), (1, 3), (3, 1)])
+def test_three_routes_agree_for_single_images(shots, queries):
+    """One image in a set: batch norm has its pixels alone to standardise over."""
+    layers = [mltk.ops.Convolution(2, 3, 3, padding=1), mltk.ops.BatchNorm(3), mltk.ops.Tanh()]
+    layers += [mltk.ops.BatchNorm(3), mltk.ops.Flatten(), mltk.ops.Linear(3 * 36, 1)]
+    algorithm = MAML(mltk.models.Sequential(layers), "mse", inner_lr=0.1, inner_steps=2)
+    results = []
+    for backend in ROUTES:
+        rng = np.random.default_rng(0)
+        arrays = []
+        for count in (shots, queries):
+            arrays += [rng.standard_normal((2, count, 2, 6, 6)), rng.standard_normal((2, count, 1))]
+        episode = mltk.Episode(*map(backend.asarray, arrays), backend=backend)
+        results.append(meta_gradient(algorithm, backend, episode))
+    assert_same(results[1], results[0])
+    assert_same(results[2], results[0])
+
+
 def test_conv4_gradient_is_the_slope_of_the_meta_loss():
     algorithm = MAML(
         mltk.models.conv4(1, 16, width=3, out_features=2), "cross_entropy", inner_lr=0.05, inner_steps=2

@@ -18,6 +18,8 @@ from mltk.ops.kernels import Kernels, Window
 IMAGES = (-4, -2, -1)
 """The axes over which batch norm standardises images."""
 
+# These limits were found by `mltk bench conv4-maml` on a CPU with two cores.
+
 LARGE = 2**14
 """Numbers in the images of one task from which on a CPU takes the tasks one after the other."""
 
@@ -114,7 +116,7 @@ class TorchKernels(Kernels):
         self, g: torch.Tensor, u: torch.Tensor, axes: tuple[int, ...]
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """See `Kernels.means`."""
-        if axes != IMAGES or g.numel() <= TINY:
+        if not _is_native(g, axes) or g.numel() <= TINY:
             return super().means(g, u, axes)
         _, mean, slope = _batch_norm_backward(u, g, None, [False, True, True])
         return mean, slope
@@ -123,7 +125,7 @@ class TorchKernels(Kernels):
         self, x: torch.Tensor, axes: tuple[int, ...], eps: float
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """See `Kernels.standardize`."""
-        if axes != IMAGES:
+        if not _is_native(x, axes):
             return super().standardize(x, axes, eps)
         found = [
             torch.native_batch_norm(images, None, None, None, None, True, 0.0, eps) for images in _tasks(x)
@@ -135,7 +137,7 @@ class TorchKernels(Kernels):
         self, u: torch.Tensor, g: torch.Tensor, scale: torch.Tensor, axes: tuple[int, ...]
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """See `Kernels.project`."""
-        if axes != IMAGES or g.numel() <= TINY:
+        if not _is_native(g, axes) or g.numel() <= TINY:
             return super().project(u, g, scale, axes)
         projected, mean, slope = _batch_norm_backward(u, g, scale, [True, True, True])
         assert projected is not None
@@ -165,6 +167,11 @@ class TorchKernels(Kernels):
         memory = values.new_zeros(len(values), image[0] * image[1] * channels)
         memory.scatter_add_(1, which.movedim(-3, -1).reshape(values.shape), values)
         return memory.view(*gy.shape[:-3], *image, channels).movedim(-1, -3)
+
+
+def _is_native(x: torch.Tensor, axes: tuple[int, ...]) -> bool:
+    """Whether Torch's batch norm does this: of single images its backward pass misreads the memory order."""
+    return axes == IMAGES and x.shape[-4] > 1
 
 
 def _shared(weight: torch.Tensor, bias: torch.Tensor | None) -> bool:
