@@ -88,7 +88,7 @@ class TorchKernels(Kernels):
         like = _empty(x, gy.shape[-3], x.shape[-3], *window.size)
         if _small(x, gy.shape[-2:], like):
             rows = _rows(gy)
-            taps = rows.view(-1, *rows.shape[-2:]).mT @ _patches(x, window)
+            taps = rows.reshape(-1, *rows.shape[-2:]).mT @ _patches(x, window)
             weight = taps.view(*x.shape[:-4], gy.shape[-3], *window.size, x.shape[-3])
             return weight.movedim(-1, -3)
         grads = [
