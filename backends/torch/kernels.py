@@ -215,7 +215,8 @@ def _batch_norm_backward(
     tasks = _tasks(g)
     scales = [ones] * len(tasks)
     if scale is not None:
-        scales = list(scale.expand(*g.shape[:-4], 1, channels, 1, 1).reshape(-1, channels))
+        each = scale.expand(*g.shape[:-4], 1, channels, 1, 1).reshape(-1, channels)
+        scales = list(each.contiguous())  # Torch reads them as if they were
     found = [
         torch.ops.aten.native_batch_norm_backward(
             images, standardized, weight, None, None, zeros, ones, True, 0.0, mask
