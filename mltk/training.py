@@ -287,7 +287,9 @@ class _Training:
         """Train from a state to the last step."""
         unfinished = state.step < self.steps
         if unfinished:
-            state = self._loop(state)
+            # A loss that diverges is an error of its own, which names the step.
+            with np.errstate(over="ignore", invalid="ignore"):
+                state = self._loop(state)
         if self.folder is None:
             return Run(state.meta_params, state.history, state.step)
         if unfinished or not self.folder.curves_path.exists():
