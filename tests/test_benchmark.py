@@ -149,7 +149,7 @@ def test_a_process_of_its_own_gives_the_same_gradient():
 
 
 def test_a_process_that_cannot_take_part_says_why():
-    with pytest.raises(RuntimeError, match="width"):
+    with pytest.raises(RuntimeError, match="sizes is -1"):
         Remote("sinusoid-maml", "mltk-numpy", {"width": -1})
     pytest.importorskip("torch")
     with pytest.raises(UnsupportedError, match="fully connected"):
