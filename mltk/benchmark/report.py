@@ -36,7 +36,7 @@ def print_rows(console: Console, title: str, rows: Sequence[Row], aims: Sequence
         table.add_column(heading, justify="right", no_wrap=True)
     for row in sorted((row for row in rows if row.seconds), key=lambda row: row.median or 0):
         ratios = [_number(ratio(rows, row.name, base), "{:.2f}") for base in bases]
-        spread = "–" if row.quartiles is None else "{:.2f}–{:.2f}".format(*(1e3 * q for q in row.quartiles))
+        spread = "–" if row.quartiles is None else "{:.3g}–{:.3g}".format(*(1e3 * q for q in row.quartiles))
         peak = None if row.peak_bytes is None else row.peak_bytes / 1e6
         error = _number(row.error, "{:.0e}")
         table.add_row(
