@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import warnings
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -394,11 +393,3 @@ def test_validate_checks_each_episode():
 def test_settings_are_checked(option):
     with pytest.raises(SettingError, match=next(iter(option))):
         mltk.train(LEARNER, TASKS, **{"backend": mltk.backend("numpy"), "steps": 1, **option})
-
-
-def test_divergence_is_one_error_and_no_warnings():
-    maml = mltk.algorithms.MAML(mltk.models.mlp([1, 8, 1]), "mse", inner_lr=1e4, inner_steps=5)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        with pytest.raises(DivergedError, match="step 1"):
-            mltk.train(maml, mltk.data.Sinusoid(5, 5), backend=mltk.backend("numpy"), steps=50)
