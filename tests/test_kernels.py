@@ -238,11 +238,12 @@ def test_places_are_those_inside_the_border(window, height, width):
 @each_backend
 @pytest.mark.parametrize("order", ["C", "F"])
 @pytest.mark.parametrize("lead", [(3,), (2, 2)])
-def test_convolutions_of_tasks_with_weights_of_their_own(fast, order, lead):
+@pytest.mark.parametrize(("images", "size"), [((2, 4, 5, 6), (3, 2)), ((1, 4, 4, 1), (3, 1))])
+def test_convolutions_of_tasks_with_weights_of_their_own(fast, order, lead, images, size):
     """Stride 1 and a kernel that no turning leaves as it is: the case that the learners meet most."""
-    rng, window = np.random.default_rng(0), Window((3, 2), (1, 1), (1, 1))
-    x = np.array(rng.standard_normal((*lead, 2, 4, 5, 6)), order=order)
-    weight = np.array(rng.standard_normal((*lead, 3, 4, 3, 2)), order=order)
+    rng, window = np.random.default_rng(0), Window(size, (1, 1), (1, size[1] - 1))
+    x = np.array(rng.standard_normal((*lead, *images)), order=order)
+    weight = np.array(rng.standard_normal((*lead, 3, images[1], *size)), order=order)
     y = PLAIN.conv2d(x, weight, None, window)
     same(fast.conv2d(x, weight, None, window), y)
     gy = np.array(rng.standard_normal(y.shape), order=order)
