@@ -30,8 +30,9 @@ from mltk.errors import MltkError, RunError, SettingError
 from mltk.evaluation import evaluate as evaluate_learner
 from mltk.optim import Adam
 from mltk.run_folder import RunFolder
-from mltk.training import Run, load_run
+from mltk.training import load_run
 from mltk.training import train as train_learner
+from mltk.training_loop import Run
 
 INTERRUPTED = 130
 """The exit status of a command that Ctrl-C stopped, as in shells."""

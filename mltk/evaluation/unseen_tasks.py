@@ -17,7 +17,7 @@ from mltk.settings import check_count, check_has
 from mltk.tree import Tree
 
 if TYPE_CHECKING:
-    from mltk.training import Algorithm
+    from mltk.training_loop import Algorithm
 
 BLOCK = 20
 """Tasks that are drawn together, from a generator of their own."""

@@ -1,0 +1,258 @@
+"""One training: the state that a step changes, the steps, and what a folder keeps of them."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from mltk.backend import Backend
+from mltk.config import Config, differences, to_config, versions
+from mltk.data.source import TaskSource
+from mltk.episode import Episode
+from mltk.errors import DivergedError, RunError
+from mltk.optim import Transform, apply_updates
+from mltk.run_folder import Checkpoint, RunFolder, from_arrays, to_arrays
+from mltk.tree import Array, Tree
+
+SETTINGS = ("steps", "meta_batch", "seed", "log_every", "checkpoint_every", "validate")
+"""The settings of a run beside its algorithm, tasks, optimiser and backend."""
+
+FREE = ("steps", "checkpoint_every", "validate", "versions")
+"""Settings that may differ on resuming, since the trajectory does not depend on them."""
+
+Progress = Callable[[int, int, float | None], None]
+"""Called as ``progress(step, steps, loss)``: at the start, with no loss, and at each logged step."""
+
+
+class Algorithm(Protocol):
+    """What training and evaluation need of a meta-learner."""
+
+    def init(self, backend: Backend, seed: int | np.random.Generator) -> Tree:
+        """Initial meta-parameters."""
+
+    def adapt(self, meta_params: Tree, support_x: Array, support_y: Array) -> Any:
+        """What is learned from the support sets, per task."""
+
+    def predict(self, state: Any, query_x: Array) -> Array:
+        """Logits or regression values for the query sets."""
+
+    def value_and_grad(self, meta_params: Tree, episode: Episode) -> tuple[Array, Tree]:
+        """The meta-loss, a mean over tasks, and its gradient, a tree like ``meta_params``."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """The outcome of a training.
+
+    Attributes:
+        meta_params: The meta-parameters after the last step.
+        history: The logged steps: ``step``, ``loss`` (the mean meta-loss since the line before) and
+            ``seconds`` (of training so far).
+        steps: How many steps were done.
+        folder: The run folder, if there is one.
+    """
+
+    meta_params: Tree
+    history: list[dict[str, Any]]
+    steps: int
+    folder: Path | None = None
+
+
+@dataclass(frozen=True)
+class State:
+    """Where a training stands; ``loss_sum`` is over the steps since the last regular line."""
+
+    step: int
+    meta_params: Tree
+    optimizer: Tree
+    rng: np.random.Generator
+    loss_sum: Any
+    history: list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Training:
+    """The settings of `train`."""
+
+    algorithm: Algorithm
+    tasks: TaskSource
+    backend: Backend
+    optimizer: Transform
+    steps: int
+    meta_batch: int
+    seed: int
+    log_every: int
+    checkpoint_every: int
+    validate: bool
+    folder: RunFolder | None
+    progress: Progress | None
+
+    @property
+    def config(self) -> Config:
+        """All that is needed to repeat the training, and the versions it ran with, for the record."""
+        engine = self.backend.engine.name
+        return {
+            **{name: getattr(self, name) for name in SETTINGS},
+            "backend": {
+                **{name: getattr(self.backend, name) for name in ("name", "device", "dtype")},
+                **({} if engine == "default" else {"engine": engine}),
+            },
+            "algorithm": to_config(self.algorithm),
+            "tasks": to_config(self.tasks),
+            "optimizer": to_config(self.optimizer),
+            "versions": versions(self.backend.name),
+        }
+
+    def start(self) -> State:
+        """The state before the first step."""
+        meta_params = self.algorithm.init(self.backend, self.seed)
+        rng = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(0,)))
+        return State(0, meta_params, self.optimizer.init(meta_params), rng, 0.0, [])
+
+    def resumed(self, *, keep_log_every: bool) -> tuple[Training, State]:
+        """The training that continues the run in the folder, and where it stands."""
+        assert self.folder is not None
+        old = self.folder.read_config()
+        old_steps, old_log_every = old.get("steps"), old.get("log_every")
+        if not (isinstance(old_steps, int) and isinstance(old_log_every, int) and old_log_every > 0):
+            raise RunError(
+                f"{self.folder.config_path} is not a configuration of a run: no steps or log_every"
+            )
+        training = replace(self, log_every=old_log_every) if keep_log_every else self
+        fixed_old, fixed_new = (
+            {name: value for name, value in config.items() if name not in FREE}
+            for config in (old, training.config)
+        )
+        lines = differences(fixed_old, fixed_new)
+        if self.steps < old_steps:
+            lines.append(f"steps: {old_steps} before, {self.steps} now (steps can only grow)")
+        if lines:
+            raise RunError(f"{self.folder.path} holds a run with other settings:\n  " + "\n  ".join(lines))
+        state = training.start()
+        if self.folder.checkpoint_path.exists():
+            state = training._restore(state, self.folder.read_checkpoint())
+        # In this order a kill between the two leaves a folder that can still be resumed.
+        if old_steps < self.steps:
+            self.folder.write_config(old | {"steps": self.steps})
+        if state.step < self.steps:
+            self.folder.write_metrics(state.history)
+        return training, state
+
+    def run(self, state: State) -> Run:
+        """Train from a state to the last step."""
+        unfinished = state.step < self.steps
+        if unfinished:
+            # A loss that diverges is an error of its own, which names the step.
+            with np.errstate(over="ignore", invalid="ignore"):
+                state = self._loop(state)
+        if self.folder is None:
+            return Run(state.meta_params, state.history, state.step)
+        if unfinished or not self.folder.curves_path.exists():
+            from mltk.pictures import learning_curve
+
+            learning_curve(state.history, self.folder.curves_path)
+        return Run(state.meta_params, state.history, state.step, self.folder.path)
+
+    def _loop(self, state: State) -> State:
+        on_host = self.backend.device == "cpu"
+        meta_params, memory, rng, loss_sum = state.meta_params, state.optimizer, state.rng, state.loss_sum
+        history = list(state.history)
+        seconds = history[-1]["seconds"] if history else 0.0
+        start = time.perf_counter()
+        if self.progress is not None:
+            self.progress(state.step, self.steps, None)
+        for step in range(state.step + 1, self.steps + 1):
+            episode = self.tasks.sample(self.meta_batch, rng, self.backend)
+            if self.validate:
+                episode.validate()
+            loss, grads = self.algorithm.value_and_grad(meta_params, episode)
+            if on_host:
+                loss = self._finite(float(loss), step)
+            loss_sum = loss_sum + loss
+            updates, memory = self.optimizer.update(grads, memory, meta_params)
+            meta_params = apply_updates(meta_params, updates)
+            regular, last = step % self.log_every == 0, step == self.steps
+            state = State(step, meta_params, memory, rng, loss_sum, history)
+            if regular or last:
+                count = self.log_every if regular else step % self.log_every
+                mean = self._finite(float(loss_sum), step) / count
+                elapsed = round(seconds + time.perf_counter() - start, 3)
+                self._log({"step": step, "loss": mean, "seconds": elapsed}, history)
+            if regular:
+                loss_sum = 0.0
+            if last or (self.folder is not None and step % self.checkpoint_every == 0):
+                state = replace(state, loss_sum=loss_sum)
+                self._save(state)
+        return state
+
+    def _log(self, line: dict[str, Any], history: list[dict[str, Any]]) -> None:
+        history.append(line)
+        if self.folder is not None:
+            self.folder.append_metrics(line)
+        if self.progress is not None:
+            self.progress(line["step"], self.steps, line["loss"])
+
+    def _save(self, state: State) -> None:
+        """Check that everything is finite and, with a folder, write a checkpoint."""
+        params = to_arrays(state.meta_params, self.backend)
+        memory = to_arrays(state.optimizer, self.backend)
+        loss_sum = to_arrays({"loss_sum": state.loss_sum}, self.backend)
+        for name, leaf in (params | memory | loss_sum).items():
+            if not np.isfinite(leaf).all():
+                raise self._diverged(f"{name} is not finite at step {state.step}")
+        if self.folder is not None:
+            random = dict(state.rng.bit_generator.state)
+            self.folder.write_checkpoint(Checkpoint(state.step, params, memory, random, loss_sum["loss_sum"]))
+
+    def _restore(self, start: State, checkpoint: Checkpoint) -> State:
+        """The state that a checkpoint holds, given one of the same structure."""
+        assert self.folder is not None
+        path = self.folder.checkpoint_path
+        try:
+            start.rng.bit_generator.state = checkpoint.rng
+        except (TypeError, ValueError, KeyError, OverflowError) as error:
+            raise RunError(f"{path} is damaged: random state: {error!r}") from error
+        on_host = self.backend.device == "cpu"
+        return State(
+            checkpoint.step,
+            from_arrays(checkpoint.params, start.meta_params, self.backend, path),
+            from_arrays(checkpoint.optimizer, start.optimizer, self.backend, path),
+            start.rng,
+            float(checkpoint.loss_sum) if on_host else self.backend.asarray(checkpoint.loss_sum),
+            self._history(checkpoint.step),
+        )
+
+    def _history(self, step: int) -> list[dict[str, Any]]:
+        """The lines up to a step, without the irregular last line of a run that now goes on."""
+        assert self.folder is not None
+        kept = [
+            line
+            for line in self.folder.read_metrics()
+            if line["step"] <= step and (line["step"] % self.log_every == 0 or line["step"] == self.steps)
+        ]
+        expected = [*range(self.log_every, step + 1, self.log_every)]
+        if step == self.steps and step % self.log_every:
+            expected.append(step)
+        if [line["step"] for line in kept] != expected:
+            raise RunError(f"{self.folder.metrics_path} is damaged: it lacks steps that were logged")
+        return kept
+
+    def _finite(self, loss: float, step: int) -> float:
+        if not math.isfinite(loss):
+            raise self._diverged(f"the loss is {loss} at step {step}")
+        return loss
+
+    def _diverged(self, what: str) -> DivergedError:
+        good = "no checkpoint was written"
+        if self.folder is not None and self.folder.checkpoint_path.exists():
+            good = (
+                f"the last good checkpoint is step {self.folder.read_checkpoint().step} "
+                f"in {self.folder.checkpoint_path}"
+            )
+        return DivergedError(f"training diverged: {what}; {good}")
