@@ -23,6 +23,8 @@ from mltk.errors import DtypeError, SettingError, ShapeError
         (ops.LayerNorm((3, 2, 2)), (5, 3, 2, 3), "(5, 3, 2, 3)", "3, 2, 2"),
         (ops.LayerNorm((3, 2)), (3, 2), "(3, 2)", "N, 3, 2"),
         (ops.Linear(3, 2), (3,), "(3,)", "N, 3"),
+        (ops.LSTM(3, 2), (5, 4), "(5, 4)", "N, 3"),
+        (ops.LSTM(3, 2), (3,), "(3,)", "N, 3"),
         (ops.MaxPool(2), (3, 8, 8), "(3, 8, 8)", "N, C, H, W"),
         (ops.AveragePool(2), (3, 8, 8), "(3, 8, 8)", "N, C, H, W"),
         (ops.GlobalAveragePool(), (3, 8, 8), "(3, 8, 8)", "N, C, H, W"),
@@ -71,6 +73,9 @@ def test_targets_that_do_not_fit(op, output, target, raised, message):
         (ops.BatchNorm, {"features": 3, "spatial_axes": 3}),
         (ops.BatchNorm, {"features": 3, "eps": -1.0}),
         (ops.BatchNorm, {"features": 0}),
+        (ops.LSTM, {"features": 0, "hidden": 2}),
+        (ops.LSTM, {"features": 2, "hidden": 1.5}),
+        (ops.Attention, {"scale": 0.0}),
         (ops.LayerNorm, {"features": ()}),
         (ops.LayerNorm, {"features": (3, 0)}),
         (ops.LayerNorm, {"features": 3, "eps": -1.0}),
@@ -79,6 +84,36 @@ def test_targets_that_do_not_fit(op, output, target, raised, message):
 def test_settings_that_make_no_sense(op, settings):
     with pytest.raises(SettingError, match="expected"):
         op(**settings)
+
+
+@pytest.mark.parametrize(
+    ("queries", "keys", "values", "found", "expected"),
+    [
+        ((5, 3), (4, 2), (4, 6), r"\(4, 2\)", r"N, 3.*\(5, 3\)"),
+        ((5, 3), (3,), (4, 6), r"\(3,\)", "N, 3"),
+        ((5, 3), (4, 3), (5, 6), r"\(5, 6\)", r"4, e.*\(4, 3\)"),
+        ((3,), (4, 3), (4, 6), r"\(3,\)", "N, d"),
+    ],
+)
+def test_keys_and_values_that_do_not_fit(queries, keys, values, found, expected):
+    p = {"keys": np.zeros(keys), "values": np.zeros(values)}
+    with pytest.raises(ShapeError, match=f"{found}.*{expected}"):
+        ops.Attention().forward(p, np.zeros(queries))
+
+
+@pytest.mark.parametrize("size", [1e-200, 1e200])
+def test_attention_to_huge_and_tiny_scores_is_finite(size):
+    rng = np.random.default_rng(0)
+    op, x, gy = ops.Attention(), rng.normal(size=(4, 3)), rng.normal(size=(4, 2))
+    p = {"keys": size * rng.normal(size=(5, 3)), "values": rng.normal(size=(5, 2))}
+    with np.errstate(all="raise", under="ignore"):
+        y, res = op.forward(p, x)
+        np.testing.assert_allclose(res.weights.sum(-1), 1)
+        assert np.isfinite(y).all()
+        gp, gx = op.vjp(p, res, gy)
+        dgp, dgx = op.jvp_of_vjp(p, res, gy, gp, x, gy)
+        for array in (*gp.values(), gx, *dgp.values(), dgx):
+            assert np.isfinite(array).all()
 
 
 def test_losses_by_name():
