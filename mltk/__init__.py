@@ -1,9 +1,10 @@
 """mltk: the meta-learning reference, exact on NumPy by hand-derived gradients and fast on Torch."""
 
-from mltk import algorithms, data, evaluation, models, ops, optim, tree
+from mltk import algorithms, data, evaluation, heads, models, ops, optim, tree
 from mltk.backend import backend, backend_of
 from mltk.episode import Episode
 from mltk.evaluation import evaluate
+from mltk.heads import pairwise_cosine_similarity, pairwise_sqeuclidean
 from mltk.training import train
 
 __all__ = [
@@ -14,9 +15,12 @@ __all__ = [
     "data",
     "evaluate",
     "evaluation",
+    "heads",
     "models",
     "ops",
     "optim",
+    "pairwise_cosine_similarity",
+    "pairwise_sqeuclidean",
     "train",
     "tree",
 ]

@@ -8,6 +8,7 @@ from typing import NamedTuple, Protocol
 
 from mltk import tree
 from mltk.errors import UnsupportedError
+from mltk.heads.head import Head
 from mltk.models import Model, Sequential
 from mltk.ops import Loss, Operation
 from mltk.ops.kernels import kernels_of
@@ -16,6 +17,9 @@ from mltk.tree import Array, Tree
 
 Tangents = tuple[Tree, Array | None] | None
 """The tangents of one layer's parameters and input."""
+
+HeadPullback = Callable[[Array], tuple[Tree, Array, Array]]
+"""From the cotangent of a head's outputs to those of its parameters, the support and the query embeddings."""
 
 
 class Objective(NamedTuple):
@@ -89,6 +93,19 @@ class Engine(Protocol):
     def vjp(self, model: Model, params: Tree, x: Array) -> tuple[Array, Callable[[Array], Tree]]:
         """The outputs of a model, and the function that pulls their cotangent back to the parameters."""
 
+    def head(
+        self, head: Head, p: Tree, support: Array, target: Array, query: Array
+    ) -> tuple[Array, HeadPullback]:
+        """The outputs of a head for the query embeddings, and the function that pulls their cotangent back.
+
+        Args:
+            head: The head.
+            p: Its parameters, each with or without a leading task axis.
+            support: Support embeddings ``(T, N, d)``.
+            target: Their targets ``(T, N, o)``, floating.
+            query: Query embeddings ``(T, M, d)``.
+        """
+
 
 @dataclass(frozen=True)
 class AnalyticEngine:
@@ -113,6 +130,13 @@ class AnalyticEngine:
         """See `Engine.vjp`."""
         chain = _Chain(model, params, x)
         return chain.outputs, lambda cotangent: chain.pull_back(cotangent, None)
+
+    def head(
+        self, head: Head, p: Tree, support: Array, target: Array, query: Array
+    ) -> tuple[Array, HeadPullback]:
+        """See `Engine.head`."""
+        outputs, residuals = head.forward(p, support, target, query)
+        return outputs, lambda cotangent: head.vjp(p, residuals, cotangent)
 
 
 def linearize_tasks(

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 import torch
 
 from mltk import tree
-from mltk.derivatives import AnalyticEngine, Linearization, Objective, linearize_tasks
+from mltk.derivatives import AnalyticEngine, HeadPullback, Linearization, Objective, linearize_tasks
 from mltk.errors import UnsupportedError
+from mltk.heads import Head
 from mltk.models import Model, Sequential
 from mltk.tree import Tree
 
@@ -37,12 +38,28 @@ class AutogradEngine:
         self, model: Model, params: Tree, x: torch.Tensor
     ) -> tuple[torch.Tensor, Callable[[torch.Tensor], Tree]]:
         """See `mltk.derivatives.Engine.vjp`."""
-        names, variables = _variables(model, params, x)
+        names, variables = _leaves(model.shapes, params, x)
         with torch.enable_grad():
             outputs = model.apply(_tree(names, variables), x)
 
         def pullback(cotangent: torch.Tensor) -> Tree:
             return _tree(names, _grad(outputs, variables, cotangent, retain=True))
+
+        return outputs.detach(), pullback
+
+    def head(
+        self, head: Head, p: Tree, support: torch.Tensor, target: torch.Tensor, query: torch.Tensor
+    ) -> tuple[torch.Tensor, HeadPullback]:
+        """See `mltk.derivatives.Engine.head`."""
+        names, variables = _leaves(head.shapes, p, support)
+        ends = [support.detach().requires_grad_(), query.detach().requires_grad_()]
+        with torch.enable_grad():
+            params = _tree(names, variables)
+            outputs = head.predict(params, head.fit(params, ends[0], target), ends[1])
+
+        def pullback(cotangent: torch.Tensor) -> tuple[Tree, torch.Tensor, torch.Tensor]:
+            *grads, g_support, g_query = _grad(outputs, [*variables, *ends], cotangent, retain=True)
+            return _tree(names, grads), g_support, g_query
 
         return outputs.detach(), pullback
 
@@ -59,7 +76,7 @@ class AutogradLinearization:
         wrt: Collection[str] | None,
         curvature: bool,
     ) -> None:
-        self._names, self._variables = _variables(objective.model, params, x)
+        self._names, self._variables = _leaves(objective.model.shapes, params, x)
         self._wrt = [name for name in self._names if wrt is None or name in wrt]
         inputs = [
             variable for name, variable in zip(self._names, self._variables, strict=True) if name in self._wrt
@@ -108,12 +125,20 @@ class DefaultEngine:
         """See `mltk.derivatives.Engine.vjp`."""
         return _engine_for(model).vjp(model, params, x)
 
+    def head(
+        self, head: Head, p: Tree, support: torch.Tensor, target: torch.Tensor, query: torch.Tensor
+    ) -> tuple[torch.Tensor, HeadPullback]:
+        """See `mltk.derivatives.Engine.head`."""
+        return AnalyticEngine().head(head, p, support, target, query)
+
 
 def _engine_for(model: Model) -> AnalyticEngine | AutogradEngine:
     return AnalyticEngine() if isinstance(model, Sequential) else AutogradEngine()
 
 
-def _variables(model: Model, params: Tree, x: torch.Tensor) -> tuple[list[str], list[torch.Tensor]]:
+def _leaves(
+    shapes: Mapping[str, tuple[int, ...]], params: Tree, x: torch.Tensor
+) -> tuple[list[str], list[torch.Tensor]]:
     """The names and leaves of a new graph, each leaf with a task axis (expanded, not copied).
 
     Raises:
@@ -126,8 +151,8 @@ def _variables(model: Model, params: Tree, x: torch.Tensor) -> tuple[list[str], 
         )
     names, variables = [], []
     for name, leaf in tree.flatten(params).items():
-        if name in model.shapes:
-            shared = leaf.ndim == len(model.shapes[name])
+        if name in shapes:
+            shared = leaf.ndim == len(shapes[name])
             leaf = leaf.expand(x.shape[0], *leaf.shape) if shared else leaf
             names.append(name)
             variables.append(leaf.detach().requires_grad_())
