@@ -51,3 +51,27 @@ class DivergedError(MltkError, ArithmeticError):
 
 class RunError(MltkError, RuntimeError):
     """A run folder or checkpoint is missing, damaged or belongs to another run."""
+
+
+class DataError(MltkError, RuntimeError):
+    """The files of a dataset cannot be had or used."""
+
+
+class AbsentDataError(DataError):
+    """A dataset's file is not in the data folder, and nobody asked to download it."""
+
+
+class DownloadError(DataError):
+    """A file cannot be downloaded: no connection, or the server does not give it."""
+
+
+class ChecksumError(DataError):
+    """A file is not the one that it should be."""
+
+
+class StorageError(DataError):
+    """The data folder cannot be written, or the disk is full."""
+
+
+class ArchiveError(DataError):
+    """An archive is damaged, or holds what no dataset needs: links, paths out of it, a bomb."""
