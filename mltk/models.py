@@ -25,6 +25,7 @@ from mltk.ops import (
     SiLU,
     Tanh,
 )
+from mltk.ops.activation import Activation
 from mltk.settings import check_count
 from mltk.tree import Array, Tree
 
@@ -76,9 +77,12 @@ class Sequential:
 
     @property
     def out_features(self) -> int | None:
-        """How many numbers an output has, if the last layer is linear."""
-        last = self.layers[-1] if self.layers else None
-        return last.out_features if isinstance(last, Linear) else None
+        """How many numbers an output has, if the last layer that is no activation says so."""
+        for layer in reversed(self.layers):
+            if not isinstance(layer, Activation):
+                known: int | None = getattr(layer, "out_features", None)
+                return known
+        return None
 
     def init(self, backend: Backend, seed: int | np.random.Generator) -> Tree:
         """Draw initial parameters in NumPy, in float64, and convert: the same numbers on each backend.
@@ -143,7 +147,8 @@ def conv4(
     layers: list[Operation] = []
     for channels in (in_channels, width, width, width):
         layers += [Convolution(channels, width, 3, padding=1), BatchNorm(width), MaxPool(2), ReLU()]
-    layers.append(Flatten())
+    features = width * (image_size // 16) ** 2
+    layers.append(Flatten(features))
     if out_features is not None:
-        layers.append(Linear(width * (image_size // 16) ** 2, out_features))
+        layers.append(Linear(features, out_features))
     return Sequential(layers)

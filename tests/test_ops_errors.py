@@ -29,6 +29,7 @@ from mltk.errors import DtypeError, SettingError, ShapeError
         (ops.AveragePool(2), (3, 8, 8), "(3, 8, 8)", "N, C, H, W"),
         (ops.GlobalAveragePool(), (3, 8, 8), "(3, 8, 8)", "N, C, H, W"),
         (ops.Flatten(), (5, 3), "(5, 3)", "N, C, H, W"),
+        (ops.Flatten(12), (5, 3, 2, 3), "(5, 3, 2, 3), with 18", "12"),
     ],
 )
 def test_inputs_of_a_wrong_shape(op, shape, found, expected):
@@ -73,6 +74,7 @@ def test_targets_that_do_not_fit(op, output, target, raised, message):
         (ops.BatchNorm, {"features": 3, "spatial_axes": 3}),
         (ops.BatchNorm, {"features": 3, "eps": -1.0}),
         (ops.BatchNorm, {"features": 0}),
+        (ops.Flatten, {"out_features": 0}),
         (ops.LSTM, {"features": 0, "hidden": 2}),
         (ops.LSTM, {"features": 2, "hidden": 1.5}),
         (ops.Attention, {"scale": 0.0}),

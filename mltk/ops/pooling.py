@@ -6,10 +6,11 @@ import math
 from dataclasses import dataclass
 from functools import cached_property
 
-from mltk.errors import SettingError
+from mltk.errors import SettingError, ShapeError
 from mltk.ops.convolution import pair
 from mltk.ops.kernels import Window, kernels_of
 from mltk.ops.operation import Operation, Residuals, unfit
+from mltk.settings import check_count
 from mltk.tree import Array, Tree
 
 
@@ -119,10 +120,25 @@ class GlobalAveragePool(LinearMap):
 
 @dataclass(frozen=True)
 class Flatten(LinearMap):
-    """Each example as one row, channels slowest: ``(..., N, C, H, W)`` to ``(..., N, C·H·W)``."""
+    """Each example as one row, channels slowest: ``(..., N, C, H, W)`` to ``(..., N, C·H·W)``.
+
+    Attributes:
+        out_features: What C·H·W must be, for those who ask before any image is seen; ``None`` for anything.
+    """
+
+    out_features: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.out_features is not None:
+            check_count("out_features", self.out_features)
 
     def forward(self, p: Tree, x: Array) -> tuple[Array, tuple[int, ...]]:
         _check_images(self, x)
+        if self.out_features not in (None, math.prod(x.shape[-3:])):
+            raise ShapeError(
+                f"the input of Flatten has shape {tuple(x.shape)}, with {math.prod(x.shape[-3:])} numbers an "
+                f"example; expected {self.out_features}"
+            )
         return self.jvp(p, None, {}, x), x.shape[-3:]
 
     def jvp(self, p: Tree, res: Residuals, dp: Tree, dx: Array) -> Array:
