@@ -1,0 +1,179 @@
+"""Classification by attention to the labelled examples."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mltk.backend import Backend, common_backend
+from mltk.episode import check_inputs
+from mltk.errors import DtypeError, LabelError, ShapeError
+from mltk.heads.head import Head, one_hot
+from mltk.heads.similarity import Unit, cosine_pullback, normalize
+from mltk.ops.kernels import kernels_of
+from mltk.settings import check_count
+from mltk.tree import Array, Tree
+
+
+@dataclass(frozen=True)
+class MatchingHead(Head):
+    r"""Log-probabilities by cosine attention to the support set.
+
+    Vinyals, Blundell, Lillicrap, Kavukcuoglu & Wierstra (2016), equation 1 and section 2.1.1. With the
+    one-hot targets $t$, query $j$ attends to support example $i$ with
+
+    $$a_{ji} = \frac{e_{ji}}{\sum_l e_{jl}}, \quad e_{ji} = \exp \cos(q_j, s_i), \qquad
+      p_{jk} = \sum_i a_{ji} t_{ik}, \qquad y_{jk} = \log p_{jk} = \log m_{jk} - \log \sum_l e_{jl},$$
+
+    where $m_{jk} = \sum_i e_{ji} t_{ik}$ is the mass of class $k$. Cosines lie in [-1, 1], so that the
+    exponentials need no shift. Since the outputs are normalised, their cross-entropy is $-\log p$ itself. The
+    cotangent of the cosines is
+
+    $$\bar c_{ji} = e_{ji} \sum_k \frac{\bar y_{jk}}{m_{jk}} t_{ik} - a_{ji} \sum_k \bar y_{jk},$$
+
+    and `mltk.heads.similarity` takes it from there. A class without examples, which no valid episode has, has
+    a vanishing probability (the root of the smallest normal number) instead of none.
+    """
+
+    def fit(self, p: Tree, support: Array, target: Array) -> Tree:
+        """The support set: ``embeddings`` ``(T, N, d)`` and one-hot ``target`` ``(T, N, ways)``."""
+        return {"embeddings": support, "target": target}
+
+    def predict(self, p: Tree, fitted: Tree, query: Array) -> Array:
+        """The log-probabilities ``(T, M, ways)``."""
+        return match(query, fitted["embeddings"], fitted["target"])[0]
+
+    def forward(self, p: Tree, support: Array, target: Array, query: Array) -> tuple[Array, Any]:
+        """See `Head.forward`."""
+        return match(query, support, target)
+
+    def vjp(self, p: Tree, residuals: Any, gy: Array) -> tuple[Tree, Array, Array]:
+        """See `Head.vjp`."""
+        g_query, g_support = match_pullback(residuals, gy)
+        return {}, g_support, g_query
+
+
+class Matched(NamedTuple):
+    """What the pullback needs: the unit vectors, and exponentials and masses as in `MatchingHead`."""
+
+    query: Unit
+    support: Unit
+    exponentials: Array
+    mass: Array
+    target: Array
+
+
+def match(query: Array, support: Array, target: Array) -> tuple[Array, Matched]:
+    """The log-probabilities ``(T, M, ways)`` of queries, and what the pullback needs."""
+    xp = kernels_of(query).xp
+    a, b = normalize(query), normalize(support)
+    exponentials = xp.exp(a.unit @ b.unit.mT)
+    absent = xp.astype(xp.sum(target, axis=-2, keepdims=True) == 0, target.dtype)
+    mass = exponentials @ target + absent * math.sqrt(xp.finfo(target.dtype).smallest_normal)
+    y = xp.log(mass) - xp.log(xp.sum(exponentials, axis=-1, keepdims=True))
+    return y, Matched(a, b, exponentials, mass, target)
+
+
+def match_pullback(matched: Matched, gy: Array) -> tuple[Array, Array]:
+    """The cotangents of the queries and of the support embeddings."""
+    xp = kernels_of(gy).xp
+    e = matched.exponentials
+    share = xp.sum(gy, axis=-1, keepdims=True) / xp.sum(e, axis=-1, keepdims=True)
+    return cosine_pullback(
+        matched.query, matched.support, e * ((gy / matched.mass) @ matched.target.mT - share)
+    )
+
+
+def matching_log_probabilities(
+    support: Array, support_y: Array, query: Array, *, ways: int | None = None
+) -> Array:
+    """The log-probabilities of a matching network, on embeddings (Vinyals et al. 2016, equation 1).
+
+    The formulas stand with `MatchingHead`. Classes may have different numbers of examples.
+
+    Args:
+        support: Support embeddings ``(T, N, d)``, of any backend.
+        support_y: Their labels ``(T, N)``, integers in ``0..ways-1``.
+        query: Query embeddings ``(T, M, d)``.
+        ways: Classes a task; ``None`` for one more than the largest label, which waits for a device.
+
+    Returns:
+        Log-probabilities ``(T, M, ways)``, the classes last; their exponentials sum to one.
+
+    Raises:
+        ShapeError: If the arrays do not fit each other, or are empty.
+        DtypeError: If embeddings are not floating or labels not integers.
+        LabelError: If, on the host, a label lies outside ``0..ways-1`` or a class has no support example.
+        MismatchError: If the arrays differ in library, device or floating dtype.
+        SettingError: If ``ways`` is not a positive integer.
+    """
+    backend = common_backend(support=[support], support_y=[support_y], query=[query])
+    for name, x in (("support", support), ("query", query)):
+        check_inputs(backend, name, x)
+        if x.ndim != 3 or x.shape[0] != support.shape[0] or x.shape[-1] != support.shape[-1]:
+            expected = f"({support.shape[0]}, M, {support.shape[-1]})" if name == "query" else "(T, N, d)"
+            raise ShapeError(f"{name} has shape {tuple(x.shape)}; expected embeddings {expected}")
+    if ways is not None:
+        check_count("ways", ways)
+    _check_labels(backend, "support_y", support_y, support)
+    ways = ways or max(int(backend.xp.max(support_y)), 0) + 1
+    labels = _check_range(backend, "support_y", support_y, ways)
+    if labels is not None:
+        present = (labels[..., None] == np.arange(ways)).any(axis=1)
+        if not present.all():
+            task, label = np.argwhere(~present)[0]
+            raise LabelError(
+                f"support_y of task {task} has no example of class {label}; expected all {ways} classes"
+            )
+    return match(query, support, one_hot(support_y, ways, support))[0]
+
+
+def matching_loss(
+    support: Array, support_y: Array, query: Array, query_y: Array, *, ways: int | None = None
+) -> Array:
+    """The negative log-likelihood of a matching network, averaged over all queries of all tasks.
+
+    Args:
+        support: Support embeddings ``(T, N, d)``, of any backend.
+        support_y: Their labels ``(T, N)``, integers in ``0..ways-1``.
+        query: Query embeddings ``(T, M, d)``.
+        query_y: Their labels ``(T, M)``.
+        ways: Classes a task; ``None`` for one more than the largest support label, which waits for a device.
+
+    Returns:
+        A 0-d array.
+
+    Raises:
+        MltkError: As `matching_log_probabilities`, also for ``query_y``.
+    """
+    y = matching_log_probabilities(support, support_y, query, ways=ways)
+    backend = common_backend(query=[query], query_y=[query_y])
+    _check_labels(backend, "query_y", query_y, query)
+    _check_range(backend, "query_y", query_y, y.shape[-1])
+    xp = kernels_of(y).xp
+    return -xp.mean(xp.sum(y * one_hot(query_y, y.shape[-1], y), axis=-1))
+
+
+def _check_labels(backend: Backend, name: str, labels: Array, x: Array) -> None:
+    """Raise unless there is one integer for each embedding."""
+    if not backend.xp.isdtype(labels.dtype, "integral"):
+        raise DtypeError(f"{name} has dtype {labels.dtype}; expected integer labels")
+    if tuple(labels.shape) != tuple(x.shape[:2]):
+        raise ShapeError(
+            f"{name} has shape {tuple(labels.shape)}; "
+            f"expected {tuple(x.shape[:2])}, for embeddings {tuple(x.shape)}"
+        )
+
+
+def _check_range(backend: Backend, name: str, labels: Array, ways: int) -> np.ndarray | None:
+    """The labels, checked, if they are on the host; ``None`` if on a device, which nothing shall wait for."""
+    if backend.device != "cpu":
+        return None
+    values: np.ndarray = backend.to_numpy(labels)
+    outside = values[(values < 0) | (values >= ways)]
+    if outside.size:
+        raise LabelError(f"{name} holds the label {outside[0]}; expected 0..{ways - 1}")
+    return values
