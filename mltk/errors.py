@@ -70,7 +70,7 @@ class ChecksumError(DataError):
 
 
 class StorageError(DataError):
-    """The data folder cannot be written, or the disk is full."""
+    """The data folder cannot be read or written, or the disk is full."""
 
 
 class ArchiveError(DataError):

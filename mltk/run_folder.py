@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from numbers import Real
@@ -24,19 +23,8 @@ from mltk import tree
 from mltk.backend import Backend
 from mltk.config import Config
 from mltk.errors import RunError
+from mltk.filesystem import lock, sync_folder
 from mltk.tree import Tree
-
-if sys.platform == "win32":
-    import msvcrt
-
-    def _lock(file: BinaryIO) -> None:
-        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-else:
-    import fcntl
-
-    def _lock(file: BinaryIO) -> None:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
 
 FORMAT = 1
 """The version of the checkpoint's layout."""
@@ -114,7 +102,7 @@ class RunFolder:
             raise RunError(f"{self.path} cannot be used as a run folder: {_reason(error)}") from error
         with file:
             try:
-                _lock(file)
+                lock(file)
             except OSError:
                 raise RunError(f"{self.path} is in use by another training") from None
             yield
@@ -257,12 +245,7 @@ def replace_file(path: Path, write: Callable[[BinaryIO], Any]) -> None:
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
-        if os.name != "nt":  # Windows cannot open a folder
-            folder = os.open(path.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+        sync_folder(path.parent)
     except OSError as error:
         kept = "; the file that stands there is whole" if path.exists() else ""
         raise RunError(f"{path} cannot be written: {_reason(error)}{kept}") from error

@@ -16,6 +16,7 @@ from typer.core import TyperGroup
 from mltk import benchmark
 from mltk.backend import Backend
 from mltk.backend import backend as choose_backend
+from mltk.cli import data as data_commands
 from mltk.cli.choices import (
     FAMILIES,
     AlgorithmName,
@@ -69,6 +70,7 @@ app = typer.Typer(
 reproduce = typer.Typer(help="Reproduce published results.", no_args_is_help=True)
 app.add_typer(reproduce, name="reproduce")
 app.add_typer(benchmark.app, name="bench")
+app.add_typer(data_commands.app, name="data")
 
 
 def main() -> None:

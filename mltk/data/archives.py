@@ -13,7 +13,7 @@ import tarfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import BinaryIO, Protocol
 
 from mltk.errors import ArchiveError
 
@@ -70,6 +70,12 @@ def read_members(
         raise ArchiveError(f"{path} is damaged, or not a zip or tar archive: {error}") from error
 
 
+class _Stream(Protocol):
+    """What can be read."""
+
+    def read(self, size: int, /) -> bytes: ...
+
+
 class _Allowance:
     """What an archive may still hold, and the names that it has had."""
 
@@ -119,7 +125,7 @@ class _Allowance:
             )
 
 
-def _read_zip(file: IO[bytes], allowance: _Allowance) -> Iterator[tuple[str, bytes]]:
+def _read_zip(file: BinaryIO, allowance: _Allowance) -> Iterator[tuple[str, bytes]]:
     with zipfile.ZipFile(file) as archive:
         members = [(_check_zip_member(member, allowance), member) for member in archive.infolist()]
         for name, member in members:
@@ -153,7 +159,7 @@ def _check_zip_member(member: zipfile.ZipInfo, allowance: _Allowance) -> str:
     return name
 
 
-def _read_tar(stream: IO[bytes], allowance: _Allowance) -> Iterator[tuple[str, bytes]]:
+def _read_tar(stream: _Stream, allowance: _Allowance) -> Iterator[tuple[str, bytes]]:
     # Read as a stream, so that every byte passes the counter once, those of headers and folders included.
     counter = _Counter(stream, allowance)
     end = 0
@@ -187,13 +193,13 @@ class _Counter:
     lose members silently.
     """
 
-    def __init__(self, stream: IO[bytes], allowance: _Allowance) -> None:
+    def __init__(self, stream: _Stream, allowance: _Allowance) -> None:
         self._stream = stream
         self._allowance = allowance
         self._position = 0
         self._last_content = 0
 
-    def read(self, size: int) -> bytes:
+    def read(self, size: int, /) -> bytes:
         """The next bytes."""
         chunk = self._stream.read(size)
         self._allowance.spend(len(chunk))

@@ -48,13 +48,16 @@ class PlainLines:
 
 
 @contextmanager
-def reporting(name: str, file: TextIO) -> Iterator[Report]:
+def reporting(name: str, file: TextIO | None) -> Iterator[Report]:
     """A report of one download.
 
     Args:
         name: Of the file that is downloaded.
-        file: Where to: a bar if it is a terminal, lines if not.
+        file: Where to: a bar if it is a terminal, lines if not; ``None`` for nowhere.
     """
+    if file is None:
+        yield Silence()
+        return
     if not file.isatty():
         yield PlainLines(name, file)
         return

@@ -43,7 +43,7 @@ def _omniglot(part: str, filename: str, md5: str, size: int) -> RemoteFile:
         url=f"{_OMNIGLOT}/{filename}",
         md5=md5,
         size=size,
-        purpose=f'Omniglot("{part}")',
+        purpose="data.Omniglot",
         cache=f"omniglot-{part}.npz",
     )
 
@@ -60,14 +60,14 @@ FILES = {
             url=f"{_OMNIGLOT}/one-shot-classification/all_runs.zip",
             md5=None,
             size=None,
-            purpose="the protocol omniglot-challenge",
+            purpose="omniglot-challenge",
         ),
         RemoteFile(
             name="cifar-100",
             url="https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz",
             md5="03b5dce01913d631647c71ecec9e9cb8",
             size=168_513_733,
-            purpose="CIFARFS",
+            purpose="data.CIFARFS",
         ),
     )
 }
