@@ -1,0 +1,184 @@
+"""Few-shot classification tasks, drawn from an image dataset."""
+
+from __future__ import annotations
+
+from dataclasses import KW_ONLY, dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from mltk.backend import Backend, check_backend
+from mltk.data.distinct import distinct
+from mltk.data.jitter import Jitter
+from mltk.data.source import generator
+from mltk.episode import Episode
+from mltk.errors import SettingError
+from mltk.settings import check_count
+
+if TYPE_CHECKING:
+    from mltk.data.images import ImageDataset
+
+WITHIN = (None, "alphabet")
+QUARTERS = 4
+"""Rotations by a quarter turn that are classes of their own."""
+
+
+class Choice(NamedTuple):
+    """What tasks choose from: classes in the order of their groups.
+
+    Attributes:
+        classes: Class numbers, those of one group together, ``(classes,)``.
+        starts: Where each group starts in ``classes``, ``(groups,)``.
+        sizes: How many classes each group has, ``(groups,)``.
+        first: The first image of each class, ``(classes,)``.
+    """
+
+    classes: np.ndarray
+    starts: np.ndarray
+    sizes: np.ndarray
+    first: np.ndarray
+
+
+@dataclass(frozen=True)
+class ImageTasks:
+    """Tasks of telling apart ``ways`` classes of a dataset, given ``shots`` images of each.
+
+    The classes of a task differ from each other, and so do its images of a class: no support image is
+    among the queries. All choices are uniform, and drawn for all tasks at once.
+
+    Attributes:
+        dataset: An `ImageDataset`.
+        ways: Classes a task, at least 2.
+        shots: Support images a class.
+        queries: Query images a class.
+        within: ``"alphabet"`` draws the classes of each task from one group of the dataset (an alphabet of
+            Omniglot, a superclass), all groups being equally likely; ``None`` from the whole dataset.
+        rotations: Whether each class counts as four, its images turned by 0°, 90°, 180° and 270° (as Vinyals
+            et al. 2016 do with Omniglot); the four belong to the group of the class. Four copies of the
+            images are kept in memory.
+        jitter: A random distortion of each support and query image; ``None`` for none.
+
+    Raises:
+        SettingError: If a setting is not of its kind.
+    """
+
+    dataset: ImageDataset
+    ways: int
+    shots: int
+    queries: int
+    _: KW_ONLY
+    within: str | None = None
+    rotations: bool = False
+    jitter: Jitter | None = None
+
+    def __post_init__(self) -> None:
+        if not hasattr(type(self.dataset), "take"):
+            raise SettingError(
+                f"dataset is {self.dataset!r}; expected an image dataset, as mltk.data.Glyphs()"
+            )
+        check_count("ways", self.ways, at_least=2)
+        for count in ("shots", "queries"):
+            check_count(count, getattr(self, count))
+        if self.within not in WITHIN:
+            raise SettingError(f"within is {self.within!r}; expected None or 'alphabet'")
+        if not isinstance(self.rotations, bool):
+            raise SettingError(f"rotations is {self.rotations!r}; expected True or False")
+        if not isinstance(self.jitter, Jitter | None):
+            raise SettingError(f"jitter is {self.jitter!r}; expected a Jitter or None")
+
+    def check(self) -> None:
+        """Load the dataset, and raise unless it has enough images, classes and groups.
+
+        `sample` does the same when it is first called.
+
+        Raises:
+            SettingError: If a class has fewer than ``shots + queries`` images, the dataset or a group
+                fewer than ``ways`` classes, or ``within`` asks for groups and there are none.
+            ShapeError: If images that are not square should be rotated.
+        """
+        self.dataset.take(self._choice.first[:1], rotations=self.rotations)
+
+    def sample(self, n_tasks: int, rng: int | np.random.Generator, backend: Backend) -> Episode:
+        """Draw tasks.
+
+        Inputs are ``(n_tasks, ways · shots or queries, C, H, W)``, labels int64. The images are ordered by
+        class; which class has which label is random.
+
+        Args:
+            n_tasks: How many.
+            rng: A seed or a generator.
+            backend: Where the arrays go.
+
+        Raises:
+            SettingError: If an argument is not of its kind, or as for `check`.
+        """
+        check_backend(backend)
+        rng = generator(rng, n_tasks)
+        images = self._draw(n_tasks, rng)
+        sets = []
+        for part in (images[..., : self.shots], images[..., self.shots :]):
+            x = self.dataset.take(part.reshape(n_tasks, -1), rotations=self.rotations)
+            if self.jitter is not None:
+                x = self.jitter(x.reshape(-1, *x.shape[2:]), rng).reshape(x.shape)
+            labels = np.tile(np.repeat(np.arange(self.ways, dtype=np.int64), part.shape[-1]), (n_tasks, 1))
+            sets += [backend.asarray(x), backend.asarray(labels)]
+        return Episode(*sets, ways=self.ways, backend=backend)
+
+    def _draw(self, n_tasks: int, rng: np.random.Generator) -> np.ndarray:
+        """Numbers of images for `ImageDataset.take`, ``(n_tasks, ways, shots + queries)``."""
+        choice, quarters = self._choice, QUARTERS if self.rotations else 1
+        group = rng.integers(len(choice.sizes), size=n_tasks)
+        drawn = distinct(rng, quarters * choice.sizes[group], self.ways)
+        place, quarter = np.divmod(drawn, quarters)
+        classes = choice.classes[choice.starts[group, None] + place]
+        available = self.dataset.pictures.counts[classes]
+        images: np.ndarray = distinct(rng, available.reshape(-1), self.shots + self.queries)
+        images = images.reshape(n_tasks, self.ways, -1) + choice.first[classes][..., None]
+        images += (len(self.dataset.pictures.images) * quarter)[..., None]
+        return images
+
+    @cached_property
+    def _choice(self) -> Choice:
+        """What there is to choose from, once it is known to be enough."""
+        _, counts, names, groups = self.dataset.pictures
+        needed = self.shots + self.queries
+        short = np.flatnonzero(counts < needed)
+        if short.size:
+            raise SettingError(
+                f"class {_named(names[short[0]], short.size)} has {counts[short[0]]} images; "
+                f"expected at least shots + queries = {self.shots} + {self.queries} = {needed} in each class"
+            )
+        if self.within is None:
+            order, starts = np.arange(len(counts)), np.zeros(1, np.int64)
+            labels = np.asarray([type(self.dataset).__name__])
+        elif groups is None:
+            raise SettingError(
+                f"within is {self.within!r}, but {type(self.dataset).__name__} has no alphabets "
+                "or other groups of classes; expected None"
+            )
+        else:
+            order = np.argsort(groups, kind="stable")
+            labels, starts = np.unique(groups[order], return_index=True)
+        sizes = np.diff(starts, append=len(counts))
+        quarters = QUARTERS if self.rotations else 1
+        few = np.flatnonzero(quarters * sizes < self.ways)
+        if few.size:
+            turned = f" ({quarters * sizes[few[0]]} with rotations)" if self.rotations else ""
+            what = (
+                "the dataset" if self.within is None else f"{self.within} {_named(labels[few[0]], few.size)}"
+            )
+            advice = (
+                "choose fewer ways or more classes"
+                if self.within is None
+                else "choose fewer ways, or a dataset without such groups (Omniglot takes alphabets=…)"
+            )
+            raise SettingError(
+                f"{what} has {sizes[few[0]]} classes{turned}; expected at least ways = {self.ways}: {advice}"
+            )
+        return Choice(order, starts, sizes, np.cumsum(counts) - counts)
+
+
+def _named(name: str, count: int) -> str:
+    """A name, and how many others share its fault."""
+    return f"{str(name)!r}" + (f" (and {count - 1} more)" if count > 1 else "")
