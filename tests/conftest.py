@@ -1,6 +1,7 @@
 """What all tests share: the backends under test, and the profiles of hypothesis."""
 
 import os
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,6 +16,9 @@ settings.register_profile(
 )
 settings.register_profile("ci", settings.get_profile("dev"), derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "dev")
+
+# Found before any test sets the variable.
+SHARED_DATA = Path(os.environ.get("MLTK_DATA") or Path(__file__).resolve().parents[2] / "shared" / "data")
 
 BACKENDS = {
     "numpy": ("numpy", {}),
@@ -41,3 +45,11 @@ def backend32(request):
 def _torch_draws_are_repeatable():
     """Modules that a test makes start from the same parameters in every run."""
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def shared_data():
+    """The folder with real drawings and published class splits, which tests only read."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip(f"real data is needed, and {SHARED_DATA} is not there (MLTK_DATA may name another folder)")
+    return SHARED_DATA

@@ -1,9 +1,29 @@
 """Task families and datasets."""
 
 from mltk.data.blobs import Blobs
+from mltk.data.cifar_fs import CIFARFS
 from mltk.data.harmonic import Harmonic
+from mltk.data.image_folder import BrokenImageWarning, ImageFolder
+from mltk.data.image_tasks import ImageTasks
+from mltk.data.images import ImageDataset, Pictures
+from mltk.data.jitter import Jitter
 from mltk.data.linear_regression import LinearRegression
+from mltk.data.omniglot import Omniglot
 from mltk.data.sinusoid import Sinusoid
 from mltk.data.source import TaskSource
 
-__all__ = ["Blobs", "Harmonic", "LinearRegression", "Sinusoid", "TaskSource"]
+__all__ = [
+    "CIFARFS",
+    "Blobs",
+    "BrokenImageWarning",
+    "Harmonic",
+    "ImageDataset",
+    "ImageFolder",
+    "ImageTasks",
+    "Jitter",
+    "LinearRegression",
+    "Omniglot",
+    "Pictures",
+    "Sinusoid",
+    "TaskSource",
+]

@@ -1,5 +1,20 @@
 """Evaluation on unseen tasks, with honest intervals."""
 
+from mltk.evaluation.omniglot_challenge import (
+    ChallengeResult,
+    Runs,
+    omniglot_challenge,
+    read_runs,
+    within_alphabet_runs,
+)
 from mltk.evaluation.unseen_tasks import Evaluation, evaluate
 
-__all__ = ["Evaluation", "evaluate"]
+__all__ = [
+    "ChallengeResult",
+    "Evaluation",
+    "Runs",
+    "evaluate",
+    "omniglot_challenge",
+    "read_runs",
+    "within_alphabet_runs",
+]
