@@ -23,7 +23,7 @@ def show() -> None:
     from mltk.data.fetch import data_home, present
     from mltk.data.registry import FILES
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("name", no_wrap=True)
     table.add_column("size", justify="right", no_wrap=True)
     table.add_column("here", overflow="fold")

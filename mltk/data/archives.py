@@ -63,10 +63,10 @@ def read_members(
                 yield from _read_tar(file, allowance)
     except ArchiveError:
         raise
-    except OSError as error:
-        raise ArchiveError(f"{path} cannot be read: {error.strerror or error}") from error
     # A damaged archive makes zipfile, tarfile, gzip and zlib raise a dozen unrelated types.
     except Exception as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise ArchiveError(f"{path} cannot be read: {error.strerror}") from error
         raise ArchiveError(f"{path} is damaged, or not a zip or tar archive: {error}") from error
 
 

@@ -25,8 +25,8 @@ from mltk.errors import DownloadError, StorageError
 if TYPE_CHECKING:
     from requests import Response
 
-CHUNK = 1 << 16
-"""Bytes read at a time."""
+CHUNK = 1 << 14
+"""Bytes read at a time: as many are lost at most when a connection hangs or is reset."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Patience:
     """How long a download tries.
 
     Attributes:
-        attempts: In a row without a new byte, after which it gives up.
+        attempts: After so many without progress it gives up; one that brings new bytes counts as the first.
         connect_timeout: Seconds in which a server must take the call.
         read_timeout: Seconds that a server may be silent.
         backoff: Seconds to wait after the first failure; twice as many after each further one. Chance makes
@@ -232,9 +232,9 @@ def _receive(response: Response, part: Path, entity: _Entity, done: int, report:
             report.advance(done, total)
             for chunk in response.raw.stream(CHUNK, decode_content=False):
                 rest = memoryview(chunk)
-                while rest:
-                    rest = rest[file.write(rest) :]
-                done += len(chunk)
+                while rest:  # a write may take a part only
+                    written = file.write(rest)
+                    rest, done = rest[written:], done + written
                 report.advance(done, total)
             os.fsync(file.fileno())
     except OSError as error:

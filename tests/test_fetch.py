@@ -1,0 +1,721 @@
+"""Downloads: from a server on this machine that misbehaves in every way that servers and lines do."""
+
+import contextlib
+import errno
+import hashlib
+import os
+import pty
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mltk.data import downloads, registry
+from mltk.data.download_progress import PlainLines, in_words, reporting
+from mltk.data.downloads import Patience
+from mltk.data.fetch import absent, data_home, fetch, fetch_file, find, present
+from mltk.data.registry import FILES, RemoteFile, look_up
+from mltk.errors import AbsentDataError, ChecksumError, DownloadError, SettingError, StorageError
+
+CONTENT = random.Random(0).randbytes(200_000)
+OTHER = random.Random(1).randbytes(200_000)
+HASTE = Patience(attempts=3, connect_timeout=2.0, read_timeout=0.3, backoff=0.001, longest_wait=5.0)
+
+
+class Server(ThreadingHTTPServer):
+    """Serves one file; each request does as the next entry of `script` says, or well if none is left."""
+
+    daemon_threads = True
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.script = []
+        self.asked = []  # the headers of each request
+        self.sent = 0  # bytes of content
+        self.over = threading.Event()
+
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self.server_port}/folder/file.zip"
+
+    @property
+    def ranges(self):
+        return [headers.get("Range") for headers in self.asked]
+
+    def handle_error(self, request, client_address):
+        pass  # clients that hang up are part of the tests
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.server.asked.append(self.headers)
+        behaviour = self.server.script.pop(0) if self.server.script else serve
+        behaviour(self)
+
+    def log_message(self, *_):
+        pass
+
+
+def answer(handler, status, content=b"", *, stop=None, hang=False, pace=0.0, **headers):
+    """Send a response; only the first `stop` bytes of the content, or slowly."""
+    handler.send_response(status)
+    handler.send_header("Connection", "close")
+    for name, value in headers.items():
+        if value is not None:
+            handler.send_header(name.replace("_", "-"), value)
+    handler.end_headers()
+    content = content[:stop]
+    for start in range(0, len(content), 10_000):
+        handler.wfile.write(content[start : start + 10_000])
+        handler.server.sent += len(content[start : start + 10_000])
+        handler.server.over.wait(pace)
+    if hang:
+        handler.server.over.wait(10)
+
+
+def serve(
+    handler, *, content=CONTENT, etag='"1"', modified=None, ranges=True, faithful=True, length=True, **how
+):
+    """What a good server does, with options to be a worse one.
+
+    Args:
+        ranges: Whether it knows ranges at all.
+        faithful: Whether it heeds If-Range.
+        length: Whether it tells the length of the content.
+    """
+    wanted = re.fullmatch(r"bytes=(\d+)-", handler.headers.get("Range", ""))
+    same = handler.headers.get("If-Range") in (None, etag, modified) or not faithful
+    headers = {"ETag": etag, "Last_Modified": modified}
+    if not (ranges and wanted and same):
+        answer(handler, 200, content, Content_Length=str(len(content)) if length else None, **headers, **how)
+        return
+    start = int(wanted[1])
+    if start >= len(content):
+        answer(handler, 416, Content_Range=f"bytes */{len(content)}", Content_Length="0")
+        return
+    headers |= {"Content_Range": f"bytes {start}-{len(content) - 1}/{len(content)}"}
+    answer(handler, 206, content[start:], Content_Length=str(len(content) - start), **headers, **how)
+
+
+def worse(**how):
+    return lambda handler: serve(handler, **how)
+
+
+def refuse(status, **headers):
+    return lambda handler: answer(handler, status, b"no", Content_Length="2", **headers)
+
+
+@pytest.fixture(scope="module")
+def running():
+    server = Server()
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    yield server
+    server.over.set()
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def server(running, monkeypatch):
+    """A server without a script, and no proxy on the way to it."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    return reset(running)
+
+
+def reset(server):
+    server.script, server.asked, server.sent = [], [], 0
+    return server
+
+
+def remote(server, content=CONTENT, **changes):
+    values = {
+        "name": "file",
+        "url": server.url,
+        "md5": hashlib.md5(content).hexdigest(),
+        "size": len(content),
+        "purpose": "tests",
+    }
+    return RemoteFile(**(values | changes))
+
+
+def get(server, folder, *, patience=HASTE, **changes):
+    return fetch_file(remote(server, **changes), folder, progress=False, patience=patience)
+
+
+def visible(folder):
+    return sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+
+
+def test_a_file_is_fetched_once(server, tmp_path):
+    folder = tmp_path / "not" / "there" / "yet"
+    path = get(server, folder)
+    assert path == folder / "file.zip"
+    assert path.read_bytes() == CONTENT
+    assert get(server, folder) == path
+    assert len(server.asked) == 1
+    assert visible(folder) == ["file.zip"]
+
+
+def test_a_redirect_is_followed(server, tmp_path):
+    server.script = [refuse(302, Location="/elsewhere")]
+    assert get(server, tmp_path).read_bytes() == CONTENT
+
+
+@settings(max_examples=15)
+@given(stops=st.lists(st.integers(0, 150_000), max_size=4), data=st.data())
+def test_whatever_breaks_off_no_byte_is_sent_twice(stops, data, running, tmp_path_factory):
+    folder, server = tmp_path_factory.mktemp("data"), reset(running)
+    validator = data.draw(
+        st.sampled_from([{}, {"etag": None}, {"etag": 'W/"1"', "modified": "Sat, 01 Jan 2022 00:00:00 GMT"}])
+    )
+    server.script = [worse(stop=stop, **validator) for stop in [*stops, None]]
+    assert get(server, folder, patience=Patience(attempts=6, backoff=0.0)).read_bytes() == CONTENT
+    assert server.sent == len(CONTENT)
+    assert visible(folder) == ["file.zip"]
+
+
+def test_the_rest_is_asked_for_only_of_the_same_file(server, tmp_path):
+    date = "Sat, 01 Jan 2022 00:00:00 GMT"
+    for number, (how, expected) in enumerate(
+        [
+            ({"etag": '"x"', "modified": date}, '"x"'),
+            ({"etag": 'W/"x"', "modified": date}, date),  # a weak tag does not promise equal bytes
+            ({"etag": None, "modified": date}, date),
+            ({"etag": None}, None),
+        ]
+    ):
+        reset(server).script = [worse(stop=50_000, **how), worse(**how)]
+        assert get(server, tmp_path / str(number)).read_bytes() == CONTENT
+        assert server.ranges == [None, "bytes=50000-"]
+        assert server.asked[1].get("If-Range") == expected
+
+
+def test_without_tag_and_date_another_length_means_another_file(server, tmp_path):
+    longer = OTHER + b"more"
+    server.script = [worse(stop=50_000, etag=None), *[worse(etag=None, content=longer)] * 2]
+    assert get(server, tmp_path, md5=hashlib.md5(longer).hexdigest()).read_bytes() == longer
+    assert server.ranges == [None, "bytes=50000-", None]
+
+
+def test_a_part_that_nothing_identifies_is_not_continued(server, tmp_path):
+    def chunked(handler):
+        answer(handler, 200, b"c350\r\n" + CONTENT[:50_000], Transfer_Encoding="chunked")
+
+    server.script = [chunked, refuse(404)]
+    with pytest.raises(DownloadError, match="404"):
+        get(server, tmp_path, size=None)
+    assert get(server, tmp_path, size=None).read_bytes() == CONTENT
+    assert server.ranges == [None, None, None]
+
+
+def test_a_known_length_shows_that_a_silent_server_broke_off(server, tmp_path):
+    server.script = [worse(stop=50_000, length=False), worse(length=False)]
+    assert get(server, tmp_path).read_bytes() == CONTENT
+    assert server.ranges == [None, "bytes=50000-"]
+
+
+@pytest.mark.parametrize(
+    ("second", "requests"),
+    [
+        (worse(ranges=False), 2),
+        (refuse(416, Content_Range="bytes */7"), 3),
+        (lambda handler: answer(handler, 206, CONTENT, Content_Range="bytes 0-199999/200000"), 3),
+        (
+            lambda handler: answer(handler, 206, CONTENT[60_000:], Content_Range="bytes 60000-199999/200000"),
+            3,
+        ),
+        (lambda handler: answer(handler, 206, CONTENT[50_000:]), 3),
+        (lambda handler: answer(handler, 206, CONTENT[50_000:], Content_Range="nonsense"), 3),
+    ],
+    ids=["ignored", "416", "from zero", "from elsewhere", "no range", "nonsense"],
+)
+def test_it_starts_anew_if_the_server_has_no_rest_to_give(second, requests, server, tmp_path):
+    server.script = [worse(stop=50_000), second]
+    assert get(server, tmp_path).read_bytes() == CONTENT
+    assert server.ranges[1] == "bytes=50000-"
+    assert server.ranges[2:] == [None] * (requests - 2)
+
+
+@pytest.mark.parametrize("faithful", [True, False])
+@pytest.mark.parametrize(
+    "seen", [{"etag": '"2"'}, {"etag": None, "modified": "Sun, 02 Jan 2022 00:00:00 GMT"}]
+)
+def test_parts_of_different_files_are_never_joined(seen, faithful, server, tmp_path):
+    before = {"etag": '"1"'} if seen["etag"] else {"etag": None, "modified": "Sat, 01 Jan 2022 00:00:00 GMT"}
+    server.script = [worse(stop=50_000, content=OTHER, **before)]
+    server.script += [worse(faithful=faithful, **seen)] * 2
+    assert get(server, tmp_path).read_bytes() == CONTENT
+    assert server.ranges[1] == "bytes=50000-"
+
+
+def test_a_part_of_another_address_is_not_used(server, tmp_path):
+    server.script = [worse(stop=50_000, content=OTHER), *[refuse(404)]]
+    with pytest.raises(DownloadError, match="404"):
+        get(server, tmp_path, url=server.url.replace("folder", "old"))
+    assert get(server, tmp_path).read_bytes() == CONTENT
+    assert server.ranges[2] is None
+
+
+@pytest.mark.parametrize("notes", [b"", b"{", b"[]", b'{"url": 1}', b"\xff"])
+def test_damaged_notes_only_cost_a_new_start(notes, server, tmp_path):
+    (tmp_path / "file.zip.part").write_bytes(OTHER[:50_000])
+    (tmp_path / "file.zip.part.json").write_bytes(notes)
+    assert get(server, tmp_path).read_bytes() == CONTENT
+    assert visible(tmp_path) == ["file.zip"]
+
+
+@pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
+def test_passing_troubles_pass(status, server, tmp_path):
+    server.script = [refuse(status), refuse(status)]
+    assert get(server, tmp_path).read_bytes() == CONTENT
+    assert len(server.asked) == 3
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 410, 204])
+def test_a_refusal_is_final(status, server, tmp_path):
+    server.script = [refuse(status)]
+    with pytest.raises(DownloadError, match=str(status)) as error:
+        get(server, tmp_path)
+    assert len(server.asked) == 1
+    assert server.url in str(error.value)
+
+
+def test_redirects_in_a_circle_are_final(server, tmp_path):
+    server.script = [refuse(302, Location=server.url)] * 100
+    with pytest.raises(DownloadError, match="redirect"):
+        get(server, tmp_path)
+
+
+def test_it_gives_up_and_tells_all_that_helps(server, tmp_path):
+    server.script = [refuse(503)] * 10
+    with pytest.raises(DownloadError) as error:
+        get(server, tmp_path)
+    assert len(server.asked) == HASTE.attempts
+    for needed in ("503", server.url, hashlib.md5(CONTENT).hexdigest(), str(tmp_path / "file.zip")):
+        assert needed in str(error.value)
+
+
+def test_without_a_connection_the_error_tells_all_that_helps(server, tmp_path):
+    nobody = "http://127.0.0.1:9/file.zip"
+    with pytest.raises(DownloadError, match="refused") as error:
+        get(server, tmp_path, url=nobody)
+    for needed in (nobody, hashlib.md5(CONTENT).hexdigest(), str(tmp_path / "file.zip")):
+        assert needed in str(error.value)
+
+
+@pytest.fixture
+def naps(monkeypatch):
+    """The waits, which do not happen."""
+    waits = []
+    monkeypatch.setattr(downloads.time, "sleep", waits.append)
+    return waits
+
+
+def test_waits_double_and_never_pass_the_longest(naps, server, tmp_path):
+    server.script = [refuse(500)] * 7
+    get(server, tmp_path, patience=Patience(attempts=8, backoff=1.0, longest_wait=20.0))
+    assert len(naps) == 7
+    for wait, longest in zip(naps, [1, 2, 4, 8, 16, 20, 20], strict=True):
+        assert longest / 2 <= wait <= longest
+
+
+def test_progress_restores_patience(naps, server, tmp_path):
+    server.script = [worse(stop=20_000)] * 9
+    assert get(server, tmp_path).read_bytes() == CONTENT
+    assert all(wait <= HASTE.backoff for wait in naps)
+    assert len(naps) == 9 > HASTE.attempts
+
+
+def test_breaking_off_at_the_same_byte_is_no_progress(naps, server, tmp_path):
+    server.script = [worse(stop=20_000, ranges=False)] * 100
+    with pytest.raises(DownloadError, match="broke"):
+        get(server, tmp_path)
+    assert len(server.asked) == HASTE.attempts
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_the_server_says_how_long_to_wait(status, naps, server, tmp_path):
+    server.script = [
+        refuse(status, Retry_After="3"),
+        refuse(status, Retry_After=format_datetime(datetime.now(UTC) + timedelta(seconds=4), usegmt=True)),
+        refuse(status, Retry_After="Sat, 01 Jan 2022 00:00:00 GMT"),
+        refuse(status, Retry_After="soon"),
+    ]
+    get(server, tmp_path, patience=Patience(attempts=9, backoff=0.001))
+    assert naps[0] == 3
+    assert 2 < naps[1] <= 4
+    assert naps[2] == 0
+    assert naps[3] < 0.1
+
+
+def test_a_server_that_asks_for_too_long_is_not_waited_for(naps, server, tmp_path):
+    server.script = [refuse(429, Retry_After="3600")]
+    with pytest.raises(DownloadError, match="3600 seconds"):
+        get(server, tmp_path)
+    assert naps == []
+
+
+def test_a_silent_server_is_left_and_what_it_sent_is_kept(server, tmp_path):
+    server.script = [worse(stop=0, hang=True), worse(stop=100_000, hang=True)]
+    assert get(server, tmp_path).read_bytes() == CONTENT
+    assert server.ranges[1] is None
+    kept = int(server.ranges[2].removeprefix("bytes=").removesuffix("-"))
+    assert 100_000 - downloads.CHUNK <= kept <= 100_000
+
+
+def test_content_in_chunks_of_unknown_length(server, tmp_path):
+    def chunked(handler, stop=None):
+        handler.protocol_version = "HTTP/1.1"
+        handler.send_response(200)
+        handler.send_header("Transfer-Encoding", "chunked")
+        handler.send_header("Connection", "close")
+        handler.end_headers()
+        for start in range(0, len(CONTENT), 50_000):
+            if start == stop:
+                return
+            handler.wfile.write(b"%x\r\n%b\r\n" % (50_000, CONTENT[start : start + 50_000]))
+        handler.wfile.write(b"0\r\n\r\n")
+
+    server.script = [lambda handler: chunked(handler, stop=100_000), chunked]
+    assert get(server, tmp_path, size=None).read_bytes() == CONTENT
+
+
+def test_an_interrupted_download_goes_on_in_the_next_call(server, tmp_path):
+    server.script = [worse(stop=50_000), *[refuse(404)]]
+    with pytest.raises(DownloadError, match="kept"):
+        get(server, tmp_path)
+    assert "file.zip" not in visible(tmp_path)
+    assert get(server, tmp_path).read_bytes() == CONTENT
+    assert server.ranges == [None, "bytes=50000-", "bytes=50000-"]
+
+
+def test_a_complete_part_needs_no_request(server, tmp_path):
+    server.script = [worse(stop=50_000), refuse(404)]
+    with pytest.raises(DownloadError):
+        get(server, tmp_path)
+    (tmp_path / "file.zip.part").write_bytes(CONTENT)
+    assert get(server, tmp_path).read_bytes() == CONTENT
+    assert len(server.asked) == 2
+
+
+def test_a_wrong_file_is_deleted_and_reported(server, tmp_path):
+    server.script = [worse(content=OTHER)]
+    with pytest.raises(ChecksumError) as error:
+        get(server, tmp_path)
+    for content in (CONTENT, OTHER):
+        assert hashlib.md5(content).hexdigest() in str(error.value)
+    assert server.url in str(error.value)
+    assert visible(tmp_path) == []
+    assert get(server, tmp_path).read_bytes() == CONTENT
+
+
+def test_a_file_put_there_by_hand_is_verified_and_never_replaced(server, tmp_path):
+    path = tmp_path / "file.zip"
+    path.write_bytes(CONTENT)
+    assert get(server, tmp_path) == path
+    path.write_bytes(OTHER)
+    with pytest.raises(ChecksumError) as error:
+        get(server, tmp_path)
+    for content in (CONTENT, OTHER):
+        assert hashlib.md5(content).hexdigest() in str(error.value)
+    assert str(path) in str(error.value)
+    assert path.read_bytes() == OTHER
+    assert server.asked == []
+
+
+def test_a_file_without_a_known_checksum_is_taken_and_that_is_said(server, tmp_path, capsys):
+    path = fetch_file(remote(server, md5=None, size=None), tmp_path, patience=HASTE)
+    assert path.read_bytes() == CONTENT
+    assert "no checksum is known" in capsys.readouterr().err
+
+
+def test_a_file_that_is_here_needs_no_writable_folder(server, tmp_path, monkeypatch):
+    (tmp_path / "file.zip").write_bytes(CONTENT)
+    before = visible(tmp_path), os.listdir(tmp_path)
+    monkeypatch.setattr(Path, "mkdir", None)
+    get(server, tmp_path)
+    assert (visible(tmp_path), os.listdir(tmp_path)) == before
+
+
+@pytest.mark.parametrize("how", ["a file", "read-only"])
+def test_a_folder_that_cannot_be_written_is_an_error_that_helps(how, server, tmp_path):
+    folder = tmp_path / "place"
+    if how == "a file":
+        folder.write_text("in the way")
+    else:
+        folder.mkdir()
+        folder.chmod(0o500)
+        if os.access(folder, os.W_OK):
+            pytest.skip("this user may write everywhere")
+    with pytest.raises(StorageError, match="cannot be written") as error:
+        get(server, folder)
+    for needed in (str(folder), "MLTK_DATA", server.url):
+        assert needed in str(error.value)
+
+
+def test_a_disk_without_room_is_found_before_the_download(server, tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=len(CONTENT) - 1))
+    with pytest.raises(StorageError, match=r"200 kB .* free"):
+        get(server, tmp_path)
+    assert visible(tmp_path) == []
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
+def test_a_disk_that_fills_up_keeps_what_it_has(code, server, tmp_path, monkeypatch):
+    opened = Path.open
+
+    class Full:
+        def __init__(self, file):
+            self.file = file
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            self.file.close()
+
+        def write(self, chunk):
+            room = 55_000 - self.file.tell()
+            if room <= 0:
+                raise OSError(code, os.strerror(code))
+            return self.file.write(chunk[:room])  # the last write is a short one, as on a real disk
+
+    def open_full(path, mode="r", *args, **named):
+        file = opened(path, mode, *args, **named)
+        return Full(file) if path.name.endswith(".part") else file
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", open_full)
+        with pytest.raises(StorageError, match="145 kB are missing") as error:
+            get(server, tmp_path)
+    assert os.strerror(code) in str(error.value)
+    assert (tmp_path / "file.zip.part").read_bytes() == CONTENT[:55_000]
+    assert get(server, tmp_path).read_bytes() == CONTENT
+    assert server.ranges == [None, "bytes=55000-"]
+
+
+FETCH = """
+import sys
+from pathlib import Path
+from mltk.data.downloads import Patience
+from mltk.data.fetch import fetch_file
+from mltk.data.registry import RemoteFile
+url, md5, folder = sys.argv[1:]
+print("ready", flush=True)
+sys.stdin.readline()
+fetch_file(RemoteFile("file", url, md5, None, "tests"), Path(folder), patience=Patience(backoff=0.01))
+"""
+
+
+@pytest.fixture
+def process(server, tmp_path):
+    """Start a process that fetches the file once it gets a line."""
+    started = []
+
+    def start(before=""):
+        words = [sys.executable, "-c", before + FETCH, server.url, hashlib.md5(CONTENT).hexdigest(), tmp_path]
+        pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+        started.append(subprocess.Popen(words, text=True, **pipes))
+        return started[-1]
+
+    yield start
+    for child in started:
+        child.kill()
+        child.communicate()
+
+
+def go(*children):
+    for child in children:
+        assert child.stdout.readline() == "ready\n"
+    for child in children:
+        child.stdin.write("go\n")
+        child.stdin.flush()
+
+
+def wait_for(condition):
+    until = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < until, "it never happened"
+        time.sleep(0.01)
+
+
+def test_two_processes_at_once_download_once(server, process, tmp_path):
+    server.script = [worse(pace=0.03)] * 2
+    children = process(), process()
+    go(*children)
+    said = [child.communicate(timeout=30)[1] for child in children]
+    assert [child.returncode for child in children] == [0, 0], said
+    assert (tmp_path / "file.zip").read_bytes() == CONTENT
+    assert len(server.asked) == 1
+    assert sum("another process is downloading it" in text for text in said) == 1
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there is no SIGKILL here")
+def test_a_killed_download_leaves_a_part_that_the_next_one_continues(server, process, tmp_path):
+    server.script = [worse(stop=100_000, hang=True)]
+    child = process()
+    go(child)
+    part = tmp_path / "file.zip.part"
+    wait_for(lambda: part.exists() and part.stat().st_size > 50_000)
+    child.kill()
+    child.wait()
+    kept = part.stat().st_size
+    assert visible(tmp_path) == ["file.zip.part", "file.zip.part.json"]
+    assert get(server, tmp_path).read_bytes() == CONTENT
+    assert server.ranges[1] == f"bytes={kept}-"
+    assert visible(tmp_path) == ["file.zip"]
+
+
+def test_who_waits_for_a_killed_process_takes_over(server, process, tmp_path):
+    server.script = [worse(stop=100_000, hang=True)]
+    first, second = process(), process()
+    go(first)
+    wait_for(lambda: (tmp_path / "file.zip.part").exists())
+    go(second)
+    assert "another process is downloading it" in second.stderr.readline()
+    first.kill()
+    said = second.communicate(timeout=30)[1]
+    assert second.returncode == 0, said
+    assert (tmp_path / "file.zip").read_bytes() == CONTENT
+
+
+def test_a_limit_of_the_system_is_an_error_and_not_the_end(server, process, tmp_path):
+    resource = pytest.importorskip("resource")
+    limit = f"import resource; resource.setrlimit({resource.RLIMIT_FSIZE}, (70_000, 70_000))\n"
+    child = process(limit)
+    go(child)
+    said = child.communicate(timeout=30)[1]
+    assert "StorageError" in said
+    assert os.strerror(errno.EFBIG) in said
+    assert (tmp_path / "file.zip.part").read_bytes() == CONTENT[:70_000]
+
+
+def test_the_data_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("MLTK_DATA", str(tmp_path))
+    assert data_home() == tmp_path
+    monkeypatch.setenv("MLTK_DATA", "~/pictures")
+    assert data_home() == Path.home() / "pictures"
+    for unset in (lambda: monkeypatch.setenv("MLTK_DATA", ""), lambda: monkeypatch.delenv("MLTK_DATA")):
+        unset()
+        assert data_home().is_absolute()
+        assert "mltk" in data_home().parts
+
+
+def test_files_go_by_name(server, tmp_path, monkeypatch):
+    monkeypatch.setenv("MLTK_DATA", str(tmp_path))
+    monkeypatch.setitem(registry.FILES, "file", remote(server, cache="file.npz"))
+    assert find("file") is None
+    assert present("file") is None
+    (tmp_path / "file.npz").touch()
+    assert find("file") is None
+    assert present("file") == tmp_path / "file.npz"
+    assert fetch("file", progress=False) == tmp_path / "file.zip"
+    assert find("file") == present("file") == tmp_path / "file.zip"
+
+
+@pytest.mark.parametrize("call", [look_up, find, fetch, absent, present])
+def test_an_unknown_name_is_an_error_with_a_hint(call):
+    with pytest.raises(
+        SettingError, match=r"'omniglot-smal1'.*omniglot-runs.*did you mean 'omniglot-small1'"
+    ):
+        call("omniglot-smal1")
+
+
+def test_the_error_about_absent_data_says_how_to_get_it(monkeypatch, tmp_path):
+    monkeypatch.setenv("MLTK_DATA", str(tmp_path))
+    error = absent("omniglot")
+    assert isinstance(error, AbsentDataError)
+    file = look_up("omniglot-background")
+    for needed in ("mltk data get omniglot-background", file.url, file.md5, str(tmp_path / file.filename)):
+        assert needed in str(error)
+
+
+def test_the_registry_is_sound():
+    filenames = [file.filename for file in FILES.values()]
+    assert len(set(filenames)) == len(filenames)
+    for name, file in FILES.items():
+        assert file.name == name
+        assert file.url.startswith("https://")
+        assert file.md5 is None or re.fullmatch("[0-9a-f]{32}", file.md5)
+    here = Path(os.environ.get("MLTK_DATA", ""))
+    for file in FILES.values():
+        if file.md5 and (here / file.filename).is_file():
+            content = (here / file.filename).read_bytes()
+            assert (hashlib.md5(content).hexdigest(), len(content)) == (file.md5, file.size)
+
+
+def test_plain_lines_are_few_and_tell_the_progress(server, tmp_path, capsys):
+    server.script = [worse(stop=100_000), refuse(500)]
+    fetch_file(remote(server), tmp_path, patience=HASTE)
+    lines = capsys.readouterr().err.splitlines()
+    assert all(line.startswith("file.zip: ") for line in lines)
+    tenths = [line.split()[1] for line in lines if "%" in line]
+    assert tenths == sorted(set(tenths), key=int)
+    assert tenths[-1] == "100"
+    assert sum("next attempt in" in line for line in lines) == 2
+    assert any("going on after 100 kB" in line for line in lines)
+
+
+def test_plain_lines_without_a_length(capsys):
+    lines = PlainLines("file", sys.stderr)
+    for done in range(0, 25_000_001, 100_000):
+        lines.advance(done, None)
+    assert capsys.readouterr().err == "file: 10.0 MB\nfile: 20.0 MB\n"
+
+
+def test_quiet_means_quiet(server, tmp_path, capfd):
+    server.script = [worse(stop=100_000)]
+    get(server, tmp_path)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_terminal_gets_a_bar():
+    leader, follower = pty.openpty()
+    shown = []
+
+    def watch():
+        with contextlib.suppress(OSError):  # Linux's way to say that the other end is closed
+            while text := os.read(leader, 4096):
+                shown.append(text)
+
+    watching = threading.Thread(target=watch)
+    watching.start()
+    with os.fdopen(follower, "w") as file, reporting("file.zip", file) as report:
+        report.say("[no] markup")
+        report.advance(500, 1000)
+        report.advance(1000, 1000)
+    watching.join()
+    os.close(leader)
+    text = b"".join(shown).decode()
+    assert "file.zip: [no] markup" in text
+    assert "1.0/1.0 kB" in text
+
+
+@pytest.mark.parametrize(
+    ("size", "words"),
+    [
+        (None, "?"),
+        (7, "7 bytes"),
+        (1000, "1.0 kB"),
+        (9_464_212, "9.5 MB"),
+        (168_513_733, "169 MB"),
+        (2e9, "2.0 GB"),
+    ],
+)
+def test_sizes_in_words(size, words):
+    assert in_words(size) == words
