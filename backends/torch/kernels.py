@@ -168,6 +168,16 @@ class TorchKernels(Kernels):
         memory.scatter_add_(1, which.movedim(-3, -1).reshape(values.shape), values)
         return memory.view(*gy.shape[:-3], *image, channels).movedim(-1, -3)
 
+    def cholesky(self, a: torch.Tensor) -> torch.Tensor:
+        """See `Kernels.cholesky`; success is not waited for."""
+        factor, info = torch.linalg.cholesky_ex(a)
+        checked: torch.Tensor = factor.masked_fill(info[..., None, None] != 0, math.nan)
+        return checked
+
+    def cholesky_solve(self, factor: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        """See `Kernels.cholesky_solve`."""
+        return torch.cholesky_solve(b, factor)
+
 
 def _is_native(x: torch.Tensor, axes: tuple[int, ...]) -> bool:
     """Whether Torch's batch norm does this: of single images its backward pass misreads the memory order."""

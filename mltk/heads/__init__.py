@@ -2,17 +2,25 @@
 
 from mltk.heads.full_context import FullContextMatchingHead
 from mltk.heads.head import Head
+from mltk.heads.linear import LinearHead, LinearSolution
+from mltk.heads.logistic import LogisticHead
 from mltk.heads.matching import MatchingHead, matching_log_probabilities, matching_loss
 from mltk.heads.prototypes import PrototypicalHead
+from mltk.heads.ridge import RidgeHead, ridge_regression
 from mltk.heads.similarity import pairwise_cosine_similarity, pairwise_sqeuclidean
 
 __all__ = [
     "FullContextMatchingHead",
     "Head",
+    "LinearHead",
+    "LinearSolution",
+    "LogisticHead",
     "MatchingHead",
     "PrototypicalHead",
+    "RidgeHead",
     "matching_log_probabilities",
     "matching_loss",
     "pairwise_cosine_similarity",
     "pairwise_sqeuclidean",
+    "ridge_regression",
 ]

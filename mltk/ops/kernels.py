@@ -221,6 +221,18 @@ class Kernels:
         mean, slope = self.means(g, u, axes)
         return self.combine(-scale * mean, [(scale, g), (-scale * slope, u)]), mean, slope
 
+    def cholesky(self, a: Array) -> Array:
+        """The lower Cholesky factors of symmetric matrices ``(..., n, n)``.
+
+        Backends give NaN for a matrix that is not positive definite, so that it shows in the loss, as
+        overflow does, with the step of training where it happened.
+        """
+        return self.xp.linalg.cholesky(a)
+
+    def cholesky_solve(self, factor: Array, b: Array) -> Array:
+        """The solutions ``(..., n, k)`` of systems of which `cholesky` gave the factors ``(..., n, n)``."""
+        return self.xp.linalg.solve(factor.mT, self.xp.linalg.solve(factor, b))
+
     def _pad(self, x: Array, window: Window, value: float = 0) -> Array:
         if window.padding == (0, 0):
             return x

@@ -1,0 +1,174 @@
+"""What the closed-form heads share: a linear predictor, solved for on the support set, then calibrated."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import KW_ONLY, dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mltk.errors import SettingError
+from mltk.heads.head import Head
+from mltk.ops.kernels import kernels_of
+from mltk.settings import check_scale
+from mltk.tree import Array, Tree
+
+ROUNDING = 16 * float(np.finfo(np.float64).eps)
+"""How far the regulariser is raised, relative to the sum of the squared embeddings.
+
+The rounding errors of a matrix of inner products can make it indefinite by about as much. So its Cholesky
+factor exists however small the regulariser, and the solution moves by no more than rounding moves it anyway.
+"""
+
+
+class LinearSolution(NamedTuple):
+    """A linear predictor a task.
+
+    Attributes:
+        weight: ``(T, o, d)``.
+        bias: ``(T, o)``.
+    """
+
+    weight: Array
+    bias: Array
+
+    def predict(self, x: Array) -> Array:
+        """The outputs ``(T, M, o)`` for embeddings ``(T, M, d)``."""
+        return x @ self.weight.mT + self.bias[..., None, :]
+
+
+@dataclass(frozen=True)
+class LinearHead(Head):
+    r"""A linear predictor $(W, b)$, solved for on the support set, and a calibration of its outputs.
+
+    For a query embedding $q$ the outputs are (Bertinetto, Henriques, Torr & Vedaldi 2019, section 3.2)
+
+    $$z = W q + b, \qquad y = \alpha z + \beta,$$
+
+    with one scale $\alpha$ and one shift $\beta$ for all tasks and outputs, which make good logits of
+    values between 0 and 1. With the cotangents $\bar y$ of all queries,
+
+    $$\bar\alpha = \textstyle\sum \bar y \odot z, \quad \bar\beta = \sum \bar y, \quad
+      \bar z = \alpha \bar y, \quad \bar q = W^\top \bar z, \quad \bar W = \sum_q \bar z q^\top, \quad
+      \bar b = \sum_q \bar z.$$
+
+    The solver pulls $\bar W$ and $\bar b$ back to the support embeddings and the regulariser $\lambda > 0$,
+    whose logarithm is the parameter: $\overline{\log\lambda} = \lambda \bar\lambda$. It works in double
+    precision whatever the embeddings are in: its systems are small, and their condition numbers need not be.
+
+    Parameters: ``scale``, ``bias`` and ``log_lambda``, those of them that are learned.
+
+    Attributes:
+        reg_lambda: $\lambda$, or its start if learned.
+        scale: $\alpha$, or its start if learned.
+        learn_scale: Whether $\alpha$ is learned.
+        learn_bias: Whether $\beta$ is learned, from 0; else it stays there.
+        learn_lambda: Whether $\lambda$ is learned.
+
+    Raises:
+        SettingError: If a number is not positive, or a switch not a bool.
+    """
+
+    reg_lambda: float
+    _: KW_ONLY
+    scale: float = 1.0
+    learn_scale: bool = True
+    learn_bias: bool = True
+    learn_lambda: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("reg_lambda", "scale"):
+            check_scale(name, getattr(self, name), positive=True)
+        for name in ("learn_scale", "learn_bias", "learn_lambda"):
+            check_switch(name, getattr(self, name))
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """See `Head.shapes`."""
+        learned = {"scale": self.learn_scale, "bias": self.learn_bias, "log_lambda": self.learn_lambda}
+        return {name: () for name, is_learned in learned.items() if is_learned}
+
+    def init(self, rng: np.random.Generator) -> dict[str, Any]:
+        """See `Head.init`."""
+        starts = {"scale": self.scale, "bias": 0.0, "log_lambda": np.log(self.reg_lambda)}
+        return {name: np.asarray(starts[name], dtype=np.float64) for name in self.shapes}
+
+    @abstractmethod
+    def solve(self, support: Array, target: Array, reg_lambda: Array) -> tuple[Array, Array | None, Any]:
+        """Weight ``(T, o, d)``, bias ``(T, o)`` or ``None``, and the residuals of `solve_vjp`.
+
+        Args:
+            support: Embeddings ``(T, N, d)`` in double precision.
+            target: Targets ``(T, N, o)`` in double precision.
+            reg_lambda: The regulariser, ``()`` or ``(T,)``, in double precision.
+        """
+
+    @abstractmethod
+    def solve_vjp(self, residuals: Any, g_weight: Array, g_bias: Array | None) -> tuple[Array, Array]:
+        """The cotangents of the support embeddings and, ``(T,)``, of the regulariser."""
+
+    def fit(self, p: Tree, support: Array, target: Array) -> Tree:
+        """The predictor: ``weight`` ``(T, o, d)`` and, if it has one, ``bias`` ``(T, o)``."""
+        return self._fit(p, support, target)[0]
+
+    def predict(self, p: Tree, fitted: Tree, query: Array) -> Array:
+        """The calibrated outputs ``(T, M, o)``."""
+        z = _outputs(fitted, query) * self._scale(p)
+        return z + p["bias"][..., None, None] if self.learn_bias else z
+
+    def forward(self, p: Tree, support: Array, target: Array, query: Array) -> tuple[Array, Any]:
+        """See `Head.forward`."""
+        fitted, residuals = self._fit(p, support, target)
+        return self.predict(p, fitted, query), (fitted, query, residuals)
+
+    def vjp(self, p: Tree, residuals: Any, gy: Array) -> tuple[Tree, Array, Array]:
+        """See `Head.vjp`."""
+        fitted, query, solved = residuals
+        kernels = kernels_of(gy)
+        gz = self._scale(p) * gy
+        g_weight = double(gz.mT @ query)
+        g_bias = double(kernels.sum(gz, (-2,))) if "bias" in fitted else None
+        g_support, g_lambda = self.solve_vjp(solved, g_weight, g_bias)
+        gp: Tree = {}
+        if self.learn_scale:
+            gp["scale"] = kernels.sum(gy, (-2, -1), times=_outputs(fitted, query))
+        if self.learn_bias:
+            gp["bias"] = kernels.sum(gy, (-2, -1))
+        if self.learn_lambda:
+            gp["log_lambda"] = kernels.xp.astype(g_lambda * self._lambda(p, gy), gy.dtype)
+        return gp, kernels.xp.astype(g_support, gy.dtype), kernels.product(gz, fitted["weight"])
+
+    def _fit(self, p: Tree, support: Array, target: Array) -> tuple[Tree, Any]:
+        xp = kernels_of(support).xp
+        weight, bias, residuals = self.solve(double(support), double(target), self._lambda(p, support))
+        fitted = {"weight": xp.astype(weight, support.dtype)}
+        if bias is not None:
+            fitted["bias"] = xp.astype(bias, support.dtype)
+        return fitted, residuals
+
+    def _scale(self, p: Tree) -> Array | float:
+        return p["scale"][..., None, None] if self.learn_scale else self.scale
+
+    def _lambda(self, p: Tree, like: Array) -> Array:
+        xp = kernels_of(like).xp
+        if self.learn_lambda:
+            return xp.exp(double(p["log_lambda"]))
+        return xp.asarray(self.reg_lambda, dtype=xp.float64, device=like.device)
+
+
+def _outputs(fitted: Tree, query: Array) -> Array:
+    """The predictor's outputs before their calibration."""
+    return kernels_of(query).affine(query, fitted["weight"], fitted.get("bias"))
+
+
+def double(x: Array) -> Array:
+    """The array in double precision."""
+    xp = kernels_of(x).xp
+    return xp.astype(x, xp.float64, copy=False)
+
+
+def check_switch(name: str, value: Any) -> None:
+    """Raise `SettingError` unless the setting is a bool."""
+    if not isinstance(value, bool):
+        raise SettingError(f"{name} is {value!r}; expected True or False")
