@@ -153,6 +153,7 @@ def linearize_tasks(
     together = x.shape[0] == 1 or not kernels_of(x).one_task_at_a_time(x)
     if together or not any(len(shape) == 4 for shape in shapes.values()):
         return linearization(objective, params, x, y, wrt, curvature)
+    shapes = {**shapes, **getattr(objective.model, "constant_shapes", {})}
     flat = {name: leaf for name, leaf in tree.flatten(params).items() if name in shapes}
     parts = []
     for task in range(x.shape[0]):

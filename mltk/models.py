@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 
@@ -75,6 +75,11 @@ class Sequential:
         """Dotted name and shape of every parameter, in the order of the layers."""
         return tree.flatten({name: layer.shapes for name, layer in self.named_layers if layer.shapes})
 
+    @cached_property
+    def constant_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Dotted name and shape of every constant that may stand beside the parameters."""
+        return tree.flatten({name: layer.constant_shapes for name, layer in self.named_layers})
+
     @property
     def out_features(self) -> int | None:
         """How many numbers an output has, if the last layer that is no activation says so."""
@@ -126,27 +131,37 @@ def mlp(sizes: Sequence[int], *, activation: str = "relu") -> Sequential:
 
 
 def conv4(
-    in_channels: int, image_size: int, *, width: int = 64, out_features: int | None = None
+    in_channels: int,
+    image_size: int,
+    *,
+    width: int = 64,
+    out_features: int | None = None,
+    statistics: Literal["batch", "support", "population"] | None = None,
 ) -> Sequential:
     """The four-block convolutional network of few-shot image classification (Vinyals et al. 2016).
 
-    Each block is a 3×3 convolution with padding 1, batch norm over the current set, 2×2 max pooling and
-    ReLU; the result is flattened. Pooling comes before ReLU, with which it commutes, since ReLU then touches
-    a quarter of the pixels.
+    Each block is a 3×3 convolution with padding 1, batch norm, 2×2 max pooling and ReLU; the result is
+    flattened. Pooling comes before ReLU, with which it commutes, since ReLU then touches a quarter of the
+    pixels.
 
     Args:
         in_channels: Channels of the images.
         image_size: Height and width of the images in pixels, at least 16.
         width: Channels of each block.
         out_features: Width of a final linear layer (the number of ways); ``None`` for an embedding.
+        statistics: Where batch norm takes mean and variance from, as in `mltk.ops.BatchNorm`; ``None`` is
+            ``"population"`` for an embedding and ``"batch"``, the convention of MAML, with a final layer.
 
     Raises:
-        SettingError: If the image is too small for four poolings.
+        SettingError: If the image is too small for four poolings, or ``statistics`` is no such name.
     """
+    if statistics is None:
+        statistics = "population" if out_features is None else "batch"
     check_count("image_size", image_size, at_least=16)  # for four poolings
     layers: list[Operation] = []
     for channels in (in_channels, width, width, width):
-        layers += [Convolution(channels, width, 3, padding=1), BatchNorm(width), MaxPool(2), ReLU()]
+        norm = BatchNorm(width, statistics=statistics)
+        layers += [Convolution(channels, width, 3, padding=1), norm, MaxPool(2), ReLU()]
     features = width * (image_size // 16) ** 2
     layers.append(Flatten(features))
     if out_features is not None:

@@ -40,7 +40,7 @@ class AutogradEngine:
         """See `mltk.derivatives.Engine.vjp`."""
         names, variables = _leaves(model.shapes, params, x)
         with torch.enable_grad():
-            outputs = model.apply(_tree(names, variables), x)
+            outputs = model.apply(tree.merge(params, _tree(names, variables)), x)
 
         def pullback(cotangent: torch.Tensor) -> Tree:
             return _tree(names, _grad(outputs, variables, cotangent, retain=True))
@@ -82,7 +82,7 @@ class AutogradLinearization:
             variable for name, variable in zip(self._names, self._variables, strict=True) if name in self._wrt
         ]
         with torch.enable_grad():
-            outputs = objective.model.apply(_tree(self._names, self._variables), x)
+            outputs = objective.model.apply(tree.merge(params, _tree(self._names, self._variables)), x)
             value, _ = objective.loss.forward({"target": y}, outputs)
         grads = _grad(value, inputs, torch.full_like(value, objective.factor), create_graph=curvature)
         self._grads = grads if curvature else None

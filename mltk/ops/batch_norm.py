@@ -5,15 +5,25 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 
-from mltk.errors import SettingError
+from mltk.errors import SettingError, ShapeError
 from mltk.ops.kernels import kernels_of
 from mltk.ops.operation import Operation, unfit
-from mltk.ops.standardization import Standardized, pullback, standardize, tangent_of_pullback
+from mltk.ops.standardization import (
+    Standardized,
+    pullback,
+    standardize,
+    standardize_by,
+    tangent_of_pullback,
+    tangent_of_scaled,
+)
 from mltk.settings import check_count, check_scale
 from mltk.tree import Array, Tree
+
+STATISTICS = ("batch", "support", "population")
 
 
 @dataclass(frozen=True)
@@ -21,8 +31,8 @@ class BatchNorm(Operation):
     r"""Batch normalisation (Ioffe & Szegedy 2015), pure: no running averages.
 
     $y = \gamma u + \beta$, where $u$ is the input standardised per channel over all examples and pixels
-    of the current set (`mltk.ops.standardization` defines $u, r, P, m$ and $\kappa$). The scale $\gamma$ is
-    constant over that set of $n$ numbers, so it is the factor of that module, with $g = \bar y$:
+    of a set (`mltk.ops.standardization` defines $u, r, P, m, \kappa$ and the weight $w$). The scale $\gamma$
+    is constant over that set of $n$ numbers, so it is the factor of that module, with $g = \bar y$:
 
     $$\dot y = \gamma r P \dot x + \dot\gamma u + \dot\beta, \qquad
       \bar\gamma = \textstyle\sum u \bar y = n \kappa, \quad \bar\beta = \sum \bar y = n \, m(\bar y), \quad
@@ -32,6 +42,15 @@ class BatchNorm(Operation):
       \dot{\bar x} = \dot s \, (\bar y - m(\bar y) - u \kappa)
       + s \, (\dot{\bar y} - m(\dot{\bar y}) - u \dot\kappa - \dot u \kappa).$$
 
+    Where mean and variance come from is explicit, since it decides whether the examples of a set see each
+    other. The first of these that applies:
+
+    1. Constants ``running_mean`` and ``running_var`` (biased), each ``(features,)`` or per task, if they stand
+       beside the parameters ($w = 0$). They receive no cotangent and have no tangent.
+    2. The first ``rows`` examples of the current set ($w = n / n_s$ there, 0 elsewhere). The gradient flows
+       through them.
+    3. All examples of the current set ($w = 1$: the formulas above).
+
     Parameters: ``weight`` $\gamma$ (ones) and ``bias`` $\beta$ (zeros), each ``(features,)``. Input
     ``(..., N, features, H, W)``, or ``(..., N, features)`` with ``spatial_axes=0``.
 
@@ -39,20 +58,27 @@ class BatchNorm(Operation):
         features: Channels.
         eps: Added to the variance.
         spatial_axes: How many axes follow the channels: 2 for images, 0 for vectors.
-        statistics: Where mean and variance come from: ``"batch"`` is all examples of the current set, the
-            convention of MAML; queries then see each other (transductive).
+        statistics: Which of these a learner arranges for: ``"batch"``, the current set, is the convention of
+            MAML, where queries see each other (transductive); with ``"support"`` the support examples
+            normalise the queries; with ``"population"`` training takes the current set, and prediction the
+            constants that `mltk.normalization.calibrate` finds.
+        rows: How many examples, from the first on, mean and variance come from; ``None`` for all.
     """
 
     features: int
     eps: float = 1e-5
     spatial_axes: int = 2
-    statistics: str = "batch"
+    statistics: Literal["batch", "support", "population"] = "batch"
+    rows: int | None = None
 
     def __post_init__(self) -> None:
         check_count("features", self.features)
         check_scale("eps", self.eps)
-        if self.statistics != "batch":
-            raise SettingError(f'statistics is {self.statistics!r}; expected "batch"')
+        if self.statistics not in STATISTICS:
+            expected = ", ".join(f'"{name}"' for name in STATISTICS)
+            raise SettingError(f"statistics is {self.statistics!r}; expected one of {expected}")
+        if self.rows is not None:
+            check_count("rows", self.rows)
         if self.spatial_axes not in (0, 1, 2):
             raise SettingError(f"spatial_axes is {self.spatial_axes!r}; expected 0, 1 or 2")
 
@@ -63,6 +89,10 @@ class BatchNorm(Operation):
     def init(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
         return {"weight": np.ones(self.features), "bias": np.zeros(self.features)}
 
+    @property
+    def constant_shapes(self) -> dict[str, tuple[int, ...]]:
+        return {"running_mean": (self.features,), "running_var": (self.features,)}
+
     @cached_property
     def axes(self) -> tuple[int, ...]:
         """The axes of the set that is standardised: examples and pixels."""
@@ -71,17 +101,16 @@ class BatchNorm(Operation):
     def forward(self, p: Tree, x: Array) -> tuple[Array, Standardized]:
         if x.ndim < 2 + self.spatial_axes or x.shape[-1 - self.spatial_axes] != self.features:
             raise unfit(self, x, self.features, *"HW"[: self.spatial_axes])
-        s = standardize(x, self.axes, self.eps)
+        if "running_mean" in p:
+            mean, variance = self._along(p["running_mean"]), self._along(p["running_var"])
+            s = standardize_by(x, self.axes, mean, variance, self.eps)
+        else:
+            s = standardize(x, self.axes, self.eps, rows=self._counted(x))
         return kernels_of(x).combine(self._along(p["bias"]), [(self._along(p["weight"]), s.u)]), s
 
     def jvp(self, p: Tree, res: Standardized, dp: Tree, dx: Array | None) -> Array:
-        kernels = kernels_of(res.u)
         dweight, dbias = self._along(dp["weight"]), self._along(dp["bias"])
-        if dx is None:
-            return kernels.combine(dbias, [(dweight, res.u)])
-        scale = self._along(p["weight"]) * res.r
-        mean, slope = kernels.means(dx, res.u, self.axes)
-        return kernels.combine(dbias - scale * mean, [(scale, dx), (dweight - scale * slope, res.u)])
+        return tangent_of_scaled(res, self._along(p["weight"]), dweight, dx, dbias)
 
     def vjp(
         self, p: Tree, res: Standardized, gy: Array, *, wrt_input: bool = True
@@ -105,12 +134,24 @@ class BatchNorm(Operation):
         )
         return {"weight": self._sum(slope, gy), "bias": self._sum(mean, gy)}, dgx if wrt_input else None
 
+    def _counted(self, x: Array) -> int | None:
+        """How many of the examples count; ``None`` if all do."""
+        count = x.shape[self.axes[0]]
+        if self.rows is not None and self.rows > count:
+            raise ShapeError(
+                f"BatchNorm has rows={self.rows}, and the set {count} examples; expected as many"
+            )
+        return None if self.rows == count else self.rows
+
     def _along(self, channels: Array) -> Array:
         """Numbers per channel, ``(..., C)``, shaped to meet the input: ``(..., 1, C, 1, 1)``."""
         return channels[(..., None, slice(None), *[None] * self.spatial_axes)]
 
+    def per_channel(self, kept: Array) -> Array:
+        """Numbers per channel, ``(..., C)``, from those with the set's axes kept: ``(..., 1, C, 1, 1)``."""
+        return kept[(..., 0, slice(None), *[0] * self.spatial_axes)]
+
     def _sum(self, mean: Array, like: Array) -> Array:
         """The sums over the set, ``(..., C)``, from means with the set's axes kept."""
         count = math.prod(like.shape[axis] for axis in self.axes)
-        channels = mean[(..., 0, slice(None), *[0] * self.spatial_axes)]
-        return channels * count
+        return self.per_channel(mean) * count

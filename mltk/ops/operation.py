@@ -34,6 +34,11 @@ class Operation(ABC):
         """The names and shapes of the parameters; empty if there are none."""
         return {}
 
+    @property
+    def constant_shapes(self) -> dict[str, tuple[int, ...]]:
+        """The names and shapes of constants that may stand beside the parameters: they get no cotangent."""
+        return {}
+
     def init(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """Draw initial parameters in float64."""
         return {}
