@@ -1,4 +1,4 @@
-"""Omniglot: averaging, splits, the archive and the cache, and the errors about them."""
+"""Omniglot: splits, the archive and the cache, and the errors about them."""
 
 import io
 import json
@@ -14,9 +14,9 @@ from PIL import Image
 
 from mltk.config import from_config, to_config
 from mltk.data import Omniglot, omniglot
-from mltk.data.area_average import area_average, area_weights
+from mltk.data.area_average import area_average
 from mltk.data.splits import OMNIGLOT_PARTS, OMNIGLOT_SPLITS, SMALL1
-from mltk.errors import AbsentDataError, DataError, SettingError
+from mltk.errors import AbsentDataError, ChecksumError, DataError, SettingError
 
 ZIPS = {part: f"images_background_{part}.zip" for part in ("small1", "small2")}
 
@@ -72,32 +72,6 @@ def archive(path, changes):
             if content is not None:
                 file.writestr(name, content)
     return path
-
-
-@settings(max_examples=40)
-@given(st.integers(1, 40), st.integers(1, 60), st.integers(0, 2**32 - 1))
-def test_a_pixel_is_the_mean_of_the_area_that_it_covers(side, size, seed):
-    images = np.random.default_rng(seed).integers(0, 256, (2, 3, side, side), dtype=np.uint8)
-    averaged = area_average(images, size)
-    fine = images.astype(np.float64).repeat(size, axis=-1).repeat(size, axis=-2)
-    expected = fine.reshape(2, 3, size, side, size, side).mean(axis=(-3, -1))
-    np.testing.assert_allclose(averaged, expected, rtol=1e-7)
-    np.testing.assert_allclose(
-        averaged.mean(axis=(-2, -1), dtype=np.float64), images.mean(axis=(-2, -1)), rtol=1e-7
-    )
-
-
-@given(st.integers(1, 200), st.integers(1, 200))
-def test_weights_sum_to_one_pixel(old, new):
-    weights = area_weights(old, new)
-    assert weights.shape == (new, old)
-    assert (weights.sum(axis=1) == old).all()
-    assert (weights.sum(axis=0) == new).all()
-
-
-def test_the_same_size_changes_nothing():
-    images = np.random.default_rng(0).random((3, 105, 105)) < 0.1
-    np.testing.assert_array_equal(area_average(images, 105), images)
 
 
 def test_splits_are_those_of_the_paper(shared_data):
@@ -395,3 +369,23 @@ def test_an_archive_without_drawings_is_refused(tmp_path):
         file.writestr("readme.txt", "")
     with pytest.raises(DataError, match="holds no drawings"):
         omniglot.read_archive(path)
+
+
+def test_download_fetches_what_is_missing_when_the_dataset_is_made(background, shared_data, monkeypatch):
+    asked = []
+    monkeypatch.setattr(omniglot, "fetch", asked.append)
+    Omniglot("small1", download=True)
+    Omniglot(download=True)  # its cache is there
+    Omniglot(split="vinyals-train", download=True)
+    Omniglot("small2")
+    assert asked == ["omniglot-small1", "omniglot-evaluation"]
+    shutil.copy(shared_data / ZIPS["small1"], background)
+    Omniglot("small1", download=True)
+    assert asked == ["omniglot-small1", "omniglot-evaluation"]
+
+
+def test_another_archive_is_not_read(home):
+    archive(home / ZIPS["small1"], {})
+    with pytest.raises(ChecksumError, match=r"images_background_small1\.zip.*MD5"):
+        _ = Omniglot("small1").images
+    assert [file.name for file in home.iterdir()] == [ZIPS["small1"]]

@@ -10,7 +10,7 @@ import numpy as np
 from mltk.data.archives import read_members
 from mltk.data.area_average import area_average
 from mltk.data.cache import Layout, read_cache, write_cache
-from mltk.data.fetch import absent, data_home, fetch, find
+from mltk.data.fetch import absent, data_home, fetch, find, present
 from mltk.data.images import ImageDataset, Pictures
 from mltk.data.splits import CIFAR_FS
 from mltk.errors import DataError, SettingError
@@ -56,7 +56,7 @@ class CIFARFS(ImageDataset):
         if self.split not in SPLITS:
             raise SettingError(f"split is {self.split!r}; expected one of {', '.join(SPLITS)}")
         check_count("image_size", self.image_size)
-        if download and not (data_home() / CACHE).exists():
+        if download and present(ARCHIVE) is None:
             fetch(ARCHIVE)
 
     def held_out(self) -> CIFARFS:
@@ -74,10 +74,9 @@ class CIFARFS(ImageDataset):
         if cache.is_file():
             arrays = read_cache(cache, layout)
         else:
-            archive = find(ARCHIVE)
-            if archive is None:
+            if find(ARCHIVE) is None:
                 raise absent(ARCHIVE)
-            arrays = read_archive(archive)
+            arrays = read_archive(fetch(ARCHIVE))  # it is here: fetch verifies its checksum
             write_cache(cache, arrays)
         images, counts, names, superclasses = (arrays[name] for name in layout)
         if self.image_size != SIDE:

@@ -164,7 +164,10 @@ def _read_image(path: Path, size: int, channels: int) -> np.ndarray:
                 # 16 bits a pixel, which Pillow would cut at 255 instead of scaling them.
                 image = Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8))
             image = _on_white(image).convert("L" if channels == 1 else "RGB")
-            square = ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR)
+            side = min(image.size)
+            left, upper = ((length - side) // 2 for length in image.size)
+            square = image.crop((left, upper, left + side, upper + side))
+            square = square.resize((size, size), Image.Resampling.BILINEAR)
     return np.atleast_3d(np.asarray(square)).transpose(2, 0, 1)
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from mltk.data.archives import read_members
 from mltk.data.area_average import CHUNK, area_average
 from mltk.data.cache import Layout, read_cache, write_cache
-from mltk.data.fetch import absent, data_home, fetch, find
+from mltk.data.fetch import absent, data_home, fetch, find, present
 from mltk.data.images import ImageDataset, Pictures
 from mltk.data.splits import OMNIGLOT_PARTS, OMNIGLOT_SPLITS, Classes
 from mltk.errors import DataError, SettingError
@@ -99,7 +99,7 @@ class Omniglot(ImageDataset):
             object.__setattr__(self, "alphabets", _checked(self.alphabets, self.part))
         if download:
             for part in self._classes:
-                if not (data_home() / f"omniglot-{part}.npz").exists():
+                if present(f"omniglot-{part}") is None:
                     fetch(f"omniglot-{part}")
 
     def held_out(self) -> Omniglot:
@@ -247,9 +247,9 @@ def _drawings(part: str) -> Drawings:
     cache = data_home() / f"omniglot-{part}.npz"
     if cache.is_file():
         return _read_cache(cache, cache.stat().st_mtime_ns)
-    archive = find(f"omniglot-{part}")
-    if archive is None:
+    if find(f"omniglot-{part}") is None:
         raise absent(f"omniglot-{part}")
+    archive = fetch(f"omniglot-{part}")  # it is here: this verifies its checksum
     return _unpack(archive, cache, archive.stat().st_mtime_ns)
 
 

@@ -68,6 +68,7 @@ FILES = {
             md5="03b5dce01913d631647c71ecec9e9cb8",
             size=168_513_733,
             purpose="data.CIFARFS",
+            cache="cifar-fs.npz",
         ),
     )
 }
