@@ -55,7 +55,7 @@ class FullContextMatchingHead(Head):
     """
 
     features: int
-    processing_steps: int = 5
+    processing_steps: int = 3
 
     def __post_init__(self) -> None:
         check_count("features", self.features)

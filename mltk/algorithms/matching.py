@@ -1,0 +1,62 @@
+"""Matching networks."""
+
+from __future__ import annotations
+
+from dataclasses import KW_ONLY, dataclass
+from functools import cached_property
+
+from mltk.algorithms.embedding_based import EmbeddingBased
+from mltk.errors import SettingError
+from mltk.heads import FullContextMatchingHead, MatchingHead
+from mltk.models import Model
+from mltk.settings import check_count
+
+
+@dataclass(frozen=True)
+class Matching(EmbeddingBased):
+    """Matching networks: the label of a query is that of the examples which its embedding points at.
+
+    Vinyals, Blundell, Lillicrap, Kavukcuoglu & Wierstra (2016). The outputs are log-probabilities, so this is
+    for classification only. The formulas stand with `mltk.heads.MatchingHead` and
+    `mltk.heads.FullContextMatchingHead`. With the full context, predictions depend on the order of the
+    support set.
+
+    Attributes:
+        embedding: The network; its outputs are vectors.
+        full_context: Whether LSTMs embed each example in the context of the support set.
+        processing_steps: How often the LSTM over a query attends to the support set.
+        features: How many numbers an embedding has, which the LSTMs must know; ``None`` asks the embedding.
+
+    Raises:
+        SettingError: If a setting is not valid, or nobody says how many numbers an embedding has.
+    """
+
+    embedding: Model
+    _: KW_ONLY
+    full_context: bool = False
+    processing_steps: int = 3
+    features: int | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.full_context, bool):
+            raise SettingError(f"full_context is {self.full_context!r}; expected True or False")
+        check_count("processing_steps", self.processing_steps)
+        if self.features is not None:
+            check_count("features", self.features)
+        super().__post_init__()
+
+    @cached_property
+    def head(self) -> MatchingHead | FullContextMatchingHead:
+        """Cosine attention to the support set, with the LSTMs of the full context in front if asked for."""
+        if not self.full_context:
+            return MatchingHead()
+        known = getattr(self.embedding, "out_features", None)
+        features = known if self.features is None else self.features
+        if features is None:
+            raise SettingError(
+                "features is None, and the embedding does not say how many numbers its outputs have; "
+                "expected features=..., which full_context=True needs"
+            )
+        if known not in (None, features):
+            raise SettingError(f"features is {features}; expected {known}, as the outputs of the embedding")
+        return FullContextMatchingHead(features, self.processing_steps)
