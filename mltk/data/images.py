@@ -160,4 +160,6 @@ def _checked(pictures: Pictures) -> Pictures:
     for name, labels in (("names", names), ("groups", groups)):
         if labels is not None and len(labels) != len(counts):
             raise ShapeError(f"{name} has {len(labels)} entries; expected one a class, {len(counts)}")
-    return pictures
+    images = images.view()
+    images.flags.writeable = False
+    return pictures._replace(images=images)

@@ -10,8 +10,11 @@ import numpy as np
 from mltk.errors import SettingError, ShapeError
 from mltk.settings import check_scale
 
-BLOCK = 2**17
+BLOCK = 2**16
 """Pixels that are distorted together: few enough that all that is computed on the way stays in the cache."""
+
+LARGEST = 2**24
+"""Pixels of an image with its frame: up to here their numbers are exact in float32."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +100,8 @@ def affine(images: np.ndarray, matrices: np.ndarray, translations: np.ndarray) -
     if images.ndim != 4 or 0 in images.shape:
         raise ShapeError(f"images has shape {images.shape}; expected (N, C, H, W), not empty")
     count, _, height, width = images.shape
+    if (height + 3) * (width + 3) > LARGEST:
+        raise ShapeError(f"images has {height} by {width} pixels; expected at most {LARGEST} a channel")
     for name, array, shape in (("matrices", matrices, (2, 2)), ("translations", translations, (2,))):
         if array.shape != (count, *shape):
             raise ShapeError(
@@ -119,38 +124,34 @@ def _resample(images: np.ndarray, inverses: np.ndarray, origins: np.ndarray, out
     padded = np.zeros((channels, count, height + 3, width + 3), np.float32)
     padded[..., 1:-2, 1:-2] = images.swapaxes(0, 1)
     rows, columns = padded.shape[-2:]
-    # Places in the padded block must be exact.
-    dtype = np.float32 if padded[0].size < 2**24 else np.float64
-    middle = (width - 1) / 2, (height - 1) / 2
-    right, down = (np.arange(n) - m for n, m in zip((width, height), middle, strict=True))
-    fractions = []
-    corner = (np.arange(count, dtype=dtype) * (rows * columns))[:, None, None]
-    for axis, (size, stride) in enumerate(((width, 1), (height, columns))):
-        along_row = (inverses[:, axis, :1] * right).astype(dtype)
-        along_column = (inverses[:, axis, 1:] * down + origins[:, axis, None] + middle[axis] + 1).astype(
-            dtype
-        )
-        place = along_column[:, :, None] + along_row[:, None, :]
+    right, down = (np.arange(size) - (size - 1) / 2 for size in (width, height))
+
+    def places(axis: int, size: int) -> tuple[np.ndarray, np.ndarray]:
+        """Where in the frame each pixel comes from along one axis, ``(N, H, W)``: whole part and fraction."""
+        along_row = inverses[:, axis, :1] * right
+        along_column = inverses[:, axis, 1:] * down + (origins[:, axis, None] + (size - 1) / 2 + 1)
+        place = along_column.astype(np.float32)[:, :, None] + along_row.astype(np.float32)[:, None, :]
         np.clip(place, 0, size + 1, out=place)
         whole = np.floor(place)
         place -= whole
-        fractions.append(place)
-        if stride > 1:
-            whole *= stride
-        corner = np.add(corner, whole, out=whole)
-    first = corner.astype(np.intp)
-    x, y = fractions
+        return whole, place
+
+    column, x = places(0, width)
+    row, y = places(1, height)
+    row *= columns
+    row += column
+    row += np.arange(0, padded[0].size, rows * columns, dtype=np.float32)[:, None, None]
+    number = row.astype(np.intp)
     for channel in range(channels):
         flat = padded[channel].reshape(-1)
-        top, bottom = flat[first], flat[columns:][first]
-        slope = flat[1:][first]
-        slope -= top
-        slope *= x
-        top += slope
-        slope = flat[columns + 1 :][first]
-        slope -= bottom
-        slope *= x
-        bottom += slope
-        bottom -= top
-        bottom *= y
-        np.add(top, bottom, out=out[:, channel], casting="same_kind")
+        above = _between(flat[number], flat[1:][number], x)
+        below = _between(flat[columns:][number], flat[columns + 1 :][number], x)
+        out[:, channel] = _between(above, below, y)
+
+
+def _between(start: np.ndarray, end: np.ndarray, fraction: np.ndarray) -> np.ndarray:
+    """Linear interpolation; it overwrites what it is given."""
+    end -= start
+    end *= fraction
+    start += end
+    return start
