@@ -2,6 +2,7 @@
 
 from mltk.data.blobs import Blobs
 from mltk.data.cifar_fs import CIFARFS
+from mltk.data.glyphs import Glyphs
 from mltk.data.harmonic import Harmonic
 from mltk.data.image_folder import BrokenImageWarning, ImageFolder
 from mltk.data.image_tasks import ImageTasks
@@ -16,6 +17,7 @@ __all__ = [
     "CIFARFS",
     "Blobs",
     "BrokenImageWarning",
+    "Glyphs",
     "Harmonic",
     "ImageDataset",
     "ImageFolder",
