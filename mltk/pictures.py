@@ -61,8 +61,8 @@ def learning_curve_figure(history: History | Mapping[str, History]) -> Figure:
     runs = cast("Mapping[str, History]", history if isinstance(history, Mapping) else {"meta-loss": history})
     if not all(runs.values()) or not runs:
         raise SettingError("history is empty; expected at least one logged step")
-    with _plain_style():
-        figure = _figure(7.0, 4.0)
+    with plain_style():
+        figure = blank_figure(7.0, 4.0)
         axes = figure.add_subplot()
         for (name, run), colour in zip(runs.items(), cycle((BLUE, VERMILLION, GREEN, PURPLE)), strict=False):
             steps = np.array([entry["step"] for entry in run])
@@ -153,8 +153,8 @@ def fits_figure(
         steps: np.take_along_axis(outputs, order, axis=1)
         for steps, outputs in _predictions(algorithm, meta_params, episode).items()
     }
-    with _plain_style():
-        figure = _figure(3.6 * tasks_shown + 0.4, 4.0)
+    with plain_style():
+        figure = blank_figure(3.6 * tasks_shown + 0.4, 4.0)
         for task in range(tasks_shown):
             axes = figure.add_subplot(1, tasks_shown, task + 1)
             axes.plot(
@@ -192,7 +192,7 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> None:
     import matplotlib
 
     content = io.BytesIO()
-    with _plain_style(), matplotlib.rc_context({"svg.hashsalt": "mltk"}):
+    with plain_style(), matplotlib.rc_context({"svg.hashsalt": "mltk"}):
         figure.savefig(content, format="svg", metadata={"Date": None})
     replace_file(Path(path), lambda file: file.write(content.getvalue()))
 
@@ -267,7 +267,8 @@ def _change(errors: Sequence[float]) -> str:
     return last if len(errors) == 1 else f"{first} → {last}"
 
 
-def _figure(width: float, height: float) -> Figure:
+def blank_figure(width: float, height: float) -> Figure:
+    """An empty figure of a size in inches."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")
@@ -283,7 +284,7 @@ def _label_decades_and_between(axes: Axes) -> None:
 
 
 @contextmanager
-def _plain_style() -> Iterator[None]:
+def plain_style() -> Iterator[None]:
     """Matplotlib's own defaults with a light grid, whatever the user's settings are."""
     import matplotlib
 

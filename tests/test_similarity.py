@@ -1,4 +1,4 @@
-"""Similarities of all pairs: against plain formulas, their pullbacks against autograd, zero vectors, scales."""
+"""Similarities of all pairs: plain formulas, pullbacks against autograd, zero vectors, scales."""
 
 import numpy as np
 import pytest

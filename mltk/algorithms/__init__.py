@@ -2,6 +2,8 @@
 
 from mltk.algorithms.implicit_maml import ImplicitMAML
 from mltk.algorithms.maml import ANIL, BOIL, MAML, MetaSGD
+from mltk.algorithms.matching import Matching
+from mltk.algorithms.prototypical import Prototypical
 from mltk.algorithms.reptile import Reptile
 
-__all__ = ["ANIL", "BOIL", "MAML", "ImplicitMAML", "MetaSGD", "Reptile"]
+__all__ = ["ANIL", "BOIL", "MAML", "ImplicitMAML", "Matching", "MetaSGD", "Prototypical", "Reptile"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -20,7 +20,12 @@ class Head(ABC):
 
     `fit` and `predict` are the definition, and what an autograd engine differentiates. `forward` computes the
     same outputs and keeps what `vjp`, the pullback derived by hand, needs; the targets are constants.
+
+    Attributes:
+        regresses: Whether targets may be values, and not only classes.
     """
+
+    regresses: ClassVar[bool] = False
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:

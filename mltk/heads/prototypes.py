@@ -80,12 +80,12 @@ class PrototypicalHead(Head):
 
     def vjp(self, p: Tree, residuals: Any, gy: Array) -> tuple[Tree, Array, Array]:
         """See `Head.vjp`."""
-        logits, shares, compared = residuals
+        logits, shares, (a, b) = residuals
         scale = self._scale(p, logits)
         if self.distance == "cosine":
-            g_query, g_prototypes = cosine_pullback(*compared, gy * scale)
+            g_query, g_prototypes = cosine_pullback(a, b, gy * scale)
         else:
-            g_query, g_prototypes = sqeuclidean_pullback(*compared, -gy * scale)
+            g_query, g_prototypes = sqeuclidean_pullback(a, b, -gy * scale)
         gp: Tree = {}
         if self.temperature == "learned":
             gp = {"log_temperature": -kernels_of(gy).sum(gy, (-2, -1), times=logits)}
