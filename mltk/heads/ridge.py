@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from mltk.backend import Backend, check_same, common_backend
 from mltk.episode import check_inputs
@@ -57,6 +57,8 @@ class RidgeHead(LinearHead):
         use_woodbury: Solve the N × N systems; ``None`` for the smaller ones.
         intercept: Whether there is a bias.
     """
+
+    regresses: ClassVar[bool] = True
 
     reg_lambda: float = 0.01
     _: KW_ONLY
@@ -184,9 +186,10 @@ def ridge_regression(
         SettingError: If a number is not finite, ``reg_lambda`` is not positive, or another setting not valid.
     """
     backend = common_backend(embeddings=[embeddings], targets=[targets])
-    check_inputs(backend, "embeddings", embeddings)
     if embeddings.ndim != 3:
         raise ShapeError(f"embeddings has shape {tuple(embeddings.shape)}; expected (T, N, d)")
+    check_inputs(backend, "embeddings", embeddings)
+    check_switch("bias", bias)
     target = _checked_target(backend, embeddings, targets, ways)
     if not hasattr(reg_lambda, "shape"):
         check_scale("reg_lambda", reg_lambda, positive=True)
