@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mltk.backend import backend_of
-from mltk.errors import SettingError, ShapeError
+from mltk.errors import SettingError, ShapeError, TreeError
 from mltk.models import Model, Sequential
 from mltk.ops import BatchNorm
 from mltk.ops.standardization import moments
@@ -151,22 +151,37 @@ def calibrate_on_tasks(
     return calibrate(model, params, _drawn(tasks, params, episodes, seed))
 
 
-def without_statistics(model: Model, params: Tree) -> Tree:
-    """Parameters without the constants of any batch norm: each normalises by the current set again."""
+def without_statistics(model: Model, params: Tree, *, of: str | None = None) -> Tree:
+    """Parameters without the constants of batch norms, which normalise by the current set again.
+
+    Args:
+        model: The model.
+        params: Its parameters.
+        of: Which ``statistics`` the batch norms have that it is about; ``None`` for all of them.
+    """
     found = dict(params)
     for name, layer in _batch_norms(model):
-        if name in found:
+        if name in found and of in (None, layer.statistics):
             found[name] = {key: x for key, x in found[name].items() if key not in layer.constant_shapes}
     return found
 
 
 def check_calibrated(model: Model, params: Tree) -> None:
-    """Raise `SettingError` if a ``"population"`` batch norm has no statistics to predict with."""
+    """Check the constants of batch norms, those that predictions need and those that are there.
+
+    Raises:
+        SettingError: If a ``"population"`` batch norm has none.
+        TreeError: If a constant is not ``(C,)`` or ``(T, C)``, or stands alone.
+    """
     for name, layer in _batch_norms(model):
-        if (
-            layer.statistics == "population"
-            and not params.get(name, {}).keys() >= layer.constant_shapes.keys()
-        ):
+        held = {key: params[name][key] for key in layer.constant_shapes if key in params.get(name, {})}
+        for key, leaf in held.items():
+            if leaf.ndim not in (1, 2) or leaf.shape[-1] != layer.features or len(held) == 1:
+                raise TreeError(
+                    f"'{name}.{key}' has shape {tuple(leaf.shape)}, beside {', '.join(held)}; "
+                    f"expected {' and '.join(layer.constant_shapes)} of shape ({layer.features},)"
+                )
+        if layer.statistics == "population" and not held:
             raise SettingError(
                 f'the batch norm "{name}" takes population statistics, and the meta-parameters hold none; '
                 "expected those that algorithm.calibrate(meta_params, tasks) returns, or mltk.train"

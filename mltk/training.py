@@ -15,7 +15,7 @@ from mltk.errors import RunError, SettingError
 from mltk.optim import Adam, Transform
 from mltk.run_folder import RunFolder, from_arrays
 from mltk.settings import check_count, check_has
-from mltk.training_loop import Algorithm, Progress, Run, Training
+from mltk.training_loop import Algorithm, Progress, Run, Training, calibrated
 
 LINES_A_RUN = 200
 """How many lines a run logs, about, unless told otherwise."""
@@ -143,6 +143,7 @@ def load_run(folder: str | os.PathLike[str], *, backend: Backend | None = None) 
     config, checkpoint = files.read_config(), files.read_checkpoint()
     try:
         algorithm, tasks = from_config(config["algorithm"]), from_config(config["tasks"])
+        seed = config["seed"]
         if backend is None:
             settings = dict(config["backend"])
             backend = choose_backend(settings.pop("name"), **settings)
@@ -150,5 +151,6 @@ def load_run(folder: str | os.PathLike[str], *, backend: Backend | None = None) 
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise RunError(f"{files.config_path} is not a configuration of a run: {error!r}") from error
     meta_params = from_arrays(checkpoint.params, template, backend, files.checkpoint_path, any_dtype=True)
+    meta_params = calibrated(algorithm, meta_params, tasks, seed)
     history = [line for line in files.read_metrics() if line["step"] <= checkpoint.step]
     return SavedRun(algorithm, tasks, backend, Run(meta_params, history, checkpoint.step, files.path))

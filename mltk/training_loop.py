@@ -51,7 +51,8 @@ class Run:
     """The outcome of a training.
 
     Attributes:
-        meta_params: The meta-parameters after the last step.
+        meta_params: The meta-parameters after the last step, calibrated on the tasks of training if the
+            algorithm has a model with population statistics: a checkpoint holds them without.
         history: The logged steps: ``step``, ``loss`` (the mean meta-loss since the line before) and
             ``seconds`` (of training so far).
         steps: How many steps were done.
@@ -62,6 +63,12 @@ class Run:
     history: list[dict[str, Any]]
     steps: int
     folder: Path | None = None
+
+
+def calibrated(algorithm: Algorithm, meta_params: Tree, tasks: TaskSource, seed: int) -> Tree:
+    """Meta-parameters that are ready for prediction: the same for the same seed of training."""
+    calibrate = getattr(algorithm, "calibrate", None)
+    return meta_params if calibrate is None else calibrate(meta_params, tasks, seed=seed)
 
 
 @dataclass(frozen=True)
@@ -151,13 +158,14 @@ class Training:
             # A loss that diverges is an error of its own, which names the step.
             with np.errstate(over="ignore", invalid="ignore"):
                 state = self._loop(state)
+        meta_params = calibrated(self.algorithm, state.meta_params, self.tasks, self.seed)
         if self.folder is None:
-            return Run(state.meta_params, state.history, state.step)
+            return Run(meta_params, state.history, state.step)
         if unfinished or not self.folder.curves_path.exists():
             from mltk.pictures import learning_curve
 
             learning_curve(state.history, self.folder.curves_path)
-        return Run(state.meta_params, state.history, state.step, self.folder.path)
+        return Run(meta_params, state.history, state.step, self.folder.path)
 
     def _loop(self, state: State) -> State:
         on_host = self.backend.device == "cpu"

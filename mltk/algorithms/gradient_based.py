@@ -6,18 +6,30 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mltk import ops, tree
-from mltk.backend import Backend, check_same, common_backend
-from mltk.derivatives import Engine, Objective
+from mltk.backend import Backend, backend_of, check_same, common_backend
+from mltk.derivatives import Engine, Linearization, Objective
 from mltk.episode import Episode, check_inputs
 from mltk.errors import ArrayError, SettingError, ShapeError, TreeError
-from mltk.models import Model
+from mltk.models import Model, Sequential
+from mltk.normalization import (
+    calibrate_on_tasks,
+    check_calibrated,
+    modes,
+    support_statistics,
+    with_support_rows,
+    without_statistics,
+)
 from mltk.ops.kernels import kernels_of
 from mltk.settings import check_count, check_range, check_scale
 from mltk.tree import Array, Tree
+
+if TYPE_CHECKING:
+    from mltk.data.source import TaskSource
 
 
 @dataclass(frozen=True)
@@ -63,19 +75,23 @@ class GradientBased(ABC):
         """The parameters after adaptation to the support set.
 
         Args:
-            meta_params: As from `init`.
+            meta_params: As from `init`; calibrated, if batch norm takes population statistics.
             support_x: Inputs ``(T, N, *features)``.
             support_y: Targets ``(T, N)`` or ``(T, N, d)``.
 
         Returns:
             A tree like the model's parameters: those that moved have a leading task axis, the others stay as
-            they are.
+            they are. Beside those of batch norms with ``statistics="support"`` stand the statistics of the
+            support set.
 
         Raises:
             MltkError: If the arguments do not fit each other or the model.
         """
         backend = self._backend_for(meta_params, support_x, support_y)
-        return self._adapt(backend.engine, meta_params, support_x, support_y)
+        check_calibrated(self.model, meta_params)
+        start = without_statistics(self.model, meta_params, of="support")
+        params = self._adapt(backend.engine, start, support_x, support_y)
+        return support_statistics(self.model, params, support_x)
 
     @abstractmethod
     def _adapt(self, engine: Engine, meta_params: Tree, x: Array, y: Array) -> Tree:
@@ -94,10 +110,51 @@ class GradientBased(ABC):
         backend = common_backend(query_x=[query_x])
         check_inputs(backend, "query_x", query_x)
         check_params("state", state, self.model.shapes, backend, tasks=query_x.shape[:1])
+        check_calibrated(self.model, state)
         return self.model.apply(state, query_x)
 
-    def _check(self, meta_params: Tree, episode: Episode) -> Engine:
-        """Check that the meta-parameters fit the model and the episode; return the episode's engine."""
+    def calibrate(
+        self, meta_params: Tree, tasks: TaskSource, *, episodes: int | None = None, seed: int = 0
+    ) -> Tree:
+        """Find the statistics that batch norms with ``statistics="population"`` need for prediction.
+
+        They are exact over all examples, support and query, of the sampled tasks, at the meta-parameters:
+        adaptation then moves the other parameters and leaves them as they are. Other models need none.
+
+        Args:
+            meta_params: As from `init`.
+            tasks: Where tasks come from: those of training.
+            episodes: How many tasks; ``None`` for as many as hold 1,000 examples.
+            seed: Seed of the tasks; none of them is drawn by `mltk.train` or `mltk.evaluate`.
+
+        Returns:
+            The meta-parameters with the statistics, as `mltk.normalization.calibrate` gives them.
+
+        Raises:
+            MltkError: If the meta-parameters do not fit the model, or a setting is not valid.
+        """
+        check_params("meta_params", meta_params, self.meta_shapes, backend_of(meta_params))
+        return calibrate_on_tasks(self.model, meta_params, tasks, episodes=episodes, seed=seed)
+
+    def _query(self, engine: Engine, params: Tree, episode: Episode) -> Linearization:
+        """The query loss and its gradient at adapted parameters."""
+        model, query_x = self.model, episode.query_x
+        if "support" in modes(model):
+            rows = episode.support_x.shape[1]
+            model = with_support_rows(model, rows)
+            assert isinstance(model, Sequential)
+            model = Sequential([*model.layers, ops.DropRows(rows)])
+            query_x = episode.backend.xp.concat([episode.support_x, query_x], axis=1)
+        objective = self.objective._replace(model=model)
+        return engine.linearize(objective, params, query_x, episode.query_y, curvature=False)
+
+    def _check(self, meta_params: Tree, episode: Episode) -> tuple[Engine, Tree]:
+        """Check that the meta-parameters fit the model and the episode.
+
+        Returns:
+            The episode's engine, and the meta-parameters that training moves: without statistics of batch
+            norms, which take the current sets.
+        """
         if not isinstance(episode, Episode):
             raise ArrayError(f"episode is a {type(episode).__name__}; expected an mltk.Episode")
         width = getattr(self.model, "out_features", None)
@@ -106,7 +163,7 @@ class GradientBased(ABC):
                 f"the model has {width} outputs; expected at least the episode's {episode.ways} ways"
             )
         check_params("meta_params", meta_params, self.meta_shapes, episode.backend)
-        return episode.backend.engine
+        return episode.backend.engine, without_statistics(self.model, meta_params)
 
     def _backend_for(self, meta_params: Tree, support_x: Array, support_y: Array) -> Backend:
         """Check that the meta-parameters fit the model and the support set; return its backend."""

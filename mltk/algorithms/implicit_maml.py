@@ -64,9 +64,9 @@ class ImplicitMAML(GradientBased):
         Returns:
             A 0-d array, and a tree like ``meta_params``.
         """
-        engine = self._check(meta_params, episode)
+        engine, meta_params = self._check(meta_params, episode)
         params = self._adapt(engine, meta_params, episode.support_x, episode.support_y)
-        query = engine.linearize(self.objective, params, episode.query_x, episode.query_y, curvature=False)
+        query = self._query(engine, params, episode)
         support = engine.linearize(self.objective, params, episode.support_x, episode.support_y)
 
         def regularised(v: Tree) -> Tree:
@@ -81,7 +81,8 @@ class ImplicitMAML(GradientBased):
         for _ in range(self.inner_steps):
             grad = engine.linearize(self.objective, params, x, y, curvature=False).grad
             pulled = tree.map(lambda g, p, s: g + self.reg_lambda * (p - s), grad, params, meta_params)
-            params = tree.map(lambda p, g: p - self.inner_lr * g, params, pulled)
+            moved = tree.map(lambda g, p: p - self.inner_lr * g, pulled, params)
+            params = tree.merge(params, moved)
         return params
 
 

@@ -59,7 +59,7 @@ class InnerLoop:
             moved = tree.map(lambda g, p: p + g, grad, params)
         else:
             moved = tree.map(lambda g, p, rate: p - rate * g, grad, params, rates)
-        return moved if self.adapted is None else tree.merge(params, moved)
+        return tree.merge(params, moved)
 
     def descend(
         self,

@@ -29,6 +29,7 @@ class MAML(GradientBased):
 
     Finn, Abbeel & Levine (2017), equation 1 and algorithm 1, with the exact second-order gradient. The
     meta-parameters are the model's initial parameters and, with ``learn_lr``, the step sizes under ``"lr"``.
+    Where the model's batch norms take statistics of the support set, the meta-gradient flows through them.
 
     Attributes:
         model: The network.
@@ -137,7 +138,7 @@ class MAML(GradientBased):
         Returns:
             A 0-d array, and a tree like ``meta_params``.
         """
-        engine = self._check(meta_params, episode)
+        engine, meta_params = self._check(meta_params, episode)
         loop = self._loop(engine, episode.support_x, episode.support_y)
         start, rates = _without_lr(meta_params), self._rates(meta_params)
         trajectory: list[Linearization] = []
@@ -145,7 +146,7 @@ class MAML(GradientBased):
         params = loop.descend(
             start, rates, curvature=kept is not None and not self.first_order, trajectory=kept
         )
-        query = engine.linearize(self.objective, params, episode.query_x, episode.query_y, curvature=False)
+        query = self._query(engine, params, episode)
         del params
         value, adjoint, rate_grads = query.value, query.grad, []
         for step, lin in self._backwards(loop, start, rates, kept):

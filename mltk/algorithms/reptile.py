@@ -9,6 +9,7 @@ from mltk.algorithms.gradient_based import GradientBased, mean_over_tasks
 from mltk.derivatives import Engine
 from mltk.episode import Episode
 from mltk.models import Model
+from mltk.normalization import support_statistics
 from mltk.settings import check_count, check_scale
 from mltk.tree import Array, Tree
 
@@ -55,9 +56,10 @@ class Reptile(GradientBased):
         Returns:
             A 0-d array, and a tree like ``meta_params``.
         """
-        engine = self._check(meta_params, episode)
+        engine, meta_params = self._check(meta_params, episode)
         state, total = self._descend(engine, meta_params, episode.support_x, episode.support_y)
-        outputs = self.predict(state, episode.query_x)
+        state = support_statistics(self.model, state, episode.support_x)
+        outputs = self.model.apply(state, episode.query_x)
         value, _ = self.objective.loss.forward({"target": episode.query_y}, outputs)
         return mean_over_tasks(value), tree.map(mean_over_tasks, total)
 
@@ -70,7 +72,8 @@ class Reptile(GradientBased):
         for rows in self._batches(x.shape[1]):
             lin = engine.linearize(self.objective, params, x[:, rows], y[:, rows], curvature=False)
             grad = lin.grad
-            params = tree.map(lambda p, g: p - self.inner_lr * g, params, grad)
+            moved = tree.map(lambda g, p: p - self.inner_lr * g, grad, params)
+            params = tree.merge(params, moved)
             total = grad if total is None else tree.map(lambda a, b: a + b, total, grad)
         assert total is not None
         return params, total

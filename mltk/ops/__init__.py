@@ -10,6 +10,7 @@ from mltk.ops.loss import CrossEntropy, Loss, MeanSquaredError, loss
 from mltk.ops.lstm import LSTM
 from mltk.ops.operation import Operation
 from mltk.ops.pooling import AveragePool, Flatten, GlobalAveragePool, MaxPool
+from mltk.ops.rows import DropRows
 
 __all__ = [
     "LSTM",
@@ -18,6 +19,7 @@ __all__ = [
     "BatchNorm",
     "Convolution",
     "CrossEntropy",
+    "DropRows",
     "Flatten",
     "GlobalAveragePool",
     "LayerNorm",
