@@ -51,5 +51,7 @@ def _torch_draws_are_repeatable():
 def shared_data():
     """The folder with real drawings and published class splits, which tests only read."""
     if not SHARED_DATA.is_dir():
-        pytest.skip(f"real data is needed, and {SHARED_DATA} is not there (MLTK_DATA may name another folder)")
+        pytest.skip(
+            f"real data is needed, and {SHARED_DATA} is not there (MLTK_DATA may name another folder)"
+        )
     return SHARED_DATA
