@@ -174,7 +174,7 @@ def test_an_encrypted_member(tmp_path):
     for signature, offset in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
         content[content.index(signature) + offset] |= 1
     path.write_bytes(content)
-    assert "secret" in refused(path, "encrypted")
+    assert "secret" in refused(path, "refused.*encrypted")
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
@@ -210,12 +210,11 @@ def test_a_small_file_may_shrink_a_lot(tmp_path):
     assert len(read(path)[0][1]) == ALWAYS_ALLOWED
 
 
-def test_a_bomb_that_declares_to_be_small(tmp_path):
+@pytest.mark.parametrize("declared", [10, 2_000_000, 3_000_001, 4_000_000_000])
+def test_a_length_that_is_not_true(declared, tmp_path):
     path = write(tmp_path / "a.zip", [("zeros", bytes(3_000_000))], "zip")
-    for declared in (10, 2_000_000):
-        content = path.read_bytes().replace(struct.pack("<L", 3_000_000), struct.pack("<L", declared))
-        path.with_name("lie.zip").write_bytes(content)
-        refused(path.with_name("lie.zip"), "damaged|expands")
+    path.write_bytes(path.read_bytes().replace(struct.pack("<L", 3_000_000), struct.pack("<L", declared)))
+    refused(path, "damaged", max_ratio=10_000)
 
 
 def test_members_that_share_their_bytes(tmp_path):
