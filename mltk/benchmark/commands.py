@@ -37,7 +37,8 @@ THREAD_VARIABLES = (
 )
 
 app = typer.Typer(
-    help="Time exact meta-gradients: mltk and every installed peer, turn by turn.", no_args_is_help=True
+    help="Time mltk's exact meta-gradients and sampling, and those of every installed peer, turn by turn.",
+    no_args_is_help=True,
 )
 
 Repeats = Annotated[int, typer.Option(min=1, help="Samples of each implementation.")]
@@ -66,6 +67,15 @@ def conv4_maml(
     _command("conv4-maml", settings, aims, repeats=repeats, threads=threads, path=json, only=only)
 
 
+@app.command("episodes")
+def episodes(repeats: Repeats = 30, threads: Threads = 1, json: Json = None) -> None:
+    """Sampling of tasks: 5-way, 1 shot, 15 queries, 28×28 images in memory, 32 tasks a call."""
+    _limit("episodes", {}, repeats=repeats, threads=threads, path=json)
+    from mltk.benchmark.episodes import execute as execute_episodes
+
+    execute_episodes(repeats=repeats, path=json)
+
+
 def _command(
     benchmark: str,
     settings: dict[str, int],
@@ -82,6 +92,21 @@ def _command(
         choose(names)
     except SettingError as error:
         raise typer.BadParameter(str(error), param_hint="--only") from None
+    _limit(benchmark, settings, repeats=repeats, threads=threads, path=path, names=names)
+    title = f"{benchmark} {' '.join(f'{k} {v}' for k, v in settings.items())}".strip()
+    raise typer.Exit(execute(benchmark, settings, aims, title=title, repeats=repeats, path=path, names=names))
+
+
+def _limit(
+    benchmark: str,
+    settings: dict[str, int],
+    *,
+    repeats: int,
+    threads: int | None,
+    path: Path | None,
+    names: Sequence[str] = (),
+) -> None:
+    """See that this process has the right number of threads; if not, run another that has, and exit."""
     threads = threads or _cores()
     if os.environ.get(LIMITED) != str(threads):
         raise typer.Exit(
@@ -89,8 +114,6 @@ def _command(
         )
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
-    title = f"{benchmark} {' '.join(f'{k} {v}' for k, v in settings.items())}".strip()
-    raise typer.Exit(execute(benchmark, settings, aims, title=title, repeats=repeats, path=path, names=names))
 
 
 def _rerun(

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -42,6 +43,20 @@ class Entrant(Protocol):
         """End it."""
 
 
+def seconds_of(call: Callable[[], object], times: int) -> float:
+    """Seconds of one call, measured over a block; a call before the block brings caches and threads back."""
+    call()
+    gc.collect()
+    gc.disable()
+    try:
+        start = time.perf_counter()
+        for _ in range(times):
+            call()
+        return (time.perf_counter() - start) / times
+    finally:
+        gc.enable()
+
+
 class Local:
     """A contestant in this process.
 
@@ -62,17 +77,8 @@ class Local:
         return to_numpy(self._contestant.prepare(in_double(self._case))())[1]
 
     def sample(self, times: int) -> float:
-        """See `Entrant.sample`; a call before the block brings caches and threads back."""
-        self._call()
-        gc.collect()
-        gc.disable()
-        try:
-            start = time.perf_counter()
-            for _ in range(times):
-                self._call()
-            return (time.perf_counter() - start) / times
-        finally:
-            gc.enable()
+        """See `Entrant.sample`."""
+        return seconds_of(self._call, times)
 
     def close(self) -> None:
         """See `Entrant.close`."""
