@@ -1,9 +1,22 @@
 """Meta-learning algorithms: one file each, all with ``init``, ``adapt``, ``predict``, ``value_and_grad``."""
 
 from mltk.algorithms.implicit_maml import ImplicitMAML
+from mltk.algorithms.logistic_regression import LogisticRegression
 from mltk.algorithms.maml import ANIL, BOIL, MAML, MetaSGD
 from mltk.algorithms.matching import Matching
 from mltk.algorithms.prototypical import Prototypical
 from mltk.algorithms.reptile import Reptile
+from mltk.algorithms.ridge_regression import RidgeRegression
 
-__all__ = ["ANIL", "BOIL", "MAML", "ImplicitMAML", "Matching", "MetaSGD", "Prototypical", "Reptile"]
+__all__ = [
+    "ANIL",
+    "BOIL",
+    "MAML",
+    "ImplicitMAML",
+    "LogisticRegression",
+    "Matching",
+    "MetaSGD",
+    "Prototypical",
+    "Reptile",
+    "RidgeRegression",
+]

@@ -17,19 +17,12 @@ from mltk import benchmark
 from mltk.backend import Backend
 from mltk.backend import backend as choose_backend
 from mltk.cli import data as data_commands
-from mltk.cli.choices import (
-    FAMILIES,
-    AlgorithmName,
-    DataName,
-    Dtype,
-    backend_names,
-    make_learner,
-    make_tasks,
-)
+from mltk.cli.choices import AlgorithmName, DataName, Dtype, Protocol, backend_names
 from mltk.cli.progress import duration, reporting
+from mltk.cli.recipes import Wishes, draw, recipe, unseen
 from mltk.errors import MltkError, RunError, SettingError
 from mltk.evaluation import evaluate as evaluate_learner
-from mltk.optim import Adam
+from mltk.evaluation import omniglot_challenge
 from mltk.run_folder import RunFolder
 from mltk.training import load_run
 from mltk.training import train as train_learner
@@ -110,7 +103,9 @@ def train(
     algorithm: Annotated[AlgorithmName, typer.Argument(help="The learner.", show_default=False)],
     data: Annotated[DataName, typer.Option(help="The task family.", show_default=False)],
     backend: Annotated[str, typer.Option(help="The array library: numpy, torch or a plug-in.")] = "numpy",
-    steps: Annotated[int, typer.Option(min=1, help="Meta-iterations.")] = 10_000,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Meta-iterations; 10,000 for vectors.", show_default=False)
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="The run folder; by default a new one in runs.", show_default=False)
     ] = None,
@@ -119,65 +114,113 @@ def train(
     device: Annotated[str | None, typer.Option(help="As the library writes it, such as cuda.")] = None,
     engine: Annotated[str | None, typer.Option(help="Derivatives: analytic or autograd.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the parameters and tasks.")] = 0,
-    meta_batch: Annotated[int, typer.Option(min=1, help="Tasks a meta-iteration.")] = 4,
-    ways: Annotated[int | None, typer.Option(min=2, help="Classes a task, for blobs.")] = None,
+    meta_batch: Annotated[int | None, typer.Option(min=1, help="Tasks a meta-iteration.")] = None,
+    ways: Annotated[int | None, typer.Option(min=2, help="Classes a task.")] = None,
     shots: Annotated[int | None, typer.Option(min=1, help="Support examples (of each class).")] = None,
     queries: Annotated[int | None, typer.Option(min=1, help="Query examples (of each class).")] = None,
     inner_lr: Annotated[float | None, typer.Option(help="Inner step size, or its start.")] = None,
     inner_steps: Annotated[int | None, typer.Option(min=0, help="Inner gradient steps.")] = None,
-    meta_lr: Annotated[float, typer.Option(help="Step size of Adam, the outer optimiser.")] = 1e-3,
+    meta_lr: Annotated[
+        float | None, typer.Option(help="Step size of Adam, the outer optimiser; 0.001 by default.")
+    ] = None,
+    part: Annotated[
+        str | None,
+        typer.Option(help="Omniglot: background-train (the default), background, small1… CIFAR-FS: train."),
+    ] = None,
+    folder: Annotated[
+        Path | None, typer.Option(help="For --data images: a folder with a folder of images a class.")
+    ] = None,
 ) -> None:
     """Meta-train a learner on a task family, and write a run folder.
 
-    The network is a perceptron with two hidden layers of 40 units.
+    The network is a perceptron with two hidden layers of 40 units for vectors, Conv-4 for images.
 
     What is not given has the defaults of the algorithm and the family.
     """
     if resume and out is None:
         raise typer.BadParameter("needs --out, the run folder to continue", param_hint="--resume")
     library = _backend(backend, device=device, dtype=dtype, engine=engine)
-    learner = make_learner(algorithm, data, ways=ways, inner_lr=inner_lr, inner_steps=inner_steps)
-    tasks = make_tasks(data, ways=ways, shots=shots, queries=queries)
-    folder = out or _new_folder(f"{algorithm}-{data}")
-    if not resume and not RunFolder(folder).is_empty():
-        raise RunError(f"{folder} already holds a run: continue it with --resume, or choose another --out")
+    wishes = Wishes(
+        steps=steps,
+        meta_batch=meta_batch,
+        ways=ways,
+        shots=shots,
+        queries=queries,
+        inner_lr=inner_lr,
+        inner_steps=inner_steps,
+        meta_lr=meta_lr,
+        part=part,
+        folder=folder,
+    )
+    training = recipe(algorithm, data, wishes)
+    target = out or _new_folder(f"{algorithm}-{data}")
+    if not resume and not RunFolder(target).is_empty():
+        raise RunError(f"{target} already holds a run: continue it with --resume, or choose another --out")
     try:
         with reporting(sys.stderr) as report:
             run = train_learner(
-                learner,
-                tasks,
+                training.learner,
+                training.tasks,
                 backend=library,
-                steps=steps,
-                meta_batch=meta_batch,
-                optimizer=Adam(meta_lr),
+                steps=training.steps,
+                meta_batch=training.meta_batch,
+                optimizer=training.optimizer,
                 seed=seed,
-                out=folder,
+                out=target,
                 resume=resume,
                 progress=lambda step, steps, loss: report(str(algorithm), step, steps, loss),
             )
     except KeyboardInterrupt:
-        _say_how_to_resume(folder, given=out is not None)
+        _say_how_to_resume(target, given=out is not None)
         raise typer.Exit(INTERRUPTED) from None
-    if FAMILIES[data].ways is None:
-        from mltk.pictures import fits
-
-        fits(learner, run.meta_params, tasks, folder / "fits.svg", backend=library, seed=seed)
-    _say_what_was_done(run, folder)
+    draw(training, run.meta_params, target, backend=library, seed=seed)
+    _say_what_was_done(run, target)
 
 
-@app.command(epilog=_examples("mltk evaluate runs/meta-sgd --episodes 2000"))
+@app.command(
+    epilog=_examples(
+        "mltk evaluate runs/meta-sgd --episodes 2000",
+        "mltk evaluate runs/prototypical-omniglot --ways 20 --shots 1",
+        "mltk evaluate runs/prototypical-omniglot --protocol omniglot-challenge --runs all_runs.zip",
+    )
+)
 def evaluate(
     folder: Annotated[Path, typer.Argument(help="A run folder.", show_default=False)],
     episodes: Annotated[int, typer.Option(min=1, help="Unseen tasks.")] = 1000,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the tasks.")] = 0,
+    ways: Annotated[int | None, typer.Option(min=2, help="Classes a task, for images.")] = None,
+    shots: Annotated[int | None, typer.Option(min=1, help="Support images of each class.")] = None,
+    queries: Annotated[int | None, typer.Option(min=1, help="Query images of each class.")] = None,
+    images: Annotated[
+        Path | None, typer.Option("--folder", help="A folder of images to test on.", show_default=False)
+    ] = None,
+    protocol: Annotated[Protocol, typer.Option(help="What to test on.")] = Protocol.UNSEEN_TASKS,
+    runs: Annotated[
+        Path | None, typer.Option(help="all_runs.zip of the Omniglot challenge.", show_default=False)
+    ] = None,
 ) -> None:
-    """Test a trained learner on unseen tasks."""
+    """Test a trained learner on unseen tasks.
+
+    Tasks of images show classes that the training has not seen: of Omniglot, other alphabets.
+
+    The protocol omniglot-challenge is 20-way one-shot classification within an alphabet, in 20 runs.
+    """
+    if (protocol == Protocol.OMNIGLOT_CHALLENGE) != (runs is not None):
+        raise typer.BadParameter("goes with --protocol omniglot-challenge", param_hint="--runs")
     saved = load_run(folder)
     typer.echo(f"{folder}: {type(saved.algorithm).__name__} after {saved.run.steps} meta-iterations")
+    if runs is not None:
+        typer.echo(
+            str(omniglot_challenge(saved.algorithm, saved.run.meta_params, runs, backend=saved.backend))
+        )
+        return
+    tasks, description = unseen(saved, Wishes(ways=ways, shots=shots, queries=queries, folder=images))
+    if description:
+        typer.echo(description)
     found = evaluate_learner(
         saved.algorithm,
         saved.run.meta_params,
-        saved.tasks,
+        tasks,
         episodes=episodes,
         seed=seed,
         backend=saved.backend,

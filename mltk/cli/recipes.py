@@ -1,0 +1,243 @@
+"""What `mltk train` does for a learner and a family of tasks, where it is not told otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mltk import algorithms, data, models
+from mltk.backend import Backend
+from mltk.cli.choices import AlgorithmName, DataName
+from mltk.data.splits import OMNIGLOT_PARTS
+from mltk.errors import MltkError, SettingError
+from mltk.optim import Adam, Cosine, Transform
+from mltk.training import SavedRun
+from mltk.tree import Tree
+
+HIDDEN = (40, 40)
+"""The hidden layers of the networks for vectors, those of Finn et al. (2017) for sinusoids."""
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What the user asks for; ``None`` leaves it to the recipe.
+
+    Attributes:
+        steps: Meta-iterations.
+        meta_batch: Tasks a meta-iteration.
+        ways: Classes a task.
+        shots: Support examples (of each class).
+        queries: Query examples (of each class).
+        inner_lr: Inner step size.
+        inner_steps: Inner gradient steps.
+        meta_lr: Step size of Adam.
+        part: Which part of an image dataset to train on.
+        folder: A folder of images.
+    """
+
+    steps: int | None = None
+    meta_batch: int | None = None
+    ways: int | None = None
+    shots: int | None = None
+    queries: int | None = None
+    inner_lr: float | None = None
+    inner_steps: int | None = None
+    meta_lr: float | None = None
+    part: str | None = None
+    folder: Path | None = None
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A training: everything but backend, seed and run folder.
+
+    Attributes:
+        learner: The meta-learner.
+        tasks: Where its tasks come from.
+        optimizer: The outer optimiser.
+        steps: Meta-iterations.
+        meta_batch: Tasks a meta-iteration.
+    """
+
+    learner: Any
+    tasks: data.TaskSource
+    optimizer: Transform
+    steps: int
+    meta_batch: int
+
+
+GRADIENT_BASED: dict[AlgorithmName, tuple[Callable[..., Any], dict[str, Any]]] = {
+    AlgorithmName.MAML: (algorithms.MAML, {}),
+    AlgorithmName.FOMAML: (algorithms.MAML, {"first_order": True}),
+    AlgorithmName.META_SGD: (algorithms.MetaSGD, {"inner_lr": (0.005, 0.1)}),
+    AlgorithmName.ANIL: (algorithms.ANIL, {}),
+    AlgorithmName.BOIL: (algorithms.BOIL, {}),
+    AlgorithmName.REPTILE: (algorithms.Reptile, {}),
+    AlgorithmName.IMPLICIT_MAML: (algorithms.ImplicitMAML, {"inner_lr": 0.01, "inner_steps": 16}),
+}
+
+EMBEDDING_BASED: dict[AlgorithmName, Callable[..., Any]] = {
+    AlgorithmName.PROTOTYPICAL: algorithms.Prototypical,
+    AlgorithmName.MATCHING: algorithms.Matching,
+    AlgorithmName.RIDGE: algorithms.RidgeRegression,
+    AlgorithmName.LOGISTIC: algorithms.LogisticRegression,
+}
+
+VECTORS: dict[DataName, tuple[Callable[[Any, int, int], data.TaskSource], int | None, int, int]] = {
+    DataName.SINUSOID: (lambda _, shots, queries: data.Sinusoid(shots, queries), None, 10, 10),
+    DataName.HARMONIC: (lambda _, shots, queries: data.Harmonic(shots, queries), None, 20, 20),
+    # One input, so that the fits can be drawn.
+    DataName.LINEAR_REGRESSION: (
+        lambda _, shots, queries: data.LinearRegression(shots, queries, features=1),
+        None,
+        10,
+        10,
+    ),
+    DataName.BLOBS: (data.Blobs, 5, 5, 15),
+}
+"""Task families of vectors: how they are made; default ways (``None``: regression), shots and queries."""
+
+
+def recipe(algorithm: AlgorithmName, family: DataName, wishes: Wishes) -> Recipe:
+    """The training of a learner on a family of tasks.
+
+    Raises:
+        SettingError: If a wish does not fit the learner or the family.
+    """
+    for name in ("inner_lr", "inner_steps"):
+        if algorithm in EMBEDDING_BASED and getattr(wishes, name) is not None:
+            raise SettingError(f"--{name.replace('_', '-')} is given, but {algorithm} has no inner loop")
+    if family in VECTORS:
+        for name in ("part", "folder"):
+            if getattr(wishes, name) is not None:
+                raise SettingError(f"--{name} is given, but {family} has none; expected no --{name}")
+        return _on_vectors(algorithm, family, wishes)
+    return _on_images(algorithm, family, wishes)
+
+
+def _on_vectors(algorithm: AlgorithmName, family: DataName, wishes: Wishes) -> Recipe:
+    make, ways, shots, queries = VECTORS[family]
+    if wishes.ways is not None and ways is None:
+        raise SettingError(f"--ways is {wishes.ways}, but {family} is regression; expected no --ways")
+    ways = wishes.ways or ways
+    # Blobs have as many features as classes.
+    sizes = [ways or 1, *HIDDEN]
+    if algorithm in EMBEDDING_BASED:
+        learner = EMBEDDING_BASED[algorithm](models.mlp(sizes))
+    else:
+        preset = {"inner_lr": 0.5, "inner_steps": 5} if family == DataName.BLOBS else {}
+        learner = _gradient_based(
+            algorithm,
+            models.mlp([*sizes, ways or 1]),
+            "mse" if ways is None else "cross_entropy",
+            preset,
+            wishes,
+        )
+    return Recipe(
+        learner,
+        make(ways, wishes.shots or shots, wishes.queries or queries),
+        Adam(wishes.meta_lr or 1e-3),
+        wishes.steps or 10_000,
+        wishes.meta_batch or 4,
+    )
+
+
+def _on_images(algorithm: AlgorithmName, family: DataName, wishes: Wishes) -> Recipe:
+    dataset = _images(family, wishes)
+    channels, size, _ = dataset.image_shape
+    in_one_go = algorithm in EMBEDDING_BASED
+    ways = wishes.ways or (30 if in_one_go else 5)
+    tasks = dataset.tasks(
+        ways,
+        wishes.shots or 1,
+        wishes.queries or (2 if in_one_go else 5),
+        rotations=family == DataName.OMNIGLOT,
+        jitter=data.Jitter(),
+    )
+    learner: Any
+    if in_one_go:
+        learner = EMBEDDING_BASED[algorithm](models.conv4(channels, size))
+    else:
+        network = models.conv4(channels, size, out_features=ways, statistics="support")
+        preset = {"inner_lr": 0.1, "inner_steps": 5}
+        learner = _gradient_based(algorithm, network, "cross_entropy", preset, wishes)
+    steps = wishes.steps or 10_000
+    return Recipe(
+        learner,
+        tasks,
+        Adam(Cosine(wishes.meta_lr or 1e-3, steps)),
+        steps,
+        wishes.meta_batch or (1 if in_one_go else 4),
+    )
+
+
+def _images(family: DataName, wishes: Wishes) -> data.ImageDataset:
+    """The images that a family trains on."""
+    if family == DataName.IMAGES:
+        if wishes.folder is None:
+            raise SettingError("--data images needs --folder, a folder that holds a folder of images a class")
+        return data.ImageFolder(wishes.folder, 28)
+    if wishes.folder is not None:
+        raise SettingError(f"--folder is given, but --data is {family}; expected --data images")
+    if family == DataName.OMNIGLOT:
+        part = wishes.part or "background-train"
+        return data.Omniglot(part) if part in OMNIGLOT_PARTS else data.Omniglot(split=part)
+    if family == DataName.CIFAR_FS:
+        return data.CIFARFS(wishes.part or "train")
+    return data.Glyphs()
+
+
+def unseen(saved: SavedRun, wishes: Wishes) -> tuple[data.TaskSource, str]:
+    """Tasks to test a trained learner on, and what to say of them.
+
+    Images show classes that the training has not seen, upright and as they are. By default the tasks are
+    5-way, or as many ways as the network has outputs, with the shots of the training and 5 queries.
+
+    Raises:
+        SettingError: If ways, shots or queries are given for other tasks than images.
+    """
+    tasks = saved.tasks
+    if not isinstance(tasks, data.ImageTasks):
+        if wishes != Wishes():
+            raise SettingError(
+                "--ways, --shots, --queries and --folder are for images; expected none of them"
+            )
+        return tasks, ""
+    dataset = tasks.dataset
+    if wishes.folder is not None:
+        channels, size, _ = dataset.image_shape
+        dataset = data.ImageFolder(wishes.folder, size, channels=channels)
+    else:
+        dataset = dataset.held_out()
+    ways = wishes.ways or getattr(getattr(saved.algorithm, "model", None), "out_features", None) or 5
+    found = dataset.tasks(ways, wishes.shots or tasks.shots, wishes.queries or 5)
+    return found, f"{found.ways}-way {found.shots}-shot, on {dataset.n_classes} unseen classes"
+
+
+def draw(training: Recipe, meta_params: Tree, folder: Path, *, backend: Backend, seed: int) -> None:
+    """Draw what was learned, where there is a picture of it: fits of curves, or an episode of images."""
+    tasks = training.tasks
+    if isinstance(tasks, data.ImageTasks):
+        from mltk.episode_picture import episode_picture
+
+        ways = getattr(getattr(training.learner, "model", None), "out_features", None) or 5
+        try:
+            shown = tasks.dataset.held_out().tasks(ways, tasks.shots, 5)
+        except MltkError:  # no other classes are at hand
+            shown = tasks.dataset.tasks(ways, tasks.shots, tasks.queries)
+        path = folder / "episode.svg"
+        episode_picture(training.learner, meta_params, shown, path, backend=backend, seed=seed)
+    elif not isinstance(tasks, data.Blobs):
+        from mltk.pictures import fits
+
+        fits(training.learner, meta_params, tasks, folder / "fits.svg", backend=backend, seed=seed)
+
+
+def _gradient_based(
+    algorithm: AlgorithmName, network: models.Model, loss: str, preset: dict[str, Any], wishes: Wishes
+) -> Any:
+    make, settings = GRADIENT_BASED[algorithm]
+    given = {"inner_lr": wishes.inner_lr, "inner_steps": wishes.inner_steps}
+    return make(network, loss, **{**preset, **settings, **{k: v for k, v in given.items() if v is not None}})
