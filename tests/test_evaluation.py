@@ -107,6 +107,8 @@ def test_mean_and_interval_are_students():
 )
 def test_the_text_shows_two_digits_of_the_interval(mean, interval, text):
     assert str(Evaluation("mse", mean, interval, np.zeros(600))) == text
+    transductive = Evaluation("mse", mean, interval, np.zeros(600), transductive=True)
+    assert str(transductive) == text.replace("tasks)", "tasks, transductive)")
 
 
 def test_predictions_that_are_not_finite_are_an_error():
@@ -121,3 +123,94 @@ def test_settings_are_checked(option):
     meta = LEARNER.init(mltk.backend("numpy"), 0)
     with pytest.raises(SettingError, match=next(iter(option))):
         mltk.evaluate(LEARNER, meta, REGRESSION, **{"episodes": 3, **option})
+
+
+class RandomImages:
+    """Tasks of noise: what is measured is not how well they are solved."""
+
+    def sample(self, n_tasks, rng, backend):
+        parts = []
+        for count in (3, 6):
+            labels = np.tile(np.arange(count) % 3, (n_tasks, 1))
+            parts += [backend.asarray(rng.random((n_tasks, count, 1, 16, 16))), backend.asarray(labels)]
+        return mltk.Episode(*parts, ways=3, backend=backend)
+
+
+def maml(statistics):
+    model = mltk.models.conv4(1, 16, width=8, out_features=3, statistics=statistics)
+    return mltk.algorithms.MAML(model, "cross_entropy", inner_lr=0.1, inner_steps=2)
+
+
+def prototypical(statistics):
+    return mltk.algorithms.Prototypical(mltk.models.conv4(1, 16, width=8, statistics=statistics))
+
+
+@pytest.mark.parametrize("learner", [maml, prototypical])
+@pytest.mark.parametrize(
+    ("statistics", "leaks"), [("batch", True), ("support", False), ("population", False)]
+)
+def test_batch_statistics_leak_the_query_set_and_the_others_do_not(learner, statistics, leaks, backend32):
+    algorithm = learner(statistics)
+    meta = algorithm.init(backend32, 0)
+    meta = algorithm.calibrate(meta, RandomImages(), episodes=5)
+    found = mltk.evaluate(algorithm, meta, RandomImages(), episodes=3)
+    assert found.transductive is leaks
+    # And by the predictions themselves: the last query replaced, what happens to the first?
+    episode = RandomImages().sample(2, np.random.default_rng(0), backend32)
+    state = algorithm.adapt(meta, episode.support_x, episode.support_y)
+    before, after = (
+        backend32.to_numpy(
+            algorithm.predict(state, backend32.xp.concat([episode.query_x[:, :-1], last], axis=1))
+        )
+        for last in (episode.query_x[:, -1:], 0 * episode.query_x[:, -1:])
+    )
+    change = np.abs(after - before)[:, 0].max()
+    assert change > 1e-4 if leaks else change == 0
+
+
+class Leaking(Memory):
+    """Predictions that the other queries change: by their mean, slightly; by their order; or by noise."""
+
+    def __init__(self, how, ways=None):
+        super().__init__(ways)
+        self.how = how
+        self.rng = np.random.default_rng(0)
+
+    def predict(self, state, query_x):
+        own = super().predict(state, query_x) + query_x[..., :1]
+        if self.how == "mean":
+            return own + 1e-6 * query_x.mean(axis=1, keepdims=True)[..., :1]
+        if self.how == "earlier":
+            return own + 1e-3 * np.cumsum(query_x, axis=1)[..., :1]
+        if self.how == "rank":
+            return own + np.argsort(np.argsort(query_x[..., :1], axis=1), axis=1)
+        if self.how == "later":
+            return own + 1e-3 * query_x[:, -1:]
+        if self.how == "overflow":
+            return own + 0 * np.exp(np.abs(query_x)).max(axis=1, keepdims=True)
+        return own + {"noise": 0.1, "rounding": 1e-6}[self.how] * self.rng.standard_normal(own.shape)
+
+
+@pytest.mark.parametrize(
+    ("how", "leaks"),
+    [
+        ("mean", True),
+        ("earlier", True),
+        ("later", True),
+        ("rank", True),
+        ("overflow", True),
+        ("noise", False),
+        ("rounding", False),
+    ],
+)
+def test_weak_and_one_sided_leaks_are_found_and_noise_is_none(how, leaks):
+    backend = mltk.backend("numpy")
+    for seed in range(5):
+        found = mltk.evaluate(Leaking(how), {}, REGRESSION, episodes=2, seed=seed, backend=backend)
+        assert found.transductive is leaks
+
+
+def test_a_single_query_has_no_others():
+    source = mltk.data.Sinusoid(shots=5, queries=1)
+    backend = mltk.backend("numpy")
+    assert not mltk.evaluate(Leaking("mean"), {}, source, episodes=2, backend=backend).transductive

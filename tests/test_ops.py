@@ -1,7 +1,7 @@
 """Every operation of `mltk.ops` against independent derivatives, over shapes, task axes and values."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -99,6 +99,30 @@ def batch_norm(draw):
     return op, (op.features, *pixels), reference
 
 
+def batch_norm_by_rows(draw):
+    op, features, _ = batch_norm(draw)
+    op = replace(op, statistics="support", rows=draw(sizes))
+    axes = (0, *range(2, 1 + len(features)))
+
+    def reference(p, x):
+        counted = x[: op.rows]
+        mean, variance = counted.mean(axes, keepdim=True), counted.var(axes, correction=0, keepdim=True)
+        along = (slice(None), *[None] * op.spatial_axes)
+        return p["weight"][along] * (x - mean) / torch.sqrt(variance + op.eps) + p["bias"][along]
+
+    return op, features, reference
+
+
+def batch_norm_by_constants(draw):
+    op, features, _ = batch_norm(draw)
+
+    def reference(p, x):
+        statistics = (p["running_mean"], p["running_var"])
+        return torch.batch_norm(x, p["weight"], p["bias"], *statistics, False, 0.0, op.eps, False)
+
+    return replace(op, statistics="population"), features, reference
+
+
 def layer_norm(draw):
     features = draw(st.one_of(st.integers(1, 5), st.tuples(sizes, sizes, sizes)))
     op = ops.LayerNorm(features)
@@ -160,6 +184,8 @@ SMOOTH = {
     "Linear": linear,
     "Convolution": convolution,
     "BatchNorm": batch_norm,
+    "BatchNorm by rows": batch_norm_by_rows,
+    "BatchNorm by constants": batch_norm_by_constants,
     "LayerNorm": layer_norm,
     "LSTM": lstm,
     "Attention": attention,
@@ -177,7 +203,16 @@ KINKED = {
     "MaxPool": partial(pool, kind=ops.MaxPool, function=F.max_pool2d),
 }
 ALL = SMOOTH | KINKED
-PARAMETRIC = ("Linear", "Convolution", "BatchNorm", "LayerNorm", "LSTM", "Attention")
+PARAMETRIC = (
+    "Linear",
+    "Convolution",
+    "BatchNorm",
+    "BatchNorm by rows",
+    "BatchNorm by constants",
+    "LayerNorm",
+    "LSTM",
+    "Attention",
+)
 
 
 def values(draw, shape, rng):
@@ -195,7 +230,8 @@ def problems(draw, builder, distinct=False):
     op, features, reference = builder(draw)
     tasks = draw(st.sampled_from([(), (1,), (3,)]))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    shape = (*tasks, draw(sizes), *features)
+    examples = (getattr(op, "rows", None) or 1) - 1 + draw(sizes)
+    shape = (*tasks, examples, *features)
     x = rng.permutation(np.prod(shape)).reshape(shape) - 3.5 if distinct else values(draw, shape, rng)
 
     def directions(own):
@@ -203,6 +239,11 @@ def problems(draw, builder, distinct=False):
         return {name: rng.standard_normal((*(tasks if own[name] else ()), *op.shapes[name])) for name in own}
 
     p = directions({name: draw(st.booleans()) for name in op.shapes})
+    if getattr(op, "statistics", None) == "population":
+        p |= {
+            name: rng.uniform(0, 2, (*(tasks if draw(st.booleans()) else ()), *shape))
+            for name, shape in op.constant_shapes.items()
+        }
     if isinstance(op, ops.MeanSquaredError):
         p = {"target": rng.standard_normal(shape)}
     elif isinstance(op, ops.CrossEntropy):
@@ -242,6 +283,14 @@ def agree(actual, expected, *, rtol=1e-9, atol=1e-12):
         np.testing.assert_allclose(actual, expected, rtol=0, atol=rtol * scale + atol)
 
 
+def rounding(problem):
+    """An absolute error that two derivations may differ by.
+
+    The slope of a saturated gate is nothing but rounding error, by which huge inputs are multiplied twice.
+    """
+    return 1e-12 + 1e-15 * np.abs(problem.x).max() ** 2
+
+
 def by_autograd(problem):
     """What `Problem.results` should be, by double backward through Torch's own function, task by task."""
     q = problem.to(torch.as_tensor)
@@ -251,7 +300,8 @@ def by_autograd(problem):
 
     leaves = {name: per_task(q.p[name], shape).requires_grad_() for name, shape in q.op.shapes.items()}
     x, gy = q.x.clone().requires_grad_(), q.gy.clone().requires_grad_()
-    p = {**q.p, **leaves}
+    constants = {name: per_task(q.p[name], s) for name, s in q.op.constant_shapes.items() if name in q.p}
+    p = {**q.p, **constants, **leaves}
     if q.tasks:
         each = [q.reference({k: v[t] for k, v in p.items()}, x[t]) for t in range(*q.tasks)]
         y = torch.stack(each)
@@ -290,15 +340,14 @@ def along(problem, step):
 
 @over(ALL)
 def test_values_and_derivatives_are_those_of_autograd(problem):
-    agree(problem.results(), by_autograd(problem), atol=1e-10)
+    agree(problem.results(), by_autograd(problem), atol=1e-10 + rounding(problem))
 
 
 @over(SMOOTH)
 def test_derivatives_are_those_of_the_complex_step(problem):
     results = problem.results()
     y, pulled = along(problem, 1j * STEP)
-    # The slope of a saturated gate is nothing but rounding error, which inputs and tangents multiply.
-    atol = 1e-12 + 1e-15 * np.abs(problem.x).max() ** 2
+    atol = rounding(problem)
     agree(results["dy"], np.imag(y) / STEP, atol=atol)
     agree(results["tangent"], tree.map(lambda leaf: np.imag(leaf) / STEP, pulled), atol=atol)
 
@@ -345,7 +394,8 @@ def test_runs_on_the_array_api_standard_alone(problem):
 
 @over(ALL)
 def test_rules_agree_on_torch(problem):
-    agree(tree.map(np.asarray, problem.to(torch.as_tensor).results()), problem.results())
+    on_torch = tree.map(np.asarray, problem.to(torch.as_tensor).results())
+    agree(on_torch, problem.results(), atol=rounding(problem))
 
 
 @over(ALL)

@@ -7,6 +7,7 @@ from mltk.evaluation.omniglot_challenge import (
     read_runs,
     within_alphabet_runs,
 )
+from mltk.evaluation.transductive import is_transductive
 from mltk.evaluation.unseen_tasks import Evaluation, evaluate
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "Evaluation",
     "Runs",
     "evaluate",
+    "is_transductive",
     "omniglot_challenge",
     "read_runs",
     "within_alphabet_runs",

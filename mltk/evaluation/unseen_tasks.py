@@ -13,6 +13,7 @@ from mltk.backend import Backend, backend_of, check_backend
 from mltk.data.source import TaskSource
 from mltk.episode import Episode
 from mltk.errors import NotFiniteError
+from mltk.evaluation.transductive import is_transductive
 from mltk.settings import check_count, check_has
 from mltk.tree import Tree
 
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
 BLOCK = 20
 """Tasks that are drawn together, from a generator of their own."""
+
+FEW = 2
+"""Tasks on which an evaluation finds out whether predictions are transductive."""
 
 
 @dataclass(frozen=True)
@@ -33,20 +37,23 @@ class Evaluation:
         interval: Half the width of the 95 % confidence interval of that mean over tasks, by Student's t;
             infinite for a single task.
         values: The metric of each task, ``(episodes,)`` in float64.
+        transductive: Whether the prediction for a query was found to depend on the other queries of its task.
     """
 
     metric: str
     mean: float
     interval: float
     values: np.ndarray
+    transductive: bool = False
 
     def __str__(self) -> str:
         decimals = 3
         if 0 < self.interval < math.inf:
             decimals = max(0, 1 - math.floor(math.log10(self.interval)))
+        transductive = ", transductive" if self.transductive else ""
         return (
             f"{self.metric} {self.mean:.{decimals}f} ± {self.interval:.{decimals}f} "
-            f"(95 % interval over {self.values.size} tasks)"
+            f"(95 % interval over {self.values.size} tasks{transductive})"
         )
 
 
@@ -65,6 +72,8 @@ def evaluate(
     Tasks are drawn in blocks of 20, block ``b`` from ``numpy.random.SeedSequence(seed, spawn_key=(1, b))``.
     So ``batch`` does not change the tasks, the first tasks of a longer evaluation are those of a shorter one,
     and two algorithms that are evaluated with one seed meet the same tasks.
+
+    Whether predictions are transductive is found out on the first two tasks: see `is_transductive`.
 
     Args:
         algorithm: A meta-learner; only ``adapt`` and ``predict`` are used.
@@ -91,7 +100,7 @@ def evaluate(
         backend = backend_of(meta_params)
     check_backend(backend)
     values: list[np.ndarray] = []
-    metric = ""
+    metric, transductive = "", None
     for episode in _unseen(tasks, episodes, seed, backend, batch):
         state = algorithm.adapt(meta_params, episode.support_x, episode.support_y)
         outputs = backend.to_numpy(algorithm.predict(state, episode.query_x)).astype(np.float64)
@@ -101,6 +110,9 @@ def evaluate(
             raise NotFiniteError(
                 f"the predictions for task {done + np.argmin(finite)} hold NaN or infinity: adapting diverged"
             )
+        if transductive is None:
+            few = (array[:FEW] for array in (episode.support_x, episode.support_y, episode.query_x))
+            transductive = is_transductive(algorithm, meta_params, *few, backend=backend)
         targets = backend.to_numpy(episode.query_y)
         if episode.ways is None:
             metric = "mse"
@@ -108,7 +120,7 @@ def evaluate(
         else:
             metric = "accuracy"
             values.append(np.mean(np.argmax(outputs, axis=-1) == targets, axis=-1))
-    return _summary(metric, np.concatenate(values))
+    return _summary(metric, np.concatenate(values), bool(transductive))
 
 
 def _unseen(tasks: TaskSource, episodes: int, seed: int, backend: Backend, batch: int) -> Iterator[Episode]:
@@ -133,10 +145,10 @@ def _unseen(tasks: TaskSource, episodes: int, seed: int, backend: Backend, batch
             yield Episode(**parts, ways=drawn[0].ways, backend=backend)
 
 
-def _summary(metric: str, values: np.ndarray) -> Evaluation:
+def _summary(metric: str, values: np.ndarray, transductive: bool) -> Evaluation:
     from scipy.special import stdtrit
 
     interval = math.inf
     if values.size > 1:
         interval = float(stdtrit(values.size - 1, 0.975) * np.std(values, ddof=1) / math.sqrt(values.size))
-    return Evaluation(metric, float(np.mean(values)), interval, values)
+    return Evaluation(metric, float(np.mean(values)), interval, values, transductive)

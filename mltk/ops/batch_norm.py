@@ -45,8 +45,8 @@ class BatchNorm(Operation):
     Where mean and variance come from is explicit, since it decides whether the examples of a set see each
     other. The first of these that applies:
 
-    1. Constants ``running_mean`` and ``running_var`` (biased), each ``(features,)`` or per task, if they stand
-       beside the parameters ($w = 0$). They receive no cotangent and have no tangent.
+    1. Constants ``running_mean`` and ``running_var`` (biased), each ``(features,)`` or per task, if they
+       stand beside the parameters ($w = 0$). They receive no cotangent and have no tangent.
     2. The first ``rows`` examples of the current set ($w = n / n_s$ there, 0 elsewhere). The gradient flows
        through them.
     3. All examples of the current set ($w = 1$: the formulas above).
