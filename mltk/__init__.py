@@ -1,14 +1,16 @@
 """mltk: the meta-learning reference, exact on NumPy by hand-derived gradients and fast on Torch."""
 
 from mltk import algorithms, data, evaluation, heads, models, ops, optim, tree
+from mltk.algorithms import RidgeRegression
 from mltk.backend import backend, backend_of
 from mltk.episode import Episode
 from mltk.evaluation import evaluate
-from mltk.heads import pairwise_cosine_similarity, pairwise_sqeuclidean
+from mltk.heads import pairwise_cosine_similarity, pairwise_sqeuclidean, ridge_regression
 from mltk.training import train
 
 __all__ = [
     "Episode",
+    "RidgeRegression",
     "algorithms",
     "backend",
     "backend_of",
@@ -21,6 +23,7 @@ __all__ = [
     "optim",
     "pairwise_cosine_similarity",
     "pairwise_sqeuclidean",
+    "ridge_regression",
     "train",
     "tree",
 ]

@@ -12,7 +12,7 @@ from scipy.special import expit
 
 import mltk
 from mltk import tree
-from mltk.algorithms.logistic_regression import LogisticRegression
+from mltk.algorithms import LogisticRegression
 from mltk.errors import DtypeError, SettingError
 from mltk.heads import LogisticHead
 
@@ -232,6 +232,17 @@ def test_saturated_probabilities_give_finite_values_and_gradients(scale, reg_lam
         assert np.isfinite(numbers).all(), name
 
 
+def test_steps_that_diverge_give_finite_values_and_gradients(backend32):
+    """Newton's method has no bounds: where labels contradict each other, it may leave for anywhere."""
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(500, 11, 2)) * np.exp(2 * rng.normal(size=(500, 11, 1)))
+    labels, query, gy = rng.integers(0, 2, size=(500, 11)), x[:, :3], rng.normal(size=(500, 3, 2))
+    found = run_head(LogisticHead(steps=12), backend32, Problem(x, labels, query, gy, 1e-6))
+    assert np.abs(found["outputs"]).max() > 1e6  # some do
+    for name, numbers in found.items():
+        assert np.isfinite(numbers).all(), name
+
+
 @each_backend
 def test_logit_far_out_on_the_wrong_side_is_brought_back(backend):
     """Contradicting labels of one embedding: its probability must be their share, whatever the scale."""
@@ -297,12 +308,12 @@ def test_gradient_through_head_and_embedding_is_the_same_on_each_backend():
 
 def test_learns_to_tell_blobs_apart():
     learner = LogisticRegression(mltk.models.mlp([5, 32, 32]))
-    backend, source = mltk.backend("numpy"), mltk.data.Blobs(5, 1, 5)
+    backend, source = mltk.backend("numpy"), mltk.data.Blobs(5, 2, 5, separation=4.0)
     run = mltk.train(learner, source, backend=backend, steps=200, meta_batch=8, seed=0)
     episode = source.sample(200, np.random.default_rng(1), backend)
     untrained, _ = learner.value_and_grad(learner.init(backend, 0), episode)
     trained, _ = learner.value_and_grad(run.meta_params, episode)
-    assert trained < 0.9 * untrained
+    assert trained < 0.7 * untrained
     state = learner.adapt(run.meta_params, episode.support_x, episode.support_y)
     logits = learner.predict(state, episode.query_x)
-    assert np.mean(np.argmax(logits, axis=-1) == episode.query_y) > 0.6
+    assert np.mean(np.argmax(logits, axis=-1) == episode.query_y) > 0.8

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import mltk
 from mltk import tree
-from mltk.algorithms.ridge_regression import RidgeRegression
+from mltk.algorithms import RidgeRegression
 from mltk.errors import DtypeError, LabelError, MismatchError, SettingError, ShapeError
 from mltk.heads import RidgeHead, ridge_regression
 from mltk.heads.head import one_hot

@@ -58,6 +58,9 @@ class LogisticHead(LinearHead):
     so $\bar X \mathrel{+}= (\bar K + \bar K^\top) X$. The gradient is exact for the steps taken, converged or
     not.
 
+    The steps have no safeguard. Where classes overlap and $\lambda$ is far below the squared length of the
+    embeddings, they may leave for anywhere: outputs and gradients stay finite, but mean nothing.
+
     Calibration and parameters are those of `LinearHead`.
 
     Attributes:
