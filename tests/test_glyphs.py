@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 import mltk
 from mltk.config import from_config, to_config
 from mltk.data import Glyphs
+from mltk.data.alphabet import characters, styles
 from mltk.data.keyed_random import Draws, SharedDraws, subkeys
 from mltk.data.pen import draw
 from mltk.errors import SettingError
@@ -137,6 +138,22 @@ def test_difficulty_makes_classes_harder_to_tell_apart(within):
     assert accuracy[0] > 0.95
     assert 0.45 < accuracy[2] < 0.75
     assert accuracy[4] > 0.28
+
+
+def test_the_more_is_shared_the_more_alike_are_the_characters_of_an_alphabet():
+    alphabet, number = np.divmod(np.arange(20 * 12), 12)
+    keys = subkeys(np.asarray([4], np.uint64), np.arange(20))
+    both = np.stack([keys[alphabet], subkeys(keys[alphabet], number + 5)], axis=1)
+    nearest = []
+    for share in (0, 0.4, 0.8):
+        plan = characters(styles(keys), alphabet, number, keys=both, share=share)
+        choices = (plan.turn, plan.corner, plan.length, plan.host_at[..., None], plan.own_at[..., None])
+        choices = np.concatenate(choices, axis=-1).reshape(20, 12, -1)
+        distance = np.abs(choices[:, None] - choices[:, :, None]).mean(axis=-1)
+        nearest.append((distance + 1e9 * np.eye(12)).min(axis=-1).mean())
+    assert nearest[1] < 0.95 * nearest[0]
+    assert nearest[2] < 0.7 * nearest[1]
+    assert nearest[2] > 0
 
 
 def test_random_numbers_are_uniform_and_independent_of_their_neighbours():

@@ -103,7 +103,8 @@ def characters(
 ) -> Plan:
     """Invent characters.
 
-    Of several plans for each the most legible is taken, as a script that is in use would have it.
+    Of several plans for each the most legible is taken, as a script that is in use would have it; the more
+    is shared, the oftener the one that corresponds to the most legible plan of the root.
 
     Args:
         style: Of the alphabets.
@@ -112,18 +113,19 @@ def characters(
         keys: Of the alphabets and the characters, uint64, ``(n, 2)``.
         share: How much of its plan a character has from its root, in [0, 1].
     """
-    root = pick(Draws(subkeys(keys[:, 1], 0)).uniform(), np.arange(ROOTS))
+    own = keys[:, 1]
+    root = pick(Draws(subkeys(own, CANDIDATES + 1)).uniform(), np.arange(ROOTS))
     roots = subkeys(subkeys(keys[:, 0], 0), root)
     candidate = np.arange(1, CANDIDATES + 1)
-    draws = SharedDraws(
-        subkeys(keys[:, 1, None], candidate).reshape(-1),
-        subkeys(roots[:, None], candidate).reshape(-1),
-        share,
+    own_keys, root_keys = (subkeys(some[:, None], candidate).reshape(-1) for some in (own, roots))
+    group, place, root = (np.repeat(array, CANDIDATES) for array in (alphabet, number, root))
+    plans = _sketch(style, group, place, root, SharedDraws(own_keys, root_keys, share))
+    root_plans = _sketch(style, group, root, root, SharedDraws(root_keys, root_keys, 0))
+    own_best, root_best = (
+        _legibility(some).reshape(-1, CANDIDATES).argmax(axis=1) for some in (plans, root_plans)
     )
-    alphabet, number, root = (np.repeat(array, CANDIDATES) for array in (alphabet, number, root))
-    plans = _sketch(style, alphabet, number, root, draws)
-    best = _legibility(plans).reshape(-1, CANDIDATES).argmax(axis=1)
-    return plans.take(np.arange(len(keys)) * CANDIDATES + best)
+    best = SharedDraws(own, roots, share).either(own_best, root_best)
+    return plans.take(np.arange(len(own)) * CANDIDATES + best)
 
 
 def _sketch(
