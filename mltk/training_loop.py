@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,6 +14,7 @@ import numpy as np
 
 from mltk.backend import Backend
 from mltk.config import Config, differences, to_config, versions
+from mltk.data.prefetch import Prefetch
 from mltk.data.source import TaskSource
 from mltk.episode import Episode
 from mltk.errors import DivergedError, RunError
@@ -175,29 +177,36 @@ class Training:
         start = time.perf_counter()
         if self.progress is not None:
             self.progress(state.step, self.steps, None)
-        for step in range(state.step + 1, self.steps + 1):
-            episode = self.tasks.sample(self.meta_batch, rng, self.backend)
-            if self.validate:
-                episode.validate()
-            loss, grads = self.algorithm.value_and_grad(meta_params, episode)
-            if on_host:
-                loss = self._finite(float(loss), step)
-            loss_sum = loss_sum + loss
-            updates, memory = self.optimizer.update(grads, memory, meta_params)
-            meta_params = apply_updates(meta_params, updates)
-            regular, last = step % self.log_every == 0, step == self.steps
-            state = State(step, meta_params, memory, rng, loss_sum, history)
-            if regular or last:
-                count = self.log_every if regular else step % self.log_every
-                mean = self._finite(float(loss_sum), step) / count
-                elapsed = round(seconds + time.perf_counter() - start, 3)
-                self._log({"step": step, "loss": mean, "seconds": elapsed}, history)
-            if regular:
-                loss_sum = 0.0
-            if last or (self.folder is not None and step % self.checkpoint_every == 0):
-                state = replace(state, loss_sum=loss_sum)
-                self._save(state)
+        steps = range(state.step + 1, self.steps + 1)
+        with self._episodes(rng, len(steps)) as episodes:
+            for step, episode in zip(steps, episodes, strict=True):
+                if self.validate:
+                    episode.validate()
+                loss, grads = self.algorithm.value_and_grad(meta_params, episode)
+                if on_host:
+                    loss = self._finite(float(loss), step)
+                loss_sum = loss_sum + loss
+                updates, memory = self.optimizer.update(grads, memory, meta_params)
+                meta_params = apply_updates(meta_params, updates)
+                regular, last = step % self.log_every == 0, step == self.steps
+                state = State(step, meta_params, memory, rng, loss_sum, history)
+                if regular or last:
+                    count = self.log_every if regular else step % self.log_every
+                    mean = self._finite(float(loss_sum), step) / count
+                    elapsed = round(seconds + time.perf_counter() - start, 3)
+                    self._log({"step": step, "loss": mean, "seconds": elapsed}, history)
+                if regular:
+                    loss_sum = 0.0
+                if last or (self.folder is not None and step % self.checkpoint_every == 0):
+                    state = replace(state, loss_sum=loss_sum)
+                    self._save(state)
         return state
+
+    def _episodes(self, rng: np.random.Generator, count: int) -> AbstractContextManager[Iterable[Episode]]:
+        """The next episodes; after each the generator is in the state that sampling it has left."""
+        if getattr(self.tasks, "prefetch", False):
+            return Prefetch(self.tasks, self.meta_batch, rng, self.backend, count=count)
+        return nullcontext(self.tasks.sample(self.meta_batch, rng, self.backend) for _ in range(count))
 
     def _log(self, line: dict[str, Any], history: list[dict[str, Any]]) -> None:
         history.append(line)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -71,6 +71,7 @@ class ImageTasks:
     within: str | None = None
     rotations: bool = False
     jitter: Jitter | None = None
+    prefetch: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not hasattr(type(self.dataset), "take"):

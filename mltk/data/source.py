@@ -13,7 +13,11 @@ from mltk.settings import check_count
 
 
 class TaskSource(Protocol):
-    """What training and evaluation need of data."""
+    """What training and evaluation need of data.
+
+    A class whose sampling takes long beside a training step may say ``prefetch = True``: then `mltk.train`
+    samples in a thread of its own, ahead of the training.
+    """
 
     def sample(self, n_tasks: int, rng: int | np.random.Generator, backend: Backend) -> Episode:
         """Draw ``n_tasks`` tasks at once; the same seed gives the same tasks on every backend."""
