@@ -134,7 +134,7 @@ def conv4(
     in_channels: int,
     image_size: int,
     *,
-    width: int = 64,
+    width: int | Sequence[int] = 64,
     out_features: int | None = None,
     statistics: Literal["batch", "support", "population"] | None = None,
 ) -> Sequential:
@@ -147,22 +147,26 @@ def conv4(
     Args:
         in_channels: Channels of the images.
         image_size: Height and width of the images in pixels, at least 16.
-        width: Channels of each block.
+        width: Channels of each block: one number, or four.
         out_features: Width of a final linear layer (the number of ways); ``None`` for an embedding.
         statistics: Where batch norm takes mean and variance from, as in `mltk.ops.BatchNorm`; ``None`` is
             ``"population"`` for an embedding and ``"batch"``, the convention of MAML, with a final layer.
 
     Raises:
-        SettingError: If the image is too small for four poolings, or ``statistics`` is no such name.
+        SettingError: If the image is too small for four poolings, ``width`` is neither one number nor four,
+            or ``statistics`` is no such name.
     """
     if statistics is None:
         statistics = "population" if out_features is None else "batch"
     check_count("image_size", image_size, at_least=16)  # for four poolings
+    widths = tuple(width) if isinstance(width, Iterable) else (width,) * 4
+    if len(widths) != 4:
+        raise SettingError(f"width is {width!r}; expected one number of channels, or four")
     layers: list[Operation] = []
-    for channels in (in_channels, width, width, width):
-        norm = BatchNorm(width, statistics=statistics)
-        layers += [Convolution(channels, width, 3, padding=1), norm, MaxPool(2), ReLU()]
-    features = width * (image_size // 16) ** 2
+    for inputs, outputs in pairwise((in_channels, *widths)):
+        norm = BatchNorm(outputs, statistics=statistics)
+        layers += [Convolution(inputs, outputs, 3, padding=1), norm, MaxPool(2), ReLU()]
+    features = widths[-1] * (image_size // 16) ** 2
     layers.append(Flatten(features))
     if out_features is not None:
         layers.append(Linear(features, out_features))
