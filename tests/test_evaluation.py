@@ -169,7 +169,7 @@ def test_batch_statistics_leak_the_query_set_and_the_others_do_not(learner, stat
 
 
 class Leaking(Memory):
-    """Predictions that the other queries change: by their mean, slightly; by their order; or by noise."""
+    """Predictions that the other queries change: by their values, order or number, or by noise."""
 
     def __init__(self, how, ways=None):
         super().__init__(ways)
@@ -184,6 +184,8 @@ class Leaking(Memory):
             return own + 1e-3 * np.cumsum(query_x, axis=1)[..., :1]
         if self.how == "rank":
             return own + np.argsort(np.argsort(query_x[..., :1], axis=1), axis=1)
+        if self.how == "duplicates":
+            return own + (query_x == query_x.swapaxes(1, 2)).sum(axis=-1, keepdims=True)
         if self.how == "later":
             return own + 1e-3 * query_x[:, -1:]
         if self.how == "overflow":
@@ -198,6 +200,7 @@ class Leaking(Memory):
         ("earlier", True),
         ("later", True),
         ("rank", True),
+        ("duplicates", True),
         ("overflow", True),
         ("noise", False),
         ("rounding", False),
