@@ -5,7 +5,13 @@ from mltk.algorithms import RidgeRegression
 from mltk.backend import backend, backend_of
 from mltk.episode import Episode
 from mltk.evaluation import evaluate
-from mltk.heads import pairwise_cosine_similarity, pairwise_sqeuclidean, ridge_regression
+from mltk.heads import (
+    matching_log_probabilities,
+    matching_loss,
+    pairwise_cosine_similarity,
+    pairwise_sqeuclidean,
+    ridge_regression,
+)
 from mltk.training import train
 
 __all__ = [
@@ -18,6 +24,8 @@ __all__ = [
     "evaluate",
     "evaluation",
     "heads",
+    "matching_log_probabilities",
+    "matching_loss",
     "models",
     "ops",
     "optim",

@@ -30,7 +30,10 @@ operations = st.one_of(
         [ops.ReLU(), ops.Tanh(), ops.Sigmoid(), ops.SiLU(), ops.Flatten(), ops.GlobalAveragePool()]
     ),
 )
-networks = st.lists(operations, max_size=5).map(lambda layers: models.Sequential([*layers, ops.Linear(3, 2)]))
+# The first layer is a body, without which adapt_only="body" would leave nothing to adapt.
+networks = st.lists(operations, max_size=4).map(
+    lambda layers: models.Sequential([ops.Linear(1, 3), *layers, ops.Linear(3, 2)])
+)
 losses = st.sampled_from(["mse", "cross_entropy", ops.MeanSquaredError(), ops.CrossEntropy()])
 learners = st.one_of(
     st.builds(

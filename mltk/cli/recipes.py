@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from mltk import algorithms, data, models
 from mltk.backend import Backend
 from mltk.cli.choices import AlgorithmName, DataName
-from mltk.data.splits import OMNIGLOT_PARTS
+from mltk.data.cifar_fs import SPLITS as CIFAR_FS_SPLITS
+from mltk.data.splits import OMNIGLOT_PARTS, OMNIGLOT_SPLITS
 from mltk.errors import MltkError, SettingError
 from mltk.optim import Adam, Cosine, Transform
 from mltk.training import SavedRun
@@ -99,6 +100,12 @@ VECTORS: dict[DataName, tuple[Callable[[Any, int, int], data.TaskSource], int | 
 }
 """Task families of vectors: how they are made; default ways (``None``: regression), shots and queries."""
 
+PARTS: dict[DataName, tuple[str, ...]] = {
+    DataName.OMNIGLOT: (*OMNIGLOT_PARTS, *OMNIGLOT_SPLITS),
+    DataName.CIFAR_FS: CIFAR_FS_SPLITS,
+}
+"""What ``--part`` may name."""
+
 
 def recipe(algorithm: AlgorithmName, family: DataName, wishes: Wishes) -> Recipe:
     """The training of a learner on a family of tasks.
@@ -109,10 +116,11 @@ def recipe(algorithm: AlgorithmName, family: DataName, wishes: Wishes) -> Recipe
     for name in ("inner_lr", "inner_steps"):
         if algorithm in EMBEDDING_BASED and getattr(wishes, name) is not None:
             raise SettingError(f"--{name.replace('_', '-')} is given, but {algorithm} has no inner loop")
+    if wishes.part is not None:
+        _check_part(family, wishes.part)
+    if wishes.folder is not None and family != DataName.IMAGES:
+        raise SettingError(f"--folder is given, but --data is {family}; expected --data images")
     if family in VECTORS:
-        for name in ("part", "folder"):
-            if getattr(wishes, name) is not None:
-                raise SettingError(f"--{name} is given, but {family} has none; expected no --{name}")
         return _on_vectors(algorithm, family, wishes)
     return _on_images(algorithm, family, wishes)
 
@@ -125,7 +133,14 @@ def _on_vectors(algorithm: AlgorithmName, family: DataName, wishes: Wishes) -> R
     # Blobs have as many features as classes.
     sizes = [ways or 1, *HIDDEN]
     if algorithm in EMBEDDING_BASED:
-        learner = EMBEDDING_BASED[algorithm](models.mlp(sizes))
+        # Ridge regression multiplies its outputs to make logits of them; values it gives as they are.
+        settings = {"scale": 1.0} if algorithm == AlgorithmName.RIDGE and ways is None else {}
+        learner = EMBEDDING_BASED[algorithm](models.mlp(sizes), **settings)
+        if ways is None and not learner.head.regresses:
+            raise SettingError(
+                f"{algorithm} is for classification, but {family} is regression; "
+                f"expected ridge or one of {', '.join(GRADIENT_BASED)}"
+            )
     else:
         preset = {"inner_lr": 0.5, "inner_steps": 5} if family == DataName.BLOBS else {}
         learner = _gradient_based(
@@ -179,14 +194,19 @@ def _images(family: DataName, wishes: Wishes) -> data.ImageDataset:
         if wishes.folder is None:
             raise SettingError("--data images needs --folder, a folder that holds a folder of images a class")
         return data.ImageFolder(wishes.folder, 28)
-    if wishes.folder is not None:
-        raise SettingError(f"--folder is given, but --data is {family}; expected --data images")
     if family == DataName.OMNIGLOT:
         part = wishes.part or "background-train"
         return data.Omniglot(part) if part in OMNIGLOT_PARTS else data.Omniglot(split=part)
     if family == DataName.CIFAR_FS:
         return data.CIFARFS(wishes.part or "train")
     return data.Glyphs()
+
+
+def _check_part(family: DataName, part: str) -> None:
+    if family not in PARTS:
+        raise SettingError(f"--part is {part!r}, but {family} has no parts; expected no --part")
+    if part not in PARTS[family]:
+        raise SettingError(f"--part is {part!r}; expected one of {', '.join(PARTS[family])}")
 
 
 def unseen(saved: SavedRun, wishes: Wishes) -> tuple[data.TaskSource, str]:
@@ -222,11 +242,11 @@ def draw(training: Recipe, meta_params: Tree, folder: Path, *, backend: Backend,
     if isinstance(tasks, data.ImageTasks):
         from mltk.episode_picture import episode_picture
 
-        ways = getattr(getattr(training.learner, "model", None), "out_features", None) or 5
+        ways = getattr(getattr(training.learner, "model", None), "out_features", None) or min(5, tasks.ways)
         try:
             shown = tasks.dataset.held_out().tasks(ways, tasks.shots, 5)
         except MltkError:  # no other classes are at hand
-            shown = tasks.dataset.tasks(ways, tasks.shots, tasks.queries)
+            shown = replace(tasks, ways=ways, jitter=None)
         path = folder / "episode.svg"
         episode_picture(training.learner, meta_params, shown, path, backend=backend, seed=seed)
     elif not isinstance(tasks, data.Blobs):

@@ -2,6 +2,7 @@
 
 from mltk.data.blobs import Blobs
 from mltk.data.cifar_fs import CIFARFS
+from mltk.data.fetch import data_home
 from mltk.data.glyphs import Glyphs
 from mltk.data.harmonic import Harmonic
 from mltk.data.image_folder import BrokenImageWarning, ImageFolder
@@ -28,4 +29,5 @@ __all__ = [
     "Pictures",
     "Sinusoid",
     "TaskSource",
+    "data_home",
 ]
