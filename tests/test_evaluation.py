@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 import mltk
-from mltk.errors import NotFiniteError, SettingError
+from mltk.errors import NotFiniteError, SettingError, ShapeError
 from mltk.evaluation import Evaluation
 
 REGRESSION = mltk.data.Sinusoid(shots=5, queries=7)
@@ -116,6 +116,12 @@ def test_predictions_that_are_not_finite_are_an_error():
     meta = learner.init(mltk.backend("numpy"), 0)
     with np.errstate(all="ignore"), pytest.raises(NotFiniteError, match="task 0"):
         mltk.evaluate(learner, meta, REGRESSION, episodes=3)
+
+
+def test_tasks_with_more_classes_than_the_network_has_outputs_are_an_error(backend32):
+    learner = mltk.algorithms.MAML(mltk.models.mlp([5, 8, 3]), "cross_entropy")
+    with pytest.raises(ShapeError, match="the predictions have 3 outputs; expected at least 5"):
+        mltk.evaluate(learner, learner.init(backend32, 0), mltk.data.Blobs(5, 1, 1), episodes=2)
 
 
 @pytest.mark.parametrize("option", [{"episodes": 0}, {"batch": 0}, {"seed": -1}, {"backend": "numpy"}])

@@ -15,6 +15,7 @@ from mltk.data.images import ImageDataset
 from mltk.data.omniglot import decode_drawing, prepare
 from mltk.episode import Episode
 from mltk.errors import DataError, NotFiniteError, SettingError
+from mltk.evaluation.unseen_tasks import check_classes
 from mltk.settings import check_count, check_has
 from mltk.tree import Tree
 
@@ -99,6 +100,7 @@ def omniglot_challenge(
     Raises:
         SettingError: If a setting is not valid.
         DataError: If the archive is missing, damaged or not of the official form.
+        ShapeError: If the predictions know fewer classes than the runs have.
         NotFiniteError: If the predictions for a run hold NaN or infinity.
     """
     check_has("algorithm", algorithm, "predict", "mltk.algorithms.Prototypical(...)")
@@ -110,6 +112,7 @@ def omniglot_challenge(
     episode = runs.episode(backend)
     state = algorithm.adapt(meta_params, episode.support_x, episode.support_y)
     outputs = backend.to_numpy(algorithm.predict(state, episode.query_x))
+    check_classes(outputs, episode.ways)
     finite = np.isfinite(outputs).all(axis=(1, 2))
     if not finite.all():
         name = runs.names[int(np.argmin(finite))]

@@ -12,7 +12,7 @@ import numpy as np
 from mltk.backend import Backend, backend_of, check_backend
 from mltk.data.source import TaskSource
 from mltk.episode import Episode
-from mltk.errors import NotFiniteError
+from mltk.errors import NotFiniteError, ShapeError
 from mltk.evaluation.transductive import is_transductive
 from mltk.settings import check_count, check_has
 from mltk.tree import Tree
@@ -89,6 +89,7 @@ def evaluate(
 
     Raises:
         SettingError: If a setting is not valid.
+        ShapeError: If the predictions know fewer classes than the tasks have.
         NotFiniteError: If the predictions for a task hold NaN or infinity.
     """
     check_has("algorithm", algorithm, "predict", "mltk.algorithms.MAML(...)")
@@ -104,6 +105,7 @@ def evaluate(
     for episode in _unseen(tasks, episodes, seed, backend, batch):
         state = algorithm.adapt(meta_params, episode.support_x, episode.support_y)
         outputs = backend.to_numpy(algorithm.predict(state, episode.query_x)).astype(np.float64)
+        check_classes(outputs, episode.ways)
         done = sum(part.size for part in values)
         finite = np.isfinite(outputs).reshape(len(outputs), -1).all(axis=1)
         if not finite.all():
@@ -121,6 +123,18 @@ def evaluate(
             metric = "accuracy"
             values.append(np.mean(np.argmax(outputs, axis=-1) == targets, axis=-1))
     return _summary(metric, np.concatenate(values), bool(transductive))
+
+
+def check_classes(outputs: np.ndarray, ways: int | None) -> None:
+    """Check that each class of a task has an output.
+
+    Raises:
+        ShapeError: If not.
+    """
+    if ways is not None and outputs.shape[-1] < ways:
+        raise ShapeError(
+            f"the predictions have {outputs.shape[-1]} outputs; expected at least {ways}, for as many ways"
+        )
 
 
 def _unseen(tasks: TaskSource, episodes: int, seed: int, backend: Backend, batch: int) -> Iterator[Episode]:
