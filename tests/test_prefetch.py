@@ -120,6 +120,15 @@ def test_an_error_comes_where_its_episode_would_with_its_traceback(good):
         assert next(episodes, None) is None
 
 
+def test_a_source_that_failed_is_not_asked_again():
+    with Prefetch(Failing([None]), 1, 0, NUMPY, depth=9) as episodes:
+        deadline = time.monotonic() + 20
+        while threads() and time.monotonic() < deadline:
+            time.sleep(0.001)
+        assert not threads()
+        assert next(episodes).support_x.shape == (1, 3, 1)
+
+
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, GeneratorExit])
 def test_an_error_in_the_consumer_ends_the_thread(error):
     episodes = Prefetch(TASKS, 1, 0, NUMPY)
