@@ -47,6 +47,11 @@ class InnerLoop:
         """The objective whose gradient is the step, if the step size is constant."""
         return self.objective if self.rate is None else self.objective._replace(factor=-float(self.rate))
 
+    @cached_property
+    def moves_all(self) -> bool:
+        """Whether a step moves every leaf: all are adapted, and no constants can stand beside them."""
+        return self.adapted is None and not getattr(self.objective.model, "constant_shapes", {})
+
     def linearize(self, params: Tree, *, curvature: bool) -> Linearization:
         """The objective of the descent at some parameters."""
         return self.engine.linearize(
@@ -59,7 +64,7 @@ class InnerLoop:
             moved = tree.map(lambda g, p: p + g, grad, params)
         else:
             moved = tree.map(lambda g, p, rate: p - rate * g, grad, params, rates)
-        return tree.merge(params, moved)
+        return moved if self.moves_all else tree.merge(params, moved)
 
     def descend(
         self,
