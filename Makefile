@@ -1,4 +1,4 @@
-# make demo    from nothing to a row of a published table, with NumPy alone
+# make demo    from nothing to a row of a published table and a few-shot classifier, with NumPy alone
 # make test    lint and the whole test suite
 # make bench   mltk against every peer that can be installed
 # make docs    the documentation site, in site/
@@ -18,6 +18,8 @@ SINGLE := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
 demo: $(VENV)/package
 	rm -rf runs/demo
 	$(BIN)/mltk reproduce sinusoid-table --shots 5 --out runs/demo
+	$(BIN)/mltk train prototypical --data glyphs --steps 150 --ways 20 --out runs/demo/prototypical
+	$(BIN)/mltk evaluate runs/demo/prototypical --episodes 200
 
 test: lint
 	$(SINGLE) $(BIN)/pytest -n auto
