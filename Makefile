@@ -33,6 +33,7 @@ bench: $(VENV)/package $(VENV)/bench
 	$(BIN)/mltk bench sinusoid-maml
 	$(BIN)/mltk bench conv4-maml --queries 15
 	$(BIN)/mltk bench conv4-maml --queries 1
+	$(BIN)/mltk bench prototypical
 
 docs: $(VENV)/package $(VENV)/docs
 	$(BIN)/mkdocs build

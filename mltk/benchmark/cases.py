@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -41,12 +42,18 @@ CONV4_AIMS = {
     1: (Aim("mltk-torch-analytic", "torch-loop", 1.5),),
     15: (Aim("mltk-torch-analytic", "torch-loop", 1.3),),
 }
+PROTOTYPICAL_AIMS = (
+    Aim("mltk-torch-analytic", "torch-loop", 1),
+    Aim("mltk-torch-analytic", "torch-channels-last", 1),
+    Aim("mltk-numpy", "mltk-torch-analytic", 0.25),
+)
 CHECKPOINT_AIM = 1.2
 """Peak memory at 20 inner steps over that at 1, with ``checkpoint=True``, at most."""
 
 WARM_UP: dict[str, dict[str, int]] = {
     "sinusoid-maml": {"tasks": 2, "shots": 2, "queries": 2, "width": 4, "inner_steps": 1},
     "conv4-maml": {"tasks": 2, "ways": 2, "queries": 1, "width": 4, "image_size": 16, "inner_steps": 1},
+    "prototypical": {"tasks": 2, "ways": 3, "shots": 2, "queries": 2, "width": 4, "image_size": 16},
 }
 """Settings of a small version of each case, that loads a library without using memory."""
 
@@ -57,7 +64,11 @@ def build(name: str, **settings: int) -> Case:
     Raises:
         SettingError: If there is no case of that name.
     """
-    functions = {"sinusoid-maml": sinusoid_maml, "conv4-maml": conv4_maml}
+    functions: dict[str, Callable[..., Case]] = {
+        "sinusoid-maml": sinusoid_maml,
+        "conv4-maml": conv4_maml,
+        "prototypical": prototypical,
+    }
     if name not in functions:
         raise SettingError(f"benchmark is {name!r}; expected one of {', '.join(functions)}")
     return functions[name](**settings)
@@ -84,16 +95,22 @@ def conv4_maml(
     inner_steps: int = 5,
 ) -> Case:
     """Few-shot classification with four blocks of convolutions, in float32, on random images."""
-    numpy = backend("numpy")
-    rng = np.random.default_rng(SEED)
-
-    def examples(per_class: int) -> tuple[np.ndarray, np.ndarray]:
-        labels = np.tile(np.arange(ways), (tasks, per_class))
-        return numpy.asarray(rng.normal(size=(*labels.shape, 1, image_size, image_size))), labels
-
     model = models.conv4(1, image_size, width=width, out_features=ways)
-    episode = Episode(*examples(shots), *examples(queries), ways=ways, backend=numpy)
-    return _case(model, "cross_entropy", episode, inner_steps)
+    return _case(model, "cross_entropy", _noise(tasks, ways, shots, queries, image_size), inner_steps)
+
+
+def prototypical(
+    *,
+    tasks: int = 1,
+    ways: int = 20,
+    shots: int = 1,
+    queries: int = 5,
+    width: int = 64,
+    image_size: int = 28,
+) -> Case:
+    """A prototypical network on four blocks of convolutions, in float32, on random images."""
+    model = models.conv4(1, image_size, width=width)
+    return _case(model, "cross_entropy", _noise(tasks, ways, shots, queries, image_size))
 
 
 def in_double(case: Case) -> Case:
@@ -106,6 +123,18 @@ def in_double(case: Case) -> Case:
     return dataclasses.replace(case, params=params, episode=episode)
 
 
-def _case(model: Sequential, loss: str, episode: Episode, inner_steps: int) -> Case:
+def _noise(tasks: int, ways: int, shots: int, queries: int, image_size: int) -> Episode:
+    """Tasks of random images; ``shots`` and ``queries`` are numbers a class."""
+    numpy = backend("numpy")
+    rng = np.random.default_rng(SEED)
+
+    def examples(per_class: int) -> tuple[np.ndarray, np.ndarray]:
+        labels = np.tile(np.arange(ways), (tasks, per_class))
+        return numpy.asarray(rng.normal(size=(*labels.shape, 1, image_size, image_size))), labels
+
+    return Episode(*examples(shots), *examples(queries), ways=ways, backend=numpy)
+
+
+def _case(model: Sequential, loss: str, episode: Episode, inner_steps: int = 0) -> Case:
     params = tree.flatten(model.init(episode.backend, SEED))
     return Case(model, loss, params=params, episode=episode, inner_lr=0.01, inner_steps=inner_steps)

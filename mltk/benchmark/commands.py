@@ -17,8 +17,8 @@ from typing import Annotated, Any
 
 import typer
 
-from mltk.benchmark.cases import CONV4_AIMS, SINUSOID_AIMS, Aim, build, in_double
-from mltk.benchmark.contestants import NUMPY, TORCH, choose
+from mltk.benchmark.cases import CONV4_AIMS, PROTOTYPICAL_AIMS, SINUSOID_AIMS, Aim, build, in_double
+from mltk.benchmark.contestants import CONTESTANTS, TORCH, choose
 from mltk.benchmark.entrant import Remote
 from mltk.benchmark.memory import CHECKPOINTED, peak_memory
 from mltk.benchmark.timing import Row, run
@@ -37,7 +37,7 @@ THREAD_VARIABLES = (
 )
 
 app = typer.Typer(
-    help="Time mltk's exact meta-gradients and sampling, and those of every installed peer, turn by turn.",
+    help="Time mltk's meta-gradients, training and sampling, and those of every installed peer, in turn.",
     no_args_is_help=True,
 )
 
@@ -67,6 +67,24 @@ def conv4_maml(
     _command("conv4-maml", settings, aims, repeats=repeats, threads=threads, path=json, only=only)
 
 
+@app.command("prototypical")
+def prototypical(
+    ways: Annotated[int, typer.Option(min=1, help="Classes a task.")] = 20,
+    shots: Annotated[int, typer.Option(min=1, help="Support images a class.")] = 1,
+    queries: Annotated[int, typer.Option(min=1, help="Query images a class.")] = 5,
+    tasks: Annotated[int, typer.Option(min=1, help="Tasks a step.")] = 1,
+    repeats: Repeats = 15,
+    threads: Threads = 2,
+    json: Json = None,
+    only: Only = None,
+) -> None:
+    """Training steps of a prototypical network: Conv-4 on 28×28 images, 64 filters, Adam; no sampling."""
+    settings = {"ways": ways, "shots": shots, "queries": queries, "tasks": tasks}
+    _command(
+        "prototypical", settings, PROTOTYPICAL_AIMS, repeats=repeats, threads=threads, path=json, only=only
+    )
+
+
 @app.command("episodes")
 def episodes(repeats: Repeats = 30, threads: Threads = 1, json: Json = None) -> None:
     """Sampling of tasks: 5-way, 1 shot, 15 queries, 28×28 images in memory, 32 tasks a call."""
@@ -89,7 +107,7 @@ def _command(
     """Run a benchmark in a process with the right number of threads; exit with its status."""
     names = [name.strip() for name in (only or "").split(",") if name.strip()]
     try:
-        choose(names)
+        choose(benchmark, names)
     except SettingError as error:
         raise typer.BadParameter(str(error), param_hint="--only") from None
     _limit(benchmark, settings, repeats=repeats, threads=threads, path=path, names=names)
@@ -152,8 +170,9 @@ def execute(
 
     console = Console()
     with console.status(f"timing {title}"):
-        _, reference = to_numpy(NUMPY.prepare(in_double(build(benchmark, **settings)))())
-        contestants = [contestant.name for contestant in choose(names)]
+        judge = CONTESTANTS[benchmark][0]
+        _, reference = to_numpy(judge.prepare(in_double(build(benchmark, **settings)))())
+        contestants = [contestant.name for contestant in choose(benchmark, names)]
         rows = run(contestants, lambda name: Remote(benchmark, name, settings), reference, repeats=repeats)
     with console.status("measuring memory"):
         rows = [_with_memory(row, benchmark, settings) for row in rows]

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 
 import mltk
 from mltk import tree
-from mltk.algorithms import MAML
+from mltk.algorithms import MAML, Prototypical
 from mltk.episode import Episode
 from mltk.errors import BackendError, SettingError
-from mltk.peers import PEERS, Case, Peer, Result
+from mltk.optim import Adam, apply_updates
+from mltk.peers import PEERS, PROTOTYPICAL_PEERS, Case, Peer, Result
+from mltk.tree import Tree
 
 
 @dataclass(frozen=True)
@@ -39,11 +41,7 @@ class Mltk:
 
     def prepare(self, case: Case) -> Callable[[], Result]:
         """See `mltk.peers.Peer.prepare`."""
-        old = case.episode
-        backend = mltk.backend(self.backend, engine=self.engine, dtype=old.backend.dtype)
-        arrays = (old.support_x, old.support_y, old.query_x, old.query_y)
-        episode = Episode(*(backend.asarray(array) for array in arrays), ways=old.ways, backend=backend)
-        params = tree.map(backend.asarray, tree.unflatten(case.params))
+        params, episode = self._converted(case)
         maml = MAML(
             case.model,
             case.loss,
@@ -59,27 +57,68 @@ class Mltk:
 
         return meta_gradient
 
+    def _converted(self, case: Case) -> tuple[Tree, Episode]:
+        """The parameters and the episode on the backend."""
+        old = case.episode
+        backend = mltk.backend(self.backend, engine=self.engine, dtype=old.backend.dtype)
+        arrays = (old.support_x, old.support_y, old.query_x, old.query_y)
+        episode = Episode(*(backend.asarray(array) for array in arrays), ways=old.ways, backend=backend)
+        return tree.map(backend.asarray, tree.unflatten(case.params)), episode
+
+
+@dataclass(frozen=True)
+class MltkPrototypical(Mltk):
+    """Training steps of a prototypical network, as `mltk.peers.torch_prototypical.TorchPrototypical`."""
+
+    def prepare(self, case: Case) -> Callable[[], Result]:
+        """See `mltk.peers.Peer.prepare`."""
+        params, episode = self._converted(case)
+        learner, optimizer = Prototypical(case.model), Adam()
+        memory = optimizer.init(params)
+
+        def step() -> Result:
+            nonlocal params, memory
+            value, grads = learner.value_and_grad(params, episode)
+            updates, memory = optimizer.update(grads, memory, params)
+            params = apply_updates(params, updates)
+            return value, tree.flatten(grads)
+
+        return step
+
 
 NUMPY = Mltk("mltk-numpy", "numpy")
 TORCH = Mltk("mltk-torch-analytic", "torch")
-CONTESTANTS: tuple[Peer, ...] = (
+MAML_CONTESTANTS: tuple[Peer, ...] = (
     NUMPY,
     TORCH,
     Mltk("mltk-torch-autograd", "torch", "autograd"),
     *PEERS,
 )
-"""Everyone who may take part, in the order of their turns."""
+CONTESTANTS: dict[str, tuple[Peer, ...]] = {
+    "sinusoid-maml": MAML_CONTESTANTS,
+    "conv4-maml": MAML_CONTESTANTS,
+    "prototypical": (
+        MltkPrototypical(NUMPY.name, "numpy"),
+        MltkPrototypical(TORCH.name, "torch"),
+        MltkPrototypical("mltk-torch-autograd", "torch", "autograd"),
+        *PROTOTYPICAL_PEERS,
+    ),
+}
+"""Everyone who may take part in a benchmark, in the order of their turns.
+
+The first, mltk on NumPy, is in float64 the reference of the others.
+"""
 
 
-def choose(names: Iterable[str]) -> tuple[Peer, ...]:
+def choose(benchmark: str, names: Iterable[str]) -> tuple[Peer, ...]:
     """The contestants of these names, in the order of their turns; all if no name is given.
 
     Raises:
         SettingError: If there is no contestant of a name.
     """
     wanted = list(names)
-    known = [contestant.name for contestant in CONTESTANTS]
+    known = [contestant.name for contestant in CONTESTANTS[benchmark]]
     for name in wanted:
         if name not in known:
             raise SettingError(f"there is no contestant {name!r}; expected one of {', '.join(known)}")
-    return tuple(c for c in CONTESTANTS if not wanted or c.name in wanted)
+    return tuple(c for c in CONTESTANTS[benchmark] if not wanted or c.name in wanted)

@@ -158,8 +158,9 @@ def _main(text: str) -> None:
         print(json.dumps(content), flush=True)
 
     try:
-        (contestant,) = choose([request["name"]])
-        local = Local(contestant, build(request["benchmark"], **request["settings"]))
+        benchmark = request["benchmark"]
+        (contestant,) = choose(benchmark, [request["name"]])
+        local = Local(contestant, build(benchmark, **request["settings"]))
         answer(seconds=0.0)
         for line in sys.stdin:
             question = json.loads(line)

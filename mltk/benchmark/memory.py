@@ -88,8 +88,8 @@ def _status(key: str) -> int:
 
 if __name__ == "__main__":
     request = json.loads(sys.argv[1])
-    found = {contestant.name: contestant for contestant in (*CONTESTANTS, CHECKPOINTED)}
     name = request["benchmark"]
+    found = {contestant.name: contestant for contestant in (*CONTESTANTS[name], CHECKPOINTED)}
     print(
         measure(
             found[request["contestant"]],

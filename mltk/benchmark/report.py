@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import platform
 import sys
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -29,10 +31,10 @@ def ratio(rows: Sequence[Row], name: str, base: str) -> float | None:
 def print_rows(console: Console, title: str, rows: Sequence[Row], aims: Sequence[Aim]) -> None:
     """The table of a run, those who did not take part, disagreements, and the aims."""
     bases = [base for base in BASES if any(row.name == base and row.seconds for row in rows)]
-    table = Table(title=title)
+    table = Table(title=title, box=SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
     table.add_column("implementation", no_wrap=True)
     shown = (f"×\n{base.removeprefix('mltk-').replace('-', chr(10))}" for base in bases)
-    for heading in ("median\nms", "quartiles", *shown, "error", "peak\nMB"):
+    for heading in ("median\nms", "quartiles", "a\nsecond", *shown, "error", "peak\nMB"):
         table.add_column(heading, justify="right", no_wrap=True)
     for row in sorted((row for row in rows if row.seconds), key=lambda row: row.median or 0):
         ratios = [_number(ratio(rows, row.name, base), "{:.2f}") for base in bases]
@@ -43,6 +45,7 @@ def print_rows(console: Console, title: str, rows: Sequence[Row], aims: Sequence
             row.name,
             _number(1e3 * (row.median or 0), "{:.2f}"),
             spread,
+            _number(1 / (row.median or math.inf), "{:,.1f}"),
             *ratios,
             f"[bold red]{error}[/]" if row.wrong else error,
             _number(peak, "{:.1f}"),

@@ -9,9 +9,16 @@ from mltk.peers.peer import Case, Peer, Result, to_numpy
 from mltk.peers.torch_batched import TorchBatched
 from mltk.peers.torch_func import TorchFunc
 from mltk.peers.torch_loop import TorchLoop
+from mltk.peers.torch_prototypical import TorchPrototypical
 from mltk.peers.torchopt import TorchOpt
 
 PEERS: tuple[Peer, ...] = (TorchFunc(), TorchLoop(), TorchBatched(), Higher(), TorchOpt(), Jax())
-"""All adapters, whether their library is installed or not."""
+"""All adapters of MAML, whether their library is installed or not."""
 
-__all__ = ["PEERS", "Case", "Peer", "Result", "to_numpy"]
+PROTOTYPICAL_PEERS: tuple[Peer, ...] = (
+    TorchPrototypical(),
+    TorchPrototypical("torch-channels-last", channels_last=True),
+)
+"""All adapters of prototypical networks."""
+
+__all__ = ["PEERS", "PROTOTYPICAL_PEERS", "Case", "Peer", "Result", "to_numpy"]

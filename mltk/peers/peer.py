@@ -20,7 +20,10 @@ Result = tuple[Any, dict[str, Any]]
 
 @dataclass(frozen=True)
 class Case:
-    """One meta-gradient of MAML (Finn et al. 2017, equation 1) that every implementation must agree on.
+    """A meta-gradient that every implementation must agree on.
+
+    It is that of MAML (Finn et al. 2017, equation 1), or, for the peers that say so, of a learner without an
+    inner loop, which ignores ``inner_lr``, ``inner_steps`` and ``first_order``.
 
     The dtype of the parameters and of the episode is the precision of the computation.
 
@@ -46,7 +49,7 @@ class Case:
 
 
 class Peer(Protocol):
-    """Another implementation of MAML."""
+    """Another implementation of MAML, or of the learner that it names."""
 
     @property
     def name(self) -> str:
