@@ -11,7 +11,7 @@ BLOCKS = re.findall(r"```python\n(.*?)```", (Path(__file__).parent.parent / "REA
 @pytest.mark.parametrize("number", range(len(BLOCKS)))
 def test_python_blocks_run(number, capsys):
     exec(compile(BLOCKS[number], f"README.md, block {number}", "exec"), {})
-    assert "mse" in capsys.readouterr().out
+    assert "95 % interval" in capsys.readouterr().out
 
 
 def test_there_is_a_block():
