@@ -1,5 +1,6 @@
 """The adapters to other libraries: all compute mltk's meta-gradient, and say why when they cannot."""
 
+import dataclasses
 import sys
 
 import numpy as np
@@ -110,3 +111,10 @@ def test_a_broken_library_is_a_reason_and_no_error(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     assert "needs an older Torch" in missing("broken_library")
     assert "its_own_missing_dependency" in missing("half_library")
+
+
+def test_statistics_that_peers_do_not_know_are_refused(peer):
+    case = small_case("conv4", inner_steps=1)
+    network = mltk.models.conv4(1, 16, width=4, out_features=3, statistics="support")
+    with pytest.raises(UnsupportedError):
+        peer.prepare(dataclasses.replace(case, model=network))

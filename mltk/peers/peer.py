@@ -11,8 +11,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from mltk.episode import Episode
+from mltk.errors import UnsupportedError
 from mltk.models import Sequential
-from mltk.ops import MaxPool, ReLU
+from mltk.ops import BatchNorm, MaxPool, ReLU
 
 Result = tuple[Any, dict[str, Any]]
 """A loss, and the gradient of each parameter under its dotted name, as arrays of a peer's library."""
@@ -96,8 +97,14 @@ def customary(model: Sequential) -> Sequential:
     """The same function with ReLU before max pooling, as the networks that users of the peers write.
 
     The two commute, and neither has parameters. `mltk.models.conv4` pools first, which is cheaper.
+
+    Raises:
+        UnsupportedError: If a batch norm takes the statistics of the support set, which no peer knows.
     """
     layers = list(model.layers)
+    for layer in layers:
+        if isinstance(layer, BatchNorm) and layer.statistics == "support":
+            raise UnsupportedError('the peers have no batch norm with statistics="support"')
     for k, (layer, following) in enumerate(pairwise(model.layers)):
         if isinstance(layer, MaxPool) and isinstance(following, ReLU):
             layers[k : k + 2] = following, layer
