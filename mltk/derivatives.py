@@ -129,7 +129,7 @@ class AnalyticEngine:
     def vjp(self, model: Model, params: Tree, x: Array) -> tuple[Array, Callable[[Array], Tree]]:
         """See `Engine.vjp`."""
         chain = _Chain(model, params, x)
-        return chain.outputs, lambda cotangent: chain.pull_back(cotangent, None)
+        return chain.outputs, lambda cotangent: chain.pull_back(cotangent, None, keep=False)
 
     def head(
         self, head: Head, p: Tree, support: Array, target: Array, query: Array
@@ -201,7 +201,7 @@ class AnalyticLinearization:
         target = {"target": y}
         self.value, residuals = objective.loss.forward(target, chain.outputs)
         _, cotangent = objective.loss.vjp(target, residuals, objective.factor)
-        self.grad: Tree = chain.pull_back(cotangent, wrt)
+        self.grad: Tree = chain.pull_back(cotangent, wrt, keep=curvature)
         self._state = (chain, objective, target, residuals) if curvature else None
 
     def hvp(self, v: Tree) -> Tree:
@@ -232,13 +232,17 @@ class _Chain:
         self.outputs = x
         self.cotangents: dict[int, Array] = {}
 
-    def pull_back(self, cotangent: Array, wrt: Collection[str] | None) -> Tree:
-        """Pull the outputs' cotangent back to the parameters in ``wrt``; keep that of each layer's output."""
+    def pull_back(self, cotangent: Array, wrt: Collection[str] | None, *, keep: bool = True) -> Tree:
+        """Pull the outputs' cotangent back to the parameters in ``wrt``.
+
+        That of each layer's output is kept if told so, for `pull_back_tangent`.
+        """
         grads: Tree = {}
         first = self._first(wrt)
         for position in range(len(self.steps) - 1, first - 1, -1):
             name, layer, p, residuals = self.steps[position]
-            self.cotangents[position] = cotangent
+            if keep:
+                self.cotangents[position] = cotangent
             grad, cotangent = layer.vjp(p, residuals, cotangent, wrt_input=position > first)
             if wrt is not None:
                 grad = {key: leaf for key, leaf in grad.items() if f"{name}.{key}" in wrt}

@@ -264,6 +264,8 @@ def _empty(like: torch.Tensor, *shape: int) -> torch.Tensor:
 
 def _fold(images: torch.Tensor) -> torch.Tensor:
     """``(..., N, C, H, W)`` as one batch, channels-last in memory."""
+    if images.shape[-3] == 1:  # in both orders the same memory, which Torch would copy
+        return images.reshape(-1, *images.shape[-2:], 1).movedim(-1, 1)
     return images.reshape(-1, *images.shape[-3:]).contiguous(memory_format=torch.channels_last)
 
 
