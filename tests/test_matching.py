@@ -22,7 +22,12 @@ from mltk.heads import (
 )
 
 FEATURES = 3
-HEADS = {"plain": MatchingHead(), "full context": FullContextMatchingHead(FEATURES, processing_steps=2)}
+HEADS = {
+    "plain": MatchingHead(),
+    "full context": FullContextMatchingHead(FEATURES, processing_steps=2),
+    "plain, cold": MatchingHead(temperature=0.1),
+    "full context, warm": FullContextMatchingHead(FEATURES, processing_steps=2, temperature=3.0),
+}
 
 both = pytest.mark.parametrize("head", HEADS.values(), ids=HEADS)
 
@@ -167,7 +172,7 @@ def published(head, p, support, labels, query, ways):
                 i, forget, g, o = (z + own["bias_ih"] + own["bias_hh"]).chunk(4)
                 cell = forget.sigmoid() * cell + i.sigmoid() * g.tanh()
                 f = o.sigmoid() * cell.tanh() + q
-        attention = torch.softmax(F.cosine_similarity(support, f[None], dim=1), 0)
+        attention = torch.softmax(F.cosine_similarity(support, f[None], dim=1) / head.temperature, 0)
         rows.append(torch.stack([attention[labels == label].sum() for label in range(ways)]).log())
     return torch.stack(rows).detach()
 

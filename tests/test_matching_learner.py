@@ -98,6 +98,8 @@ def test_the_embedding_says_how_wide_it_is():
     assert Matching(MLP, full_context=True).head == FullContextMatchingHead(5)
     conv4 = mltk.models.conv4(in_channels=1, image_size=28)
     assert Matching(conv4, full_context=True, processing_steps=4).head == FullContextMatchingHead(64, 4)
+    assert Matching(MLP, temperature=0.1).head == MatchingHead(0.1)
+    assert Matching(MLP, full_context=True, temperature=0.1).head.temperature == 0.1
     activated = mltk.models.Sequential([mltk.ops.Linear(6, 7), mltk.ops.ReLU()])
     assert Matching(activated, full_context=True).head.features == 7
     silent = mltk.models.Sequential([mltk.ops.Convolution(1, 2, 3), mltk.ops.GlobalAveragePool()])
@@ -111,6 +113,9 @@ def test_the_embedding_says_how_wide_it_is():
     [
         ({"full_context": True, "features": 4}, "features is 4; expected 5"),
         ({"full_context": True, "processing_steps": 0}, "processing_steps is 0"),
+        ({"temperature": 0.02}, "temperature is 0.02; expected at least 0.03"),
+        ({"temperature": -1.0}, "temperature is -1.0"),
+        ({"full_context": True, "temperature": 0.0}, "temperature is 0.0"),
         ({"full_context": "yes"}, "full_context is 'yes'"),
         ({"features": 0}, "features is 0"),
     ],

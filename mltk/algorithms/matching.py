@@ -26,6 +26,8 @@ class Matching(EmbeddingBased):
         full_context: Whether LSTMs embed each example in the context of the support set.
         processing_steps: How often the LSTM over a query attends to the support set.
         features: How many numbers an embedding has, which the LSTMs must know; ``None`` asks the embedding.
+        temperature: What cosines are divided by before the softmax, at least 0.03. The paper has 1, at which
+            no probability comes near 1.
 
     Raises:
         SettingError: If a setting is not valid, or nobody says how many numbers an embedding has.
@@ -36,6 +38,7 @@ class Matching(EmbeddingBased):
     full_context: bool = False
     processing_steps: int = 3
     features: int | None = None
+    temperature: float = 1.0
 
     def __post_init__(self) -> None:
         if not isinstance(self.full_context, bool):
@@ -49,7 +52,7 @@ class Matching(EmbeddingBased):
     def head(self) -> MatchingHead | FullContextMatchingHead:
         """Cosine attention to the support set, with the LSTMs of the full context in front if asked for."""
         if not self.full_context:
-            return MatchingHead()
+            return MatchingHead(self.temperature)
         known = getattr(self.embedding, "out_features", None)
         features = known if self.features is None else self.features
         if features is None:
@@ -59,4 +62,4 @@ class Matching(EmbeddingBased):
             )
         if known not in (None, features):
             raise SettingError(f"features is {features}; expected {known}, as the outputs of the embedding")
-        return FullContextMatchingHead(features, self.processing_steps)
+        return FullContextMatchingHead(features, self.processing_steps, self.temperature)

@@ -97,6 +97,12 @@ EMBEDDING_BASED: dict[AlgorithmName, Callable[..., Any]] = {
     AlgorithmName.LOGISTIC: algorithms.LogisticRegression,
 }
 
+ON_IMAGES: dict[AlgorithmName, dict[str, Any]] = {
+    AlgorithmName.MATCHING: {"temperature": 0.1},
+    AlgorithmName.RIDGE: {"reg_lambda": 10.0},
+}
+"""Settings in place of a learner's own defaults."""
+
 VECTORS: dict[DataName, tuple[Callable[[Any, int, int], data.TaskSource], int | None, int, int]] = {
     DataName.SINUSOID: (lambda _, shots, queries: data.Sinusoid(shots, queries), None, 10, 10),
     DataName.HARMONIC: (lambda _, shots, queries: data.Harmonic(shots, queries), None, 20, 20),
@@ -184,8 +190,8 @@ def _on_images(algorithm: AlgorithmName, family: DataName, wishes: Wishes) -> Re
     )
     learner: Any
     if in_one_go:
-        settings = {"reg_lambda": 10.0} if algorithm == AlgorithmName.RIDGE else {}
-        learner = EMBEDDING_BASED[algorithm](models.conv4(channels, size, width=WIDTH), **settings)
+        embedding = models.conv4(channels, size, width=WIDTH)
+        learner = EMBEDDING_BASED[algorithm](embedding, **ON_IMAGES.get(algorithm, {}))
     else:
         network = models.conv4(channels, size, width=WIDTH, out_features=ways, statistics="support")
         preset = {"inner_lr": 0.1, "inner_steps": 5}

@@ -12,7 +12,7 @@ import numpy as np
 from mltk import tree
 from mltk.errors import ShapeError
 from mltk.heads.head import Head
-from mltk.heads.matching import match, match_pullback
+from mltk.heads.matching import check_temperature, match, match_pullback
 from mltk.ops import LSTM, Attention, lstm_cell
 from mltk.ops.kernels import kernels_of
 from mltk.settings import check_count
@@ -52,12 +52,15 @@ class FullContextMatchingHead(Head):
     Attributes:
         features: Length $d$ of an embedding.
         processing_steps: $K$.
+        temperature: That of the matching, as in `MatchingHead`.
     """
 
     features: int
     processing_steps: int = 3
+    temperature: float = 1.0
 
     def __post_init__(self) -> None:
+        check_temperature(self.temperature)
         check_count("features", self.features)
         check_count("processing_steps", self.processing_steps)
 
@@ -94,13 +97,13 @@ class FullContextMatchingHead(Head):
     def predict(self, p: Tree, fitted: Tree, query: Array) -> Array:
         """The log-probabilities ``(T, M, ways)``."""
         f, _ = self._attend(p, fitted["embeddings"], query)
-        return match(f, fitted["embeddings"], fitted["target"])[0]
+        return match(f, fitted["embeddings"], fitted["target"], self.temperature)[0]
 
     def forward(self, p: Tree, support: Array, target: Array, query: Array) -> tuple[Array, Any]:
         """See `Head.forward`."""
         g, readings = self._read(p, support)
         f, steps = self._attend(p, g, query)
-        y, matched = match(f, g, target)
+        y, matched = match(f, g, target, self.temperature)
         return y, (query, g, readings, steps, matched)
 
     def vjp(self, p: Tree, residuals: Any, gy: Array) -> tuple[Tree, Array, Array]:

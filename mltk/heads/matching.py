@@ -10,12 +10,15 @@ import numpy as np
 
 from mltk.backend import Backend, common_backend
 from mltk.episode import check_inputs
-from mltk.errors import DtypeError, LabelError, ShapeError
+from mltk.errors import DtypeError, LabelError, SettingError, ShapeError
 from mltk.heads.head import Head, one_hot
 from mltk.heads.similarity import Unit, cosine_pullback, normalize
 from mltk.ops.kernels import kernels_of
-from mltk.settings import check_count
+from mltk.settings import check_count, check_scale
 from mltk.tree import Array, Tree
+
+COLDEST = 0.03
+"""The smallest temperature: the exponential of -2 over it is still a normal number in float32."""
 
 
 @dataclass(frozen=True)
@@ -25,18 +28,27 @@ class MatchingHead(Head):
     Vinyals, Blundell, Lillicrap, Kavukcuoglu & Wierstra (2016), equation 1 and section 2.1.1. With the
     one-hot targets $t$, query $j$ attends to support example $i$ with
 
-    $$a_{ji} = \frac{e_{ji}}{\sum_l e_{jl}}, \quad e_{ji} = \exp \cos(q_j, s_i), \qquad
+    $$a_{ji} = \frac{e_{ji}}{\sum_l e_{jl}}, \quad e_{ji} = \exp \frac{\cos(q_j, s_i) - 1}{\tau}, \qquad
       p_{jk} = \sum_i a_{ji} t_{ik}, \qquad y_{jk} = \log p_{jk} = \log m_{jk} - \log \sum_l e_{jl},$$
 
-    where $m_{jk} = \sum_i e_{ji} t_{ik}$ is the mass of class $k$. Cosines lie in [-1, 1], so that the
-    exponentials need no shift. Since the outputs are normalised, their cross-entropy is $-\log p$ itself. The
-    cotangent of the cosines is
+    where $m_{jk} = \sum_i e_{ji} t_{ik}$ is the mass of class $k$. The paper has the temperature $\tau = 1$,
+    at which the probability of one of $n$ examples is at most $1 / (1 + (n - 1) e^{-2})$. Cosines are at
+    most 1, so that no exponential overflows. Since the outputs are normalised, their cross-entropy is
+    $-\log p$ itself. The cotangent of the cosines is
 
-    $$\bar c_{ji} = e_{ji} \sum_k \frac{\bar y_{jk}}{m_{jk}} t_{ik} - a_{ji} \sum_k \bar y_{jk},$$
+    $$\tau \bar c_{ji} = e_{ji} \sum_k \frac{\bar y_{jk}}{m_{jk}} t_{ik} - a_{ji} \sum_k \bar y_{jk},$$
 
     and `mltk.heads.similarity` takes it from there. A class without examples, which no valid episode has, has
     a vanishing probability (the root of the smallest normal number) instead of none.
+
+    Attributes:
+        temperature: $\tau$, at least 0.03.
     """
+
+    temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_temperature(self.temperature)
 
     def fit(self, p: Tree, support: Array, target: Array) -> Tree:
         """The support set: ``embeddings`` ``(T, N, d)`` and one-hot ``target`` ``(T, N, ways)``."""
@@ -44,11 +56,11 @@ class MatchingHead(Head):
 
     def predict(self, p: Tree, fitted: Tree, query: Array) -> Array:
         """The log-probabilities ``(T, M, ways)``."""
-        return match(query, fitted["embeddings"], fitted["target"])[0]
+        return match(query, fitted["embeddings"], fitted["target"], self.temperature)[0]
 
     def forward(self, p: Tree, support: Array, target: Array, query: Array) -> tuple[Array, Any]:
         """See `Head.forward`."""
-        return match(query, support, target)
+        return match(query, support, target, self.temperature)
 
     def vjp(self, p: Tree, residuals: Any, gy: Array) -> tuple[Tree, Array, Array]:
         """See `Head.vjp`."""
@@ -57,24 +69,32 @@ class MatchingHead(Head):
 
 
 class Matched(NamedTuple):
-    """What the pullback needs: the unit vectors, and exponentials and masses as in `MatchingHead`."""
+    """What the pullback needs: the unit vectors, exponentials, masses and temperature of `MatchingHead`."""
 
     query: Unit
     support: Unit
     exponentials: Array
     mass: Array
     target: Array
+    temperature: float
 
 
-def match(query: Array, support: Array, target: Array) -> tuple[Array, Matched]:
+def check_temperature(temperature: float) -> None:
+    """Raise `SettingError` unless exponentials of cosines over it stay normal numbers in single precision."""
+    check_scale("temperature", temperature)
+    if temperature < COLDEST:
+        raise SettingError(f"temperature is {temperature!r}; expected at least {COLDEST}")
+
+
+def match(query: Array, support: Array, target: Array, temperature: float = 1.0) -> tuple[Array, Matched]:
     """The log-probabilities ``(T, M, ways)`` of queries, and what the pullback needs."""
     xp = kernels_of(query).xp
     a, b = normalize(query), normalize(support)
-    exponentials = xp.exp(a.unit @ b.unit.mT)
+    exponentials = xp.exp((a.unit @ b.unit.mT - 1) / temperature)
     absent = xp.astype(xp.sum(target, axis=-2, keepdims=True) == 0, target.dtype)
     mass = exponentials @ target + absent * math.sqrt(xp.finfo(target.dtype).smallest_normal)
     y = xp.log(mass) - xp.log(xp.sum(exponentials, axis=-1, keepdims=True))
-    return y, Matched(a, b, exponentials, mass, target)
+    return y, Matched(a, b, exponentials, mass, target, temperature)
 
 
 def match_pullback(matched: Matched, gy: Array) -> tuple[Array, Array]:
@@ -82,9 +102,8 @@ def match_pullback(matched: Matched, gy: Array) -> tuple[Array, Array]:
     xp = kernels_of(gy).xp
     e = matched.exponentials
     share = xp.sum(gy, axis=-1, keepdims=True) / xp.sum(e, axis=-1, keepdims=True)
-    return cosine_pullback(
-        matched.query, matched.support, e * ((gy / matched.mass) @ matched.target.mT - share)
-    )
+    g = e * ((gy / matched.mass) @ matched.target.mT - share) / matched.temperature
+    return cosine_pullback(matched.query, matched.support, g)
 
 
 def matching_log_probabilities(
