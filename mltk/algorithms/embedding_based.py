@@ -10,7 +10,7 @@ from functools import cached_property
 import numpy as np
 
 from mltk import ops, tree
-from mltk.algorithms.gradient_based import check_params, mean_over_tasks
+from mltk.algorithms.parameters import check_params, mean_over_tasks
 from mltk.backend import Backend, check_same, common_backend
 from mltk.data.source import TaskSource
 from mltk.derivatives import Engine

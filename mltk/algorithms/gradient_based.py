@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mltk import ops, tree
+from mltk import ops
+from mltk.algorithms.parameters import check_params
 from mltk.backend import Backend, backend_of, check_same, common_backend
 from mltk.derivatives import Engine, Linearization, Objective
 from mltk.episode import Episode, check_inputs
-from mltk.errors import ArrayError, SettingError, ShapeError, TreeError
+from mltk.errors import ArrayError, SettingError, ShapeError
 from mltk.models import Model, Sequential
 from mltk.normalization import (
     calibrate_on_tasks,
@@ -24,7 +24,6 @@ from mltk.normalization import (
     with_support_rows,
     without_statistics,
 )
-from mltk.ops.kernels import kernels_of
 from mltk.settings import check_count, check_range, check_scale
 from mltk.tree import Array, Tree
 
@@ -174,43 +173,3 @@ class GradientBased(ABC):
         check_params("meta_params", meta_params, rates, backend)
         check_same(backend, support_y=[support_y])
         return backend
-
-
-def check_params(
-    argument: str,
-    params: Tree,
-    shapes: Mapping[str, tuple[int, ...]],
-    backend: Backend,
-    *,
-    tasks: tuple[int, ...] | None = None,
-) -> None:
-    """Check a tree of parameters: complete, on the backend, each of its shape.
-
-    Args:
-        argument: The name of the argument that they came in.
-        params: The tree; leaves that ``shapes`` does not name are only checked for their backend.
-        shapes: Dotted name and shape of each parameter.
-        backend: Where they must live.
-        tasks: The extent of the task axis, ``(T,)``, that a parameter may have in front; ``None`` if none.
-
-    Raises:
-        TreeError: If a parameter is missing or has another shape.
-        ArrayError: If something is not an array.
-        MismatchError: If an array is of another backend, device or dtype.
-    """
-    if not isinstance(params, dict):
-        raise TreeError(f"{argument} is a {type(params).__name__}; expected a nested dict of arrays")
-    flat = tree.flatten(params)
-    check_same(backend, **{argument: flat.values()})
-    for name, shape in shapes.items():
-        if name not in flat:
-            raise TreeError(f"{argument}: {name!r} is missing; expected an array of shape {shape}")
-        found = tuple(flat[name].shape)
-        if found != shape and (tasks is None or found != (*tasks, *shape)):
-            expected = shape if tasks is None else f"{shape} or {(*tasks, *shape)}"
-            raise TreeError(f"{argument}: {name!r} has shape {found}; expected {expected}")
-
-
-def mean_over_tasks(leaf: Array) -> Array:
-    """The mean over the leading axis, the tasks."""
-    return kernels_of(leaf).sum(leaf, (0,)) / leaf.shape[0]

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
 
 from mltk import ops, tree
-from mltk.algorithms.gradient_based import GradientBased, mean_over_tasks
+from mltk.algorithms.gradient_based import GradientBased
+from mltk.algorithms.parameters import mean_over_tasks
 from mltk.derivatives import Engine
 from mltk.episode import Episode
 from mltk.models import Model

@@ -10,8 +10,9 @@ from typing import Any, Literal
 import numpy as np
 
 from mltk import ops, tree
-from mltk.algorithms.gradient_based import GradientBased, mean_over_tasks
+from mltk.algorithms.gradient_based import GradientBased
 from mltk.algorithms.inner_loop import InnerLoop, starts_backwards
+from mltk.algorithms.parameters import mean_over_tasks
 from mltk.backend import Backend
 from mltk.derivatives import Engine, Linearization
 from mltk.episode import Episode
