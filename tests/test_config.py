@@ -48,6 +48,15 @@ learners = st.one_of(
     st.builds(algorithms.MetaSGD, networks, losses, inner_lr=pairs, lr_per_step=st.booleans()),
     st.builds(algorithms.Reptile, networks, losses),
     st.builds(algorithms.ImplicitMAML, networks, losses),
+    st.builds(
+        algorithms.Prototypical,
+        networks,
+        distance=st.sampled_from(["sqeuclidean", "cosine"]),
+        temperature=positive | st.just("learned"),
+    ),
+    st.builds(algorithms.Matching, networks, full_context=st.booleans(), processing_steps=counts),
+    st.builds(algorithms.RidgeRegression, networks, use_woodbury=st.sampled_from([None, False, True])),
+    st.builds(algorithms.LogisticRegression, networks, reg_lambda=positive, steps=counts),
 )
 schedules = st.one_of(
     st.builds(optim.Cosine, positive, st.integers(10, 99), end=positive, warmup=st.integers(0, 9)),
@@ -61,8 +70,27 @@ optimisers = st.one_of(
 chains = st.lists(optimisers | st.builds(optim.ClipByGlobalNorm, positive), max_size=3).map(
     lambda transforms: optim.chain(*transforms)
 )
-sources = st.builds(data.Sinusoid, counts, counts, amplitude=pairs, noise=positive) | st.builds(
-    data.Harmonic, counts, counts
+datasets = st.one_of(
+    st.builds(data.Glyphs, counts, counts, counts, difficulty=st.floats(0, 1)),
+    st.builds(data.Omniglot, alphabets=st.none() | st.just(("Latin", "Greek")), image_size=counts),
+    st.builds(data.CIFARFS, st.sampled_from(["train", "test"])),
+    st.builds(
+        data.ImageFolder, st.sampled_from(["pictures", "/a/b c"]), counts, channels=st.sampled_from([1, 3])
+    ),
+)
+sources = st.one_of(
+    st.builds(data.Sinusoid, counts, counts, amplitude=pairs, noise=positive),
+    st.builds(data.Harmonic, counts, counts),
+    st.builds(
+        data.ImageTasks,
+        datasets,
+        st.integers(2, 9),
+        counts,
+        counts,
+        within=st.sampled_from([None, "alphabet"]),
+        rotations=st.booleans(),
+        jitter=st.none() | st.builds(data.Jitter, rotation=positive),
+    ),
 )
 
 
@@ -70,7 +98,7 @@ def through_toml(config):
     return tomllib.loads(tomli_w.dumps({"it": config}))["it"]
 
 
-@settings(max_examples=50)
+@settings(max_examples=100)
 @given(st.one_of(learners, networks, optimisers, chains, sources))
 @example(optim.AdamW(0.1, weight_decay=0.2))
 def test_rebuilt_from_toml_it_is_the_same(value):
