@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
+from loopback_server import running, server  # noqa: F401 - fixtures
 
 import mltk
 

@@ -212,7 +212,8 @@ def _images(family: DataName, wishes: Wishes) -> data.ImageDataset:
     if family == DataName.IMAGES:
         if wishes.folder is None:
             raise SettingError("--data images needs --folder, a folder that holds a folder of images a class")
-        return data.ImageFolder(wishes.folder, 28)
+        # Absolute, so that the run can be evaluated from anywhere.
+        return data.ImageFolder(wishes.folder.resolve(), 28)
     if family == DataName.OMNIGLOT:
         part = wishes.part or "background-train"
         return data.Omniglot(part) if part in OMNIGLOT_PARTS else data.Omniglot(split=part)
