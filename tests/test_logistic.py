@@ -6,6 +6,7 @@ import array_api_strict
 import numpy as np
 import pytest
 import scipy.optimize
+from head_derivations import BACKENDS64, each_backend, learned, run_head
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import expit
@@ -17,12 +18,6 @@ from mltk.errors import DtypeError, SettingError
 from mltk.heads import LogisticHead
 
 EXAMPLES = 25
-BACKENDS64 = {
-    "numpy": mltk.backend("numpy", dtype="float64"),
-    "torch-analytic": mltk.backend("torch", dtype="float64", engine="analytic"),
-    "torch-autograd": mltk.backend("torch", dtype="float64", engine="autograd"),
-}
-each_backend = pytest.mark.parametrize("backend", BACKENDS64.values(), ids=BACKENDS64)
 
 
 @dataclass(frozen=True)
@@ -38,6 +33,10 @@ class Problem:
     @property
     def target(self):
         return np.eye(self.gy.shape[-1])[self.labels]
+
+    def arguments(self, head):
+        """What a head takes, and the cotangent of its outputs."""
+        return learned(head, self.reg_lambda), self.x, self.target, self.query, self.gy
 
     @property
     def rounding(self):
@@ -71,17 +70,6 @@ def problems(draw, exponents=ANY):
     return draw_problem(draw(st.integers(0, 999)), **sizes, reg_lambda=10 ** draw(exponents), flaws=flaws)
 
 
-def run_head(head, backend, problem):
-    """The outputs of a head and all cotangents, as NumPy arrays."""
-    p = {"scale": 1.7, "bias": 0.3, "log_lambda": np.log(problem.reg_lambda)}
-    p = {name: backend.asarray(np.asarray(p[name])) for name in head.shapes}
-    x, y, query = (backend.asarray(array) for array in (problem.x, problem.target, problem.query))
-    outputs, pullback = backend.engine.head(head, p, x, y, query)
-    gp, g_support, g_query = pullback(backend.asarray(problem.gy))
-    found = {"outputs": outputs, "support": g_support, "query": g_query, **gp}
-    return {name: backend.to_numpy(array) for name, array in found.items()}
-
-
 def weights(problem, steps):
     head = LogisticHead(problem.reg_lambda, steps=steps, learn_lambda=False)
     return head.fit({}, problem.x, problem.target)["weight"]
@@ -106,7 +94,7 @@ def check_same_results(found, expected, problem):
 @settings(max_examples=3 * EXAMPLES)
 def test_three_derivations_agree(problem, steps):
     head = LogisticHead(steps=steps)
-    expected, *others = (run_head(head, backend, problem) for backend in BACKENDS64.values())
+    expected, *others = (run_head(head, backend, *problem.arguments(head)) for backend in BACKENDS64.values())
     for found in others:
         check_same_results(found, expected, problem)
 
@@ -177,7 +165,8 @@ def test_optimum_is_that_of_scipy():
 def test_converged_gradient_is_that_of_the_optimum(problem):
     """Once converged, more steps change neither the outputs nor any gradient."""
     numpy = BACKENDS64["numpy"]
-    found, expected = (run_head(LogisticHead(steps=steps), numpy, problem) for steps in (25, 26))
+    heads = (LogisticHead(steps=steps) for steps in (25, 26))
+    found, expected = (run_head(head, numpy, *problem.arguments(head)) for head in heads)
     check_same_results(found, expected, problem)
 
 
@@ -185,17 +174,18 @@ def test_converged_gradient_is_that_of_the_optimum(problem):
 @settings(max_examples=EXAMPLES)
 def test_classes_are_names_and_shots_a_set(problem, steps, seed):
     head, numpy = LogisticHead(steps=steps), BACKENDS64["numpy"]
-    before = run_head(head, numpy, problem)
+    before = run_head(head, numpy, *problem.arguments(head))
     rng = np.random.default_rng(seed)
     names, order = (rng.permutation(extent) for extent in (problem.gy.shape[2], problem.x.shape[1]))
     gy = np.empty_like(problem.gy)
     gy[..., names] = problem.gy
-    renamed = run_head(head, numpy, replace(problem, labels=names[problem.labels], gy=gy))
+    renamed = replace(problem, labels=names[problem.labels], gy=gy)
+    renamed = run_head(head, numpy, *renamed.arguments(head))
     renamed["outputs"] = renamed["outputs"][..., names]
     check_same_results(renamed, before, problem)
     shuffled = replace(problem, x=problem.x[:, order], labels=problem.labels[:, order])
     expected = before | {"support": before["support"][:, order]}
-    check_same_results(run_head(head, numpy, shuffled), expected, problem)
+    check_same_results(run_head(head, numpy, *shuffled.arguments(head)), expected, problem)
 
 
 @given(problem=problems(st.just(6.0)))
@@ -216,8 +206,8 @@ def test_single_precision_is_near_double(scale, features, backend32):
         reg_lambda=0.1 * scale**2,
     )
     head = LogisticHead()
-    expected = run_head(head, BACKENDS64["numpy"], problem)
-    for name, numbers in run_head(head, backend32, problem).items():
+    expected = run_head(head, BACKENDS64["numpy"], *problem.arguments(head))
+    for name, numbers in run_head(head, backend32, *problem.arguments(head)).items():
         assert numbers.dtype == np.float32
         error = np.abs(numbers - expected[name]).max()
         assert error < 1e-3 * np.abs(expected[name]).max(), name
@@ -228,7 +218,8 @@ def test_single_precision_is_near_double(scale, features, backend32):
 def test_saturated_probabilities_give_finite_values_and_gradients(scale, reg_lambda, backend32):
     problem = draw_problem(0, ways=5, shots=10, features=7, flaws="duplicates zeros")
     problem = replace(problem, x=scale * problem.x, reg_lambda=reg_lambda)
-    for name, numbers in run_head(LogisticHead(steps=12), backend32, problem).items():
+    head = LogisticHead(steps=12)
+    for name, numbers in run_head(head, backend32, *problem.arguments(head)).items():
         assert np.isfinite(numbers).all(), name
 
 
@@ -237,7 +228,8 @@ def test_steps_that_diverge_give_finite_values_and_gradients(backend32):
     rng = np.random.default_rng(1)
     x = rng.normal(size=(500, 11, 2)) * np.exp(2 * rng.normal(size=(500, 11, 1)))
     labels, query, gy = rng.integers(0, 2, size=(500, 11)), x[:, :3], rng.normal(size=(500, 3, 2))
-    found = run_head(LogisticHead(steps=12), backend32, Problem(x, labels, query, gy, 1e-6))
+    head, problem = LogisticHead(steps=12), Problem(x, labels, query, gy, 1e-6)
+    found = run_head(head, backend32, *problem.arguments(head))
     assert np.abs(found["outputs"]).max() > 1e6  # some do
     for name, numbers in found.items():
         assert np.isfinite(numbers).all(), name
@@ -248,9 +240,8 @@ def test_logit_far_out_on_the_wrong_side_is_brought_back(backend):
     """Contradicting labels of one embedding: its probability must be their share, whatever the scale."""
     x = np.full((1, 4, 1), 50.0)
     problem = Problem(x, np.array([[0, 0, 0, 1]]), x[:, :1], np.ones((1, 1, 2)), 1e-6)
-    outputs = run_head(LogisticHead(steps=20, learn_bias=False, learn_scale=False), backend, problem)[
-        "outputs"
-    ]
+    head = LogisticHead(steps=20, learn_bias=False, learn_scale=False)
+    outputs = run_head(head, backend, *problem.arguments(head))["outputs"]
     np.testing.assert_allclose(expit(outputs[0, 0]), [0.75, 0.25], rtol=1e-6)
 
 

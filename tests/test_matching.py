@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
+from head_derivations import BACKENDS64, run_head
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -50,10 +51,9 @@ class Problem:
     def target(self):
         return np.eye(self.ways)[self.labels]
 
-    def on(self, convert):
-        """Arguments of a head in another library."""
-        arrays = (convert(array) for array in (self.support, self.target, self.query, self.gy))
-        return tree.map(convert, self.p), *arrays
+    def arguments(self):
+        """What a head takes, and the cotangent of its outputs."""
+        return self.p, self.support, self.target, self.query, self.gy
 
 
 @st.composite
@@ -97,19 +97,6 @@ def with_problems(**options):
     return decorate
 
 
-NUMPY = mltk.backend("numpy", dtype="float64")
-TORCH = {engine: mltk.backend("torch", dtype="float64", engine=engine) for engine in ("analytic", "autograd")}
-
-
-def results(head, problem, backend, convert=None):
-    """Outputs and cotangents by a backend's engine, in NumPy."""
-    p, support, target, query, gy = problem.on(convert or backend.asarray)
-    y, pull_back = backend.engine.head(head, p, support, target, query)
-    gp, g_support, g_query = pull_back(gy)
-    named = {"y": y, "support": g_support, "query": g_query, **tree.flatten(gp)}
-    return {name: np.asarray(array) for name, array in named.items()}
-
-
 def agree(actual, expected, tolerance=1e-10):
     assert set(actual) == set(expected)
     for name, array in expected.items():
@@ -121,20 +108,20 @@ def agree(actual, expected, tolerance=1e-10):
 
 @with_problems()
 def test_values_and_gradients_agree_between_backends_and_with_autograd(head, problem):
-    expected = results(head, problem, TORCH["autograd"])
-    agree(results(head, problem, NUMPY), expected)
-    agree(results(head, problem, TORCH["analytic"]), expected)
+    expected = run_head(head, BACKENDS64["torch-autograd"], *problem.arguments())
+    agree(run_head(head, BACKENDS64["numpy"], *problem.arguments()), expected)
+    agree(run_head(head, BACKENDS64["torch-analytic"], *problem.arguments()), expected)
 
 
 @with_problems()
 def test_runs_on_the_array_api_standard_alone(head, problem):
-    strict = results(head, problem, NUMPY, array_api_strict.asarray)
-    agree(strict, results(head, problem, NUMPY))
+    strict = run_head(head, BACKENDS64["numpy"], *problem.arguments(), convert=array_api_strict.asarray)
+    agree(strict, run_head(head, BACKENDS64["numpy"], *problem.arguments()))
 
 
 @with_problems(manners=["generic"])
 def test_pullbacks_are_central_differences(head, problem):
-    found = results(head, problem, NUMPY)
+    found = run_head(head, BACKENDS64["numpy"], *problem.arguments())
     rng, step = np.random.default_rng(0), 1e-5
     shapes = {"support": problem.support.shape, "query": problem.query.shape}
     shapes |= {name: leaf.shape for name, leaf in tree.flatten(problem.p).items()}
@@ -179,7 +166,9 @@ def published(head, p, support, labels, query, ways):
 
 @with_problems(manners=["generic", "duplicates"])
 def test_outputs_are_those_of_the_paper(head, problem):
-    p, support, target, query, _ = problem.on(torch.as_tensor)
+    p, *arrays = problem.arguments()
+    p = tree.map(torch.as_tensor, p)
+    support, target, query, _ = map(torch.as_tensor, arrays)
     y = head.predict(p, head.fit(p, support, target), query)
     assert torch.allclose(y.exp().sum(-1), torch.ones_like(y[..., 0]), rtol=0, atol=1e-12)
     for task in range(len(y)):
@@ -195,7 +184,7 @@ def test_outputs_are_those_of_the_paper(head, problem):
 @with_problems()
 def test_permuting_classes_permutes_outputs(head, problem):
     order = np.random.default_rng(0).permutation(problem.ways)
-    p, support, target, query, _ = problem.on(np.asarray)
+    p, support, target, query, _ = problem.arguments()
     y, _ = head.forward(p, support, target, query)
     permuted, _ = head.forward(p, support, target[..., order], query)
     np.testing.assert_allclose(permuted, y[..., order], rtol=0, atol=1e-12)
@@ -203,7 +192,7 @@ def test_permuting_classes_permutes_outputs(head, problem):
 
 def permuted_support(head, problem):
     """How far the outputs move when the support set comes in another order."""
-    p, support, target, query, _ = problem.on(np.asarray)
+    p, support, target, query, _ = problem.arguments()
     y, _ = head.forward(p, support, target, query)
     return np.abs(head.forward(p, support[:, ::-1], target[:, ::-1], query)[0] - y).max()
 
@@ -222,7 +211,7 @@ def test_the_order_of_the_support_set_is_part_of_the_full_context(problem):
 
 @with_problems()
 def test_other_queries_do_not_matter(head, problem):
-    p, support, target, query, _ = problem.on(np.asarray)
+    p, support, target, query, _ = problem.arguments()
     y, _ = head.forward(p, support, target, query)
     alone, _ = head.forward(p, support, target, query[:, :1])
     np.testing.assert_allclose(alone, y[:, :1], rtol=0, atol=1e-12)
@@ -231,7 +220,7 @@ def test_other_queries_do_not_matter(head, problem):
 @settings(max_examples=25)
 @given(problem=problems(HEADS["plain"]), scales=st.tuples(*[st.sampled_from([1e-30, 1e-3, 1e3, 1e30])] * 2))
 def test_cosine_is_free_of_scale(problem, scales):
-    _, support, target, query, _ = problem.on(np.asarray)
+    _, support, target, query, _ = problem.arguments()
     y, _ = HEADS["plain"].forward({}, support, target, query)
     scaled, _ = HEADS["plain"].forward({}, support * scales[0], target, query * scales[1])
     np.testing.assert_allclose(scaled, y, rtol=0, atol=1e-12)
@@ -241,11 +230,11 @@ def test_cosine_is_free_of_scale(problem, scales):
 def test_single_precision_stays_close_to_double(head, problem):
     for name, norm in itertools.product(("numpy", "torch"), (1e-3, 1.0, 1e3)):
         scaled = Problem(problem.p, norm * problem.support, problem.labels, norm * problem.query, problem.gy)
-        double = results(head, scaled, mltk.backend(name, dtype="float64"))
-        single = results(head, scaled, mltk.backend(name, dtype="float32"))
-        assert single["y"].dtype == np.float32
-        for array in ("y", "support", "query"):
-            size = np.abs(double[array]).max() + (1 if array == "y" else 1 / norm)
+        double = run_head(head, mltk.backend(name, dtype="float64"), *scaled.arguments())
+        single = run_head(head, mltk.backend(name, dtype="float32"), *scaled.arguments())
+        assert single["outputs"].dtype == np.float32
+        for array in ("outputs", "support", "query"):
+            size = np.abs(double[array]).max() + (1 if array == "outputs" else 1 / norm)
             np.testing.assert_allclose(single[array], double[array], rtol=0, atol=1e-3 * size, err_msg=array)
 
 
@@ -298,10 +287,10 @@ def test_a_class_without_examples_is_finite_and_as_good_as_impossible():
     rng = np.random.default_rng(0)
     support, query = rng.normal(size=(1, 2, 3)), rng.normal(size=(1, 2, 3))
     problem = Problem({}, support, np.asarray([[0, 2]]), query, rng.normal(size=(1, 2, 3)))
-    expected = results(MatchingHead(), problem, TORCH["autograd"])
-    agree(results(MatchingHead(), problem, NUMPY), expected)
-    assert (expected["y"][..., 1] < -300).all()
-    np.testing.assert_allclose(np.exp(expected["y"]).sum(-1), 1, rtol=0, atol=1e-12)
+    expected = run_head(MatchingHead(), BACKENDS64["torch-autograd"], *problem.arguments())
+    agree(run_head(MatchingHead(), BACKENDS64["numpy"], *problem.arguments()), expected)
+    assert (expected["outputs"][..., 1] < -300).all()
+    np.testing.assert_allclose(np.exp(expected["outputs"]).sum(-1), 1, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("convert", [np.asarray, torch.as_tensor])

@@ -6,24 +6,15 @@ import array_api_strict
 import numpy as np
 import pytest
 import scipy.linalg
+from head_derivations import BACKENDS64, each_backend, learned, run_head
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-import mltk
 from mltk import tree
-from mltk.algorithms import RidgeRegression
-from mltk.errors import DtypeError, LabelError, MismatchError, SettingError, ShapeError
 from mltk.heads import RidgeHead, ridge_regression
 from mltk.heads.head import one_hot
-from mltk.ops.kernels import Kernels, kernels_of
 
 EXAMPLES = 25
-BACKENDS64 = {
-    "numpy": mltk.backend("numpy", dtype="float64"),
-    "torch-analytic": mltk.backend("torch", dtype="float64", engine="analytic"),
-    "torch-autograd": mltk.backend("torch", dtype="float64", engine="autograd"),
-}
-each_backend = pytest.mark.parametrize("backend", BACKENDS64.values(), ids=BACKENDS64)
 each_form = pytest.mark.parametrize("use_woodbury", [True, False], ids=["woodbury", "primal"])
 
 
@@ -36,6 +27,10 @@ class Problem:
     query: np.ndarray
     gy: np.ndarray
     reg_lambda: float
+
+    def arguments(self, head):
+        """What a head takes, and the cotangent of its outputs."""
+        return learned(head, self.reg_lambda), self.x, self.y, self.query, self.gy
 
     @property
     def condition(self):
@@ -84,17 +79,6 @@ def problems(draw, exponents=ANY):
     return draw_problem(draw(st.integers(0, 999)), **sizes, reg_lambda=10 ** draw(exponents), flaws=flaws)
 
 
-def run_head(head, backend, problem):
-    """The outputs of a head and all cotangents, as NumPy arrays."""
-    p = {"scale": 1.7, "bias": 0.3, "log_lambda": np.log(problem.reg_lambda)}
-    p = {name: backend.asarray(np.asarray(p[name])) for name in head.shapes}
-    x, y, query = (backend.asarray(array) for array in (problem.x, problem.y, problem.query))
-    outputs, pullback = backend.engine.head(head, p, x, y, query)
-    gp, g_support, g_query = pullback(backend.asarray(problem.gy))
-    found = {"outputs": outputs, "support": g_support, "query": g_query, **gp}
-    return {name: backend.to_numpy(array) for name, array in found.items()}
-
-
 def check_same_results(found, expected, tolerance):
     assert found.keys() == expected.keys()
     for name, numbers in expected.items():
@@ -141,7 +125,7 @@ def test_solution_is_that_of_scipy(problem, backend, use_woodbury, bias):
 @settings(max_examples=EXAMPLES)
 def test_three_derivations_agree(problem, use_woodbury, intercept):
     head = RidgeHead(use_woodbury=use_woodbury, intercept=intercept)
-    expected, *others = (run_head(head, backend, problem) for backend in BACKENDS64.values())
+    expected, *others = (run_head(head, backend, *problem.arguments(head)) for backend in BACKENDS64.values())
     for found in others:
         check_same_results(found, expected, problem.tolerance(head))
 
@@ -153,7 +137,8 @@ def test_woodbury_and_primal_form_are_one_solution_with_one_gradient(problem, in
     numpy = BACKENDS64["numpy"]
     head = RidgeHead(intercept=intercept)
     woodbury, primal, chosen = (
-        run_head(replace(head, use_woodbury=form), numpy, problem) for form in (True, False, None)
+        run_head(replace(head, use_woodbury=form), numpy, *problem.arguments(head))
+        for form in (True, False, None)
     )
     check_same_results(woodbury, primal, problem.tolerance(head))
     expected = woodbury if problem.x.shape[1] < problem.x.shape[2] else primal
@@ -233,13 +218,15 @@ def test_regulariser_is_not_scaled_by_the_number_of_examples(problem, use_woodbu
 @settings(max_examples=EXAMPLES)
 def test_classes_are_names_and_shots_a_set(problem, intercept, seed):
     head, numpy = RidgeHead(intercept=intercept), BACKENDS64["numpy"]
-    before = run_head(head, numpy, problem)
+    before = run_head(head, numpy, *problem.arguments(head))
     rng = np.random.default_rng(seed)
     names, order = (rng.permutation(extent) for extent in (problem.y.shape[2], problem.y.shape[1]))
-    renamed = run_head(head, numpy, replace(problem, y=problem.y[..., names], gy=problem.gy[..., names]))
+    renamed = replace(problem, y=problem.y[..., names], gy=problem.gy[..., names])
+    renamed = run_head(head, numpy, *renamed.arguments(head))
     expected = before | {"outputs": before["outputs"][..., names]}
     check_same_results(renamed, expected, problem.tolerance(head))
-    shuffled = run_head(head, numpy, replace(problem, x=problem.x[:, order], y=problem.y[:, order]))
+    shuffled = replace(problem, x=problem.x[:, order], y=problem.y[:, order])
+    shuffled = run_head(head, numpy, *shuffled.arguments(head))
     expected = before | {"support": before["support"][:, order]}
     check_same_results(shuffled, expected, problem.tolerance(head))
 
@@ -257,8 +244,8 @@ def test_single_precision_is_near_double(scale, sizes, use_woodbury, backend32):
         query=(scale * problem.query).astype(np.float32).astype(np.float64),
     )
     head = RidgeHead(use_woodbury=use_woodbury, scale=1.0)
-    expected = run_head(head, BACKENDS64["numpy"], problem)
-    for name, numbers in run_head(head, backend32, problem).items():
+    expected = run_head(head, BACKENDS64["numpy"], *problem.arguments(head))
+    for name, numbers in run_head(head, backend32, *problem.arguments(head)).items():
         assert numbers.dtype == np.float32
         error = np.abs(numbers - expected[name]).max()
         assert error < 1e-3 * np.abs(expected[name]).max(), name
@@ -270,7 +257,8 @@ def test_singular_systems_give_finite_values_and_gradients(scale, use_woodbury, 
     problem = draw_problem(0, shots=9, features=7, flaws="duplicates zeros")
     x = scale * np.concatenate([problem.x, problem.x], axis=2)  # of a rank below both extents
     problem = replace(problem, x=x, query=np.concatenate([problem.query] * 2, axis=2), reg_lambda=1e-6)
-    for name, numbers in run_head(RidgeHead(use_woodbury=use_woodbury), backend32, problem).items():
+    head = RidgeHead(use_woodbury=use_woodbury)
+    for name, numbers in run_head(head, backend32, *problem.arguments(head)).items():
         assert np.isfinite(numbers).all(), name
 
 
@@ -278,7 +266,8 @@ def test_singular_systems_give_finite_values_and_gradients(scale, use_woodbury, 
 def test_what_is_not_a_number_shows_in_its_task_alone(backend):
     problem = draw_problem(0)
     problem.x[1, 0, 0] = np.nan
-    found = run_head(RidgeHead(), backend, problem)
+    head = RidgeHead()
+    found = run_head(head, backend, *problem.arguments(head))
     for name in ("outputs", "support", "log_lambda"):
         assert np.isfinite(found[name][0]).all()
         assert np.isnan(found[name][1]).any()
@@ -355,120 +344,3 @@ def test_one_column_of_targets_needs_no_axis():
     problem = draw_problem(0, outputs=1)
     found = ridge_regression(problem.x, problem.y[..., 0], 1.0)
     np.testing.assert_array_equal(found.weight, ridge_regression(problem.x, problem.y, 1.0).weight)
-
-
-X, Y = np.ones((2, 3, 4)), np.ones((2, 3, 2))
-LABELS = np.zeros((2, 3), dtype=np.int64)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "options", "error", "message"),
-    [
-        ((X[0], Y), {}, ShapeError, r"embeddings has shape \(3, 4\); expected \(T, N, d\)"),
-        ((X[..., None], Y), {}, ShapeError, r"embeddings has shape \(2, 3, 4, 1\); expected \(T, N, d\)"),
-        ((X > 0, Y), {}, DtypeError, "embeddings has dtype bool; expected floating"),
-        ((X, Y[:, :2]), {}, ShapeError, r"targets has shape \(2, 2, 2\); expected \(2, 3, 'o'\) or \(2, 3\)"),
-        ((X, LABELS[:, :2]), {}, ShapeError, r"targets has shape \(2, 2\); expected labels \(2, 3\)"),
-        ((X, Y > 0), {}, DtypeError, "targets has dtype bool"),
-        ((X, LABELS - 1), {}, LabelError, "targets holds the label -1; expected none below 0"),
-        ((X, LABELS + 2), {"ways": 2}, LabelError, r"targets holds the label 2; expected 0\.\.1"),
-        ((X, LABELS), {"ways": 0}, SettingError, "ways is 0; expected an integer of at least 1"),
-        ((X, Y), {"ways": 2}, SettingError, "targets has dtype float64; expected integer labels"),
-        ((X, Y.astype(np.float32)), {}, MismatchError, "targets"),
-        ((X, Y), {"reg_lambda": 0.0}, SettingError, "reg_lambda is 0.0; expected a finite number positive"),
-        ((X, Y), {"reg_lambda": -1}, SettingError, "reg_lambda is -1"),
-        ((X, Y), {"reg_lambda": np.nan}, SettingError, "reg_lambda is nan"),
-        (
-            (X, Y),
-            {"reg_lambda": np.ones(3)},
-            ShapeError,
-            r"reg_lambda has shape \(3,\); expected \(\) or \(2,\)",
-        ),
-        ((X, Y), {"scale": "large"}, SettingError, "scale is 'large'; expected a finite number or an array"),
-        ((X, Y), {"scale": np.ones(2, np.float32)}, MismatchError, "scale holds an array of numpy float32"),
-        ((X, Y), {"use_woodbury": 1}, SettingError, "use_woodbury is 1; expected True or False"),
-        ((X, Y), {"bias": "yes"}, SettingError, "bias is 'yes'; expected True or False"),
-    ],
-)
-def test_bad_input_is_named(arguments, options, error, message):
-    options = {"reg_lambda": 1.0} | options
-    with pytest.raises(error, match=message):
-        ridge_regression(*arguments, **options)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"reg_lambda": 0.0}, "reg_lambda is 0.0"),
-        ({"scale": 0.0}, "scale is 0.0"),
-        ({"learn_lambda": None}, "learn_lambda is None; expected True or False"),
-        ({"use_woodbury": "auto"}, "use_woodbury is 'auto'; expected True or False"),
-        ({"intercept": 1}, "intercept is 1; expected True or False"),
-    ],
-)
-def test_bad_settings_are_named(options, message):
-    with pytest.raises(SettingError, match=message):
-        RidgeRegression(mltk.models.mlp([1, 2]), **options)
-
-
-# The kernels underneath.
-
-
-@each_backend
-@pytest.mark.parametrize("leading", [(), (3,), (2, 3)], ids=str)
-def test_cholesky_kernels_solve_systems(backend, leading):
-    rng = np.random.default_rng(0)
-    root, b = rng.normal(size=(*leading, 4, 4)), rng.normal(size=(*leading, 4, 2))
-    a = root @ root.mT + np.eye(4)
-    for convert in (backend.asarray, array_api_strict.asarray):
-        kernels = kernels_of(convert(a))
-        factor = kernels.cholesky(convert(a))
-        np.testing.assert_allclose(np.asarray(factor), np.linalg.cholesky(a), rtol=1e-12, atol=1e-12)
-        found = np.asarray(kernels.cholesky_solve(factor, convert(b)))
-        np.testing.assert_allclose(a @ found, b, rtol=0, atol=1e-10)
-    assert type(kernels) is Kernels
-
-
-@each_backend
-def test_matrix_that_is_not_positive_definite_has_no_factor(backend):
-    a = np.stack([np.eye(2), -np.eye(2), 4 * np.eye(2)])
-    factor = backend.to_numpy(kernels_of(backend.asarray(a)).cholesky(backend.asarray(a)))
-    np.testing.assert_array_equal(factor[[0, 2]], np.sqrt(a[[0, 2]]))
-    assert np.isnan(factor[1][np.tril_indices(2)]).all()
-
-
-# The learner.
-
-
-@pytest.mark.parametrize(
-    "source", [mltk.data.Blobs(3, 2, 4), mltk.data.Sinusoid(5, 6)], ids=["blobs", "sinusoid"]
-)
-def test_gradient_through_head_and_embedding_is_the_same_on_each_backend(source):
-    values, grads = [], []
-    for backend in BACKENDS64.values():
-        episode = source.sample(3, np.random.default_rng(0), backend)
-        learner = RidgeRegression(mltk.models.mlp([episode.support_x.shape[-1], 8, 6], activation="tanh"))
-        params = learner.init(backend, 0)
-        value, grad = learner.value_and_grad(params, episode)
-        assert {name: leaf.shape for name, leaf in tree.flatten(grad).items()} == learner.meta_shapes
-        values.append(float(value))
-        grads.append(tree.map(backend.to_numpy, grad))
-    assert values[1:] == pytest.approx([values[0]] * 2, rel=1e-10)
-    for grad in grads[1:]:
-        for ours, theirs in zip(tree.leaves(grad), tree.leaves(grads[0]), strict=True):
-            np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-10)
-
-
-def test_learns_to_regress_sinusoids():
-    learner = RidgeRegression(mltk.models.mlp([1, 40, 40], activation="tanh"), reg_lambda=1.0, scale=1.0)
-    run = mltk.train(
-        learner, mltk.data.Sinusoid(10, 10), backend=mltk.backend("numpy"), steps=400, meta_batch=16, seed=0
-    )
-    backend = mltk.backend("numpy")
-    episode = mltk.data.Sinusoid(10, 10).sample(200, np.random.default_rng(1), backend)
-    untrained, _ = learner.value_and_grad(learner.init(backend, 0), episode)
-    trained, _ = learner.value_and_grad(run.meta_params, episode)
-    assert trained < 0.2 * untrained
-    state = learner.adapt(run.meta_params, episode.support_x, episode.support_y)
-    error = np.mean((learner.predict(state, episode.query_x) - episode.query_y) ** 2)
-    assert error == pytest.approx(float(trained), rel=1e-4)

@@ -1,0 +1,99 @@
+"""Ridge regression as a learner: its gradient, what it learns; bad input and settings are named."""
+
+import numpy as np
+import pytest
+from head_derivations import BACKENDS64
+
+import mltk
+from mltk import tree
+from mltk.algorithms import RidgeRegression
+from mltk.errors import DtypeError, LabelError, MismatchError, SettingError, ShapeError
+from mltk.heads import ridge_regression
+
+
+@pytest.mark.parametrize(
+    "source", [mltk.data.Blobs(3, 2, 4), mltk.data.Sinusoid(5, 6)], ids=["blobs", "sinusoid"]
+)
+def test_gradient_through_head_and_embedding_is_the_same_on_each_backend(source):
+    values, grads = [], []
+    for backend in BACKENDS64.values():
+        episode = source.sample(3, np.random.default_rng(0), backend)
+        learner = RidgeRegression(mltk.models.mlp([episode.support_x.shape[-1], 8, 6], activation="tanh"))
+        params = learner.init(backend, 0)
+        value, grad = learner.value_and_grad(params, episode)
+        assert {name: leaf.shape for name, leaf in tree.flatten(grad).items()} == learner.meta_shapes
+        values.append(float(value))
+        grads.append(tree.map(backend.to_numpy, grad))
+    assert values[1:] == pytest.approx([values[0]] * 2, rel=1e-10)
+    for grad in grads[1:]:
+        for ours, theirs in zip(tree.leaves(grad), tree.leaves(grads[0]), strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-10)
+
+
+def test_learns_to_regress_sinusoids():
+    learner = RidgeRegression(mltk.models.mlp([1, 40, 40], activation="tanh"), reg_lambda=1.0, scale=1.0)
+    run = mltk.train(
+        learner, mltk.data.Sinusoid(10, 10), backend=mltk.backend("numpy"), steps=400, meta_batch=16, seed=0
+    )
+    backend = mltk.backend("numpy")
+    episode = mltk.data.Sinusoid(10, 10).sample(200, np.random.default_rng(1), backend)
+    untrained, _ = learner.value_and_grad(learner.init(backend, 0), episode)
+    trained, _ = learner.value_and_grad(run.meta_params, episode)
+    assert trained < 0.2 * untrained
+    state = learner.adapt(run.meta_params, episode.support_x, episode.support_y)
+    error = np.mean((learner.predict(state, episode.query_x) - episode.query_y) ** 2)
+    assert error == pytest.approx(float(trained), rel=1e-4)
+
+
+X, Y = np.ones((2, 3, 4)), np.ones((2, 3, 2))
+LABELS = np.zeros((2, 3), dtype=np.int64)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "error", "message"),
+    [
+        ((X[0], Y), {}, ShapeError, r"embeddings has shape \(3, 4\); expected \(T, N, d\)"),
+        ((X[..., None], Y), {}, ShapeError, r"embeddings has shape \(2, 3, 4, 1\); expected \(T, N, d\)"),
+        ((X > 0, Y), {}, DtypeError, "embeddings has dtype bool; expected floating"),
+        ((X, Y[:, :2]), {}, ShapeError, r"targets has shape \(2, 2, 2\); expected \(2, 3, 'o'\) or \(2, 3\)"),
+        ((X, LABELS[:, :2]), {}, ShapeError, r"targets has shape \(2, 2\); expected labels \(2, 3\)"),
+        ((X, Y > 0), {}, DtypeError, "targets has dtype bool"),
+        ((X, LABELS - 1), {}, LabelError, "targets holds the label -1; expected none below 0"),
+        ((X, LABELS + 2), {"ways": 2}, LabelError, r"targets holds the label 2; expected 0\.\.1"),
+        ((X, LABELS), {"ways": 0}, SettingError, "ways is 0; expected an integer of at least 1"),
+        ((X, Y), {"ways": 2}, SettingError, "targets has dtype float64; expected integer labels"),
+        ((X, Y.astype(np.float32)), {}, MismatchError, "targets"),
+        ((X, Y), {"reg_lambda": 0.0}, SettingError, "reg_lambda is 0.0; expected a finite number positive"),
+        ((X, Y), {"reg_lambda": -1}, SettingError, "reg_lambda is -1"),
+        ((X, Y), {"reg_lambda": np.nan}, SettingError, "reg_lambda is nan"),
+        (
+            (X, Y),
+            {"reg_lambda": np.ones(3)},
+            ShapeError,
+            r"reg_lambda has shape \(3,\); expected \(\) or \(2,\)",
+        ),
+        ((X, Y), {"scale": "large"}, SettingError, "scale is 'large'; expected a finite number or an array"),
+        ((X, Y), {"scale": np.ones(2, np.float32)}, MismatchError, "scale holds an array of numpy float32"),
+        ((X, Y), {"use_woodbury": 1}, SettingError, "use_woodbury is 1; expected True or False"),
+        ((X, Y), {"bias": "yes"}, SettingError, "bias is 'yes'; expected True or False"),
+    ],
+)
+def test_bad_input_is_named(arguments, options, error, message):
+    options = {"reg_lambda": 1.0} | options
+    with pytest.raises(error, match=message):
+        ridge_regression(*arguments, **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"reg_lambda": 0.0}, "reg_lambda is 0.0"),
+        ({"scale": 0.0}, "scale is 0.0"),
+        ({"learn_lambda": None}, "learn_lambda is None; expected True or False"),
+        ({"use_woodbury": "auto"}, "use_woodbury is 'auto'; expected True or False"),
+        ({"intercept": 1}, "intercept is 1; expected True or False"),
+    ],
+)
+def test_bad_settings_are_named(options, message):
+    with pytest.raises(SettingError, match=message):
+        RidgeRegression(mltk.models.mlp([1, 2]), **options)
