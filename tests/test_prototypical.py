@@ -95,6 +95,21 @@ def test_gradient_is_that_of_central_differences(settings, case, seed):
     assert slope == pytest.approx(expected, rel=1e-5, abs=1e-5 * np.abs(gy).sum())
 
 
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+@given(case=cases, seed=st.integers(0, 99))
+def test_a_class_is_the_mean_of_its_examples(settings, case, seed):
+    support, labels, query = embeddings(np.random.default_rng(seed), **case)
+    found = logits(settings, support, labels, query, case["ways"])
+    for task, own in enumerate(labels):
+        means = np.stack([support[task][own == label].mean(axis=0) for label in range(case["ways"])])
+        singles = logits(
+            settings, means[None], np.arange(case["ways"])[None], query[task : task + 1], case["ways"]
+        )
+        np.testing.assert_allclose(found[task], singles[0], rtol=1e-10, atol=1e-10)
+        prototypes = PrototypicalHead(**settings).fit({}, support, one_hot(labels, case["ways"], support))
+        np.testing.assert_allclose(prototypes["prototypes"][task], means, rtol=1e-12, atol=1e-12)
+
+
 @given(case=cases, seed=st.integers(0, 99))
 def test_with_one_shot_the_nearest_neighbour_wins(case, seed):
     rng = np.random.default_rng(seed)
