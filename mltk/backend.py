@@ -79,12 +79,19 @@ def backend(
         raise SettingError(f"dtype is {dtype!r}; expected one of {', '.join(DTYPES)}")
     if not isinstance(engine, str | None):
         raise SettingError(f"engine is {engine!r}; expected a string or None")
-    return _load(name)(device=device, dtype=dtype, engine=engine)
+    return load(name)(device=device, dtype=dtype, engine=engine)
 
 
 @cache
-def _load(name: str) -> Callable[..., Backend]:
-    """The function of an installed plug-in that makes its backend."""
+def load(name: str) -> Callable[..., Backend]:
+    """Import an installed plug-in, which then serves its library's arrays and modules.
+
+    Returns:
+        The function that makes its backend.
+
+    Raises:
+        BackendError: If there is no such backend, or its library is not installed.
+    """
     _keep_freed_memory()
     found = entry_points(group=GROUP)
     if name not in found.names:
