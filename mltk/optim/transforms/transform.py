@@ -21,8 +21,8 @@ class GradientTransform(ABC):
     r"""A learnable map $d, s' = f(p, g, s)$ from gradients and a state to directions and the next state.
 
     The inner step is $\theta \leftarrow \theta - \alpha d$. Gradients, directions and the leaves of a state
-    have leading axes, in practice one, the tasks. Learned arrays have either their own shape, and are then
-    shared by all tasks, or the same leading axes. Cotangents of learned arrays always carry the leading axes.
+    have one leading axis, the tasks. Learned arrays have either their own shape, and are then shared by all
+    tasks, or the task axis before it. Cotangents of learned arrays always carry the task axis.
 
     No function changes its arguments in place, and each works on Torch tensors that autograd follows.
     """
