@@ -12,6 +12,7 @@ from mltk.heads import (
     pairwise_sqeuclidean,
     ridge_regression,
 )
+from mltk.modules import clone_module, detach_module, meta_grad, update_module
 from mltk.training import train
 
 __all__ = [
@@ -20,12 +21,15 @@ __all__ = [
     "algorithms",
     "backend",
     "backend_of",
+    "clone_module",
     "data",
+    "detach_module",
     "evaluate",
     "evaluation",
     "heads",
     "matching_log_probabilities",
     "matching_loss",
+    "meta_grad",
     "models",
     "ops",
     "optim",
@@ -34,4 +38,5 @@ __all__ = [
     "ridge_regression",
     "train",
     "tree",
+    "update_module",
 ]

@@ -27,7 +27,7 @@ def registry() -> dict[str, type]:
     file names it.
     """
     found: dict[str, type] = {}
-    for module in (algorithms, data, models, ops, optim):
+    for module in (algorithms, data, models, ops, optim, optim.transforms):
         for name, value in vars(module).items():
             if not inspect.isclass(value) or not is_dataclass(value) or name.startswith("_"):
                 continue

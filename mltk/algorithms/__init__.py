@@ -1,6 +1,7 @@
 """Meta-learning algorithms: one file each, all with ``init``, ``adapt``, ``predict``, ``value_and_grad``."""
 
 from mltk.algorithms.implicit_maml import ImplicitMAML
+from mltk.algorithms.learned_optimizer import LearnedOptimizer
 from mltk.algorithms.logistic_regression import LogisticRegression
 from mltk.algorithms.maml import ANIL, BOIL, MAML, MetaSGD
 from mltk.algorithms.matching import Matching
@@ -13,6 +14,7 @@ __all__ = [
     "BOIL",
     "MAML",
     "ImplicitMAML",
+    "LearnedOptimizer",
     "LogisticRegression",
     "Matching",
     "MetaSGD",

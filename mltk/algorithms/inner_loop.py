@@ -2,36 +2,72 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any, NamedTuple
 
 from mltk import tree
+from mltk.algorithms.parameters import mean_over_tasks
 from mltk.derivatives import Engine, Linearization, Objective
+from mltk.ops.kernels import kernels_of
+from mltk.optim.transforms import GradientTransform
 from mltk.tree import Array, Tree
+
+
+class Point(NamedTuple):
+    """Where a descent stands: the parameters, and what the transform of the gradients remembers."""
+
+    params: Tree
+    state: Tree
+
+
+class Step(NamedTuple):
+    """What the way back needs of an inner step: its linearisation, and the residuals of the transform."""
+
+    lin: Linearization
+    residuals: Any
+
+
+class Unrolled(NamedTuple):
+    """The outcome of an inner loop, and the derivatives of its query loss.
+
+    Attributes:
+        value: The query loss per task, ``(T,)``.
+        adjoint: Its gradient for the parameters before the first step, per task.
+        learned: Its gradient for the learned arrays of each step, averaged over tasks.
+    """
+
+    value: Array
+    adjoint: Tree
+    learned: list[Tree]
 
 
 @dataclass(frozen=True)
 class InnerLoop:
-    r"""Gradient descent on the support set, and the way back.
+    r"""Descent on the support set along transformed gradients, and the way back.
 
-    Down: $\theta_{k+1} = \theta_k - \alpha_k \odot g(\theta_k)$ for the adapted parameters, where $g$ is the
-    gradient of the support loss. Back, with $\lambda_K$ the query gradient at the end and $H_k$ the Hessian
-    of the support loss at $\theta_k$:
+    Down: with the gradient $g$ of the support loss and a transform $f$ with learned arrays $p_k$ and a state
+    $s_k$, for the adapted parameters
 
-    $$\lambda_k = \lambda_{k+1} - H_k (\alpha_k \odot \lambda_{k+1}), \qquad
-      \bar\alpha_k = -\lambda_{k+1} \odot g(\theta_k).$$
+    $$d_k, s_{k+1} = f(p_k, g(\theta_k), s_k), \qquad \theta_{k+1} = \theta_k - \alpha d_k.$$
 
-    A constant step size is a factor $-\alpha$ of the objective: its gradient is then the step itself, and
-    $\lambda_k = \lambda_{k+1} + H_k \lambda_{k+1}$. Where step sizes are given, they are a tree with a leaf
-    per adapted parameter that broadcasts against it; ``None`` stands for the constant one.
+    Back: with $\lambda_K$ the query gradient at the end, $\sigma_K = 0$, the pullback $f^*$ of the transform
+    and the Hessian $H_k$ of the support loss at $\theta_k$,
+
+    $$\bar p_k, \bar g_k, \sigma_k = f^*(-\alpha \lambda_{k+1}, \sigma_{k+1}), \qquad
+      \lambda_k = \lambda_{k+1} + H_k \bar g_k.$$
+
+    Without a transform the constant step size is a factor $-\alpha$ of the objective: its gradient is then
+    the step itself, and $\lambda_k = \lambda_{k+1} + H_k \lambda_{k+1}$, with $H_k$ that of the objective.
 
     Attributes:
         engine: Where derivatives come from.
         objective: Model and loss.
         x: Support inputs ``(T, N, *features)``.
         y: Support targets.
-        rate: The constant step size; ``None`` if every step is given its own.
+        rate: The constant step size $\alpha$.
+        transform: $f$; ``None`` for the identity.
         adapted: Dotted names of the parameters that move; ``None`` for all.
     """
 
@@ -39,73 +75,147 @@ class InnerLoop:
     objective: Objective
     x: Array
     y: Array
-    rate: float | None = None
+    rate: float = 1.0
+    transform: GradientTransform | None = None
     adapted: Collection[str] | None = None
 
     @cached_property
     def descent(self) -> Objective:
-        """The objective whose gradient is the step, if the step size is constant."""
-        return self.objective if self.rate is None else self.objective._replace(factor=-float(self.rate))
+        """The objective whose gradient is the step, if there is no transform."""
+        return self.objective if self.transform else self.objective._replace(factor=-float(self.rate))
 
     @cached_property
     def moves_all(self) -> bool:
         """Whether a step moves every leaf: all are adapted, and no constants can stand beside them."""
         return self.adapted is None and not getattr(self.objective.model, "constant_shapes", {})
 
-    def linearize(self, params: Tree, *, curvature: bool) -> Linearization:
-        """The objective of the descent at some parameters."""
+    def start(self, params: Tree) -> Point:
+        """Where the descent from some parameters starts."""
+        if self.transform is None:
+            return Point(params, {})
+        xp, tasks = kernels_of(self.x).xp, self.x.shape[:1]
+        shapes = self.objective.model.shapes
+        moving = {
+            name: leaf if leaf.ndim > len(shapes[name]) else xp.broadcast_to(leaf, (*tasks, *leaf.shape))
+            for name, leaf in tree.flatten(params).items()
+            if name in (shapes if self.adapted is None else self.adapted)
+        }
+        return Point(params, self.transform.start(tree.unflatten(moving)))
+
+    def linearize(self, params: Tree, step: int, *, curvature: bool) -> Linearization:
+        """The objective of the descent at the parameters before a step."""
         return self.engine.linearize(
             self.descent, params, self.x, self.y, wrt=self.adapted, curvature=curvature
         )
 
-    def step(self, params: Tree, grad: Tree, rates: Tree | None = None) -> Tree:
-        """One step, from the gradient of `descent`."""
-        if rates is None:
-            moved = tree.map(lambda g, p: p + g, grad, params)
+    def advance(self, point: Point, learned: Tree, step: int, *, curvature: bool) -> tuple[Point, Step]:
+        """Take one step.
+
+        Args:
+            point: Where it starts.
+            learned: The learned arrays of the transform; empty without one.
+            step: Its number.
+            curvature: Whether the way back will go through it.
+        """
+        lin = self.linearize(point.params, step, curvature=curvature)
+        if self.transform is None:
+            moved = tree.map(lambda g, p: p + g, lin.grad, point.params)
+            state, residuals = point.state, None
         else:
-            moved = tree.map(lambda g, p, rate: p - rate * g, grad, params, rates)
-        return moved if self.moves_all else tree.merge(params, moved)
+            directions, state, residuals = self.transform.forward(learned, lin.grad, point.state)
+            if self.rate == 1:
+                moved = tree.map(lambda d, p: p - d, directions, point.params)
+            else:
+                moved = tree.map(lambda d, p: p - self.rate * d, directions, point.params)
+        params = moved if self.moves_all else tree.merge(point.params, moved)
+        return Point(params, state), Step(lin, residuals)
 
     def descend(
         self,
-        params: Tree,
-        rates: Sequence[Tree | None],
+        point: Point,
+        learned: Sequence[Tree],
         *,
+        first: int = 0,
         curvature: bool = False,
-        trajectory: list[Linearization] | None = None,
-    ) -> Tree:
-        """The parameters after a step for each of ``rates``; ``trajectory`` collects the linearisations."""
-        for rate in rates:
-            lin = self.linearize(params, curvature=curvature)
-            if trajectory is not None:
-                trajectory.append(lin)
-            params = self.step(params, lin.grad, rate)
-        return params
+        trajectory: list[Step] | None = None,
+    ) -> Point:
+        """Take a step for each of ``learned``, the first of which has the number ``first``.
 
-    def pull_back(self, lin: Linearization, adjoint: Tree, rates: Tree | None = None) -> Tree:
-        """The adjoint before a step from the adjoint after it."""
-        moving = adjoint if self.adapted is None else tree.select(adjoint, self.adapted)
-        if rates is None:
-            return tree.map(lambda after, turn: after + turn, adjoint, lin.hvp(moving))
-        turned = lin.hvp(tree.map(lambda after, rate: rate * after, moving, rates))
-        return tree.map(lambda after, turn: after - turn, adjoint, turned)
+        ``trajectory`` collects what the way back needs.
+        """
+        for number, arrays in enumerate(learned, first):
+            point, step = self.advance(point, arrays, number, curvature=curvature)
+            if trajectory is not None:
+                trajectory.append(step)
+        return point
+
+    def unroll(
+        self,
+        params: Tree,
+        learned: Sequence[Tree],
+        query: Callable[[Tree], Linearization],
+        *,
+        first_order: bool = False,
+        checkpoint: bool = False,
+        learn_init: bool = True,
+    ) -> Unrolled:
+        """Descend, take the query loss, and go back.
+
+        Args:
+            params: The parameters before the first step.
+            learned: The learned arrays of the transform for each step; empty trees without one.
+            query: The query loss at adapted parameters.
+            first_order: Leave the Hessian products out.
+            checkpoint: Keep few points only, and linearise again on the way back.
+            learn_init: Whether `Unrolled.adjoint` is wanted; if not, one Hessian product is saved.
+        """
+        start = self.start(params)
+        trajectory: list[Step] | None = None if checkpoint else []
+        end = self.descend(start, learned, curvature=not (checkpoint or first_order), trajectory=trajectory)
+        outcome = query(end.params)
+        value, adjoint = outcome.value, outcome.grad
+        g_state = tree.map(kernels_of(value).xp.zeros_like, end.state)
+        del end, outcome
+        grads: list[Tree] = []
+        for number, step in self._backwards(start, learned, trajectory, curvature=not first_order):
+            moving = adjoint if self.adapted is None else tree.select(adjoint, self.adapted)
+            if self.transform is not None:
+                moving = tree.map(lambda after: -self.rate * after, moving)
+                g_learned, moving, g_state = self.transform.vjp(
+                    learned[number], step.residuals, moving, g_state
+                )
+                grads.append(tree.map(mean_over_tasks, g_learned))
+            if not first_order and (number or learn_init):
+                adjoint = tree.map(lambda after, turn: after + turn, adjoint, step.lin.hvp(moving))
+            del step  # it must be gone before the next one comes
+        return Unrolled(value, adjoint, grads[::-1])
+
+    def _backwards(
+        self, start: Point, learned: Sequence[Tree], trajectory: list[Step] | None, *, curvature: bool
+    ) -> Iterator[tuple[int, Step]]:
+        """Each step with its number, last step first, and nothing that is not needed any more."""
+        if trajectory is None:
+            for number, point in starts_backwards(self, start, learned):
+                yield number, self.advance(point, learned[number], number, curvature=curvature)[1]
+        else:
+            while trajectory:
+                yield len(trajectory) - 1, trajectory.pop()
 
 
 def starts_backwards(
-    loop: InnerLoop, start: Tree, rates: Sequence[Tree | None]
-) -> Iterator[tuple[int, Tree]]:
-    """Each step's number and the parameters before it, last step first, with few of them kept in memory.
+    loop: InnerLoop, start: Point, learned: Sequence[Tree], first: int = 0
+) -> Iterator[tuple[int, Point]]:
+    """Each step's number and where it starts, last step first, with few points kept in memory.
 
     Divide and conquer (Griewank 1992): descend two thirds of the way, do the rest first, and then the two
-    thirds from the start again. Of n steps at most about log n parameters are kept at once; uneven parts
-    keep fewer than halves do, for some more descents.
+    thirds from the start again. Of n steps at most about log n points are kept at once; uneven parts keep
+    fewer than halves do, for some more descents.
     """
-    if len(rates) == 1:
-        yield 0, start
-    elif rates:
-        far = 2 * len(rates) // 3
-        middle = loop.descend(start, rates[:far])
-        for step, params in starts_backwards(loop, middle, rates[far:]):
-            yield far + step, params
-        del middle, params
-        yield from starts_backwards(loop, start, rates[:far])
+    if len(learned) == 1:
+        yield first, start
+    elif learned:
+        far = 2 * len(learned) // 3
+        middle = loop.descend(start, learned[:far], first=first)
+        yield from starts_backwards(loop, middle, learned[far:], first + far)
+        del middle
+        yield from starts_backwards(loop, start, learned[:far], first)

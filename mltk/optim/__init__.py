@@ -5,6 +5,7 @@ updates, state = optimizer.update(grads, state, params)
 params = optim.apply_updates(params, updates)
 """
 
+from mltk.optim import transforms
 from mltk.optim.adam import Adam, AdamW
 from mltk.optim.clipping import ClipByGlobalNorm
 from mltk.optim.schedule import Cosine, LearningRate, StepDecay
@@ -23,4 +24,5 @@ __all__ = [
     "Transform",
     "apply_updates",
     "chain",
+    "transforms",
 ]

@@ -1,0 +1,99 @@
+"""A learned optimiser: the inner loop's transform of gradients is meta-learned, with or without the start."""
+
+from __future__ import annotations
+
+from dataclasses import KW_ONLY, dataclass
+from functools import cached_property
+
+import numpy as np
+
+from mltk import ops, tree
+from mltk.algorithms.inner_loop import InnerLoop
+from mltk.algorithms.unrolled import UnrolledLearner
+from mltk.backend import Backend
+from mltk.derivatives import Engine
+from mltk.errors import SettingError
+from mltk.models import Model
+from mltk.optim.transforms import GradientTransform
+from mltk.settings import check_scale
+from mltk.tree import Array, Tree
+
+KEY = "transform"
+"""Where the transform's learned arrays stand beside the model's parameters."""
+
+
+@dataclass(frozen=True)
+class LearnedOptimizer(UnrolledLearner):
+    r"""Learn to optimise: inner steps $\theta \leftarrow \theta - \alpha f(p, g)$ with a learned $f$.
+
+    The loss after the steps is differentiated through all of them, exactly and to second order, for the
+    arrays $p$ of the transform and, unless told otherwise, for the initial parameters: Andrychowicz et al.
+    (2016) unroll a network, Li et al. (2017) a step size for each element, Park & Oliva (2019) and Arnold,
+    Iqbal & Sha (2021) products with small matrices. The meta-parameters are the model's and, under
+    ``"transform"``, the transform's.
+
+    Attributes:
+        model: The network.
+        loss: ``"mse"``, ``"cross_entropy"``, or a `mltk.ops.Loss`; for support and query alike.
+        transform: One of `mltk.optim.transforms`, or several in a row by their `chain`.
+        inner_steps: Steps on the support set.
+        lr: $\alpha$.
+        learn_init: Learn the initial parameters too; if not, their gradient is zero, and they stay.
+        first_order: Leave the Hessian products out.
+        checkpoint: As in `MAML`.
+        adapt_only: As in `MAML`.
+    """
+
+    model: Model
+    loss: str | ops.Loss
+    transform: GradientTransform
+    inner_steps: int = 1
+    lr: float = 0.01
+    _: KW_ONLY
+    learn_init: bool = True
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.transform, GradientTransform):
+            raise SettingError(
+                f"transform is {self.transform!r}; expected one of mltk.optim.transforms, such as Scale()"
+            )
+        super().__post_init__()
+        check_scale("lr", self.lr)
+
+    @property
+    def learned_key(self) -> str:
+        """The key of the transform's arrays."""
+        return KEY
+
+    @property
+    def _learns_init(self) -> bool:
+        return self.learn_init
+
+    @cached_property
+    def meta_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Dotted name and shape of every meta-parameter: the model's and the transform's."""
+        learned = self.transform.shapes(self.adapted_shapes)
+        return {**self.model.shapes, **{f"{KEY}.{name}": shape for name, shape in learned.items()}}
+
+    def init(self, backend: Backend, seed: int | np.random.Generator) -> Tree:
+        """Initial parameters of the model and, under ``"transform"``, of the transform.
+
+        Args:
+            backend: Where the meta-parameters go, and their dtype.
+            seed: A seed or a generator.
+        """
+        rng = np.random.default_rng(seed)
+        params = self.model.init(backend, rng)
+        learned = tree.map(backend.asarray, self.transform.init(self.adapted_shapes, rng))
+        return {**params, KEY: learned}
+
+    def _loop(self, engine: Engine, x: Array, y: Array) -> InnerLoop:
+        return InnerLoop(engine, self.objective, x, y, self.lr, self.transform, self.adapted)
+
+    def _learned(self, meta_params: Tree) -> list[Tree]:
+        return [meta_params[KEY]] * self.inner_steps
+
+    def _learned_gradient(self, meta_params: Tree, per_step: list[Tree]) -> Tree:
+        if not per_step:
+            return tree.map(lambda array: 0 * array, meta_params[KEY])
+        return tree.map(lambda *steps: sum(steps), *per_step)

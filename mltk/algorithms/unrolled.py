@@ -1,0 +1,130 @@
+"""What learners share whose meta-gradient goes back through the steps of an inner loop."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Collection
+from dataclasses import KW_ONLY, dataclass
+from functools import cached_property
+
+from mltk import tree
+from mltk.algorithms.gradient_based import GradientBased
+from mltk.algorithms.inner_loop import InnerLoop
+from mltk.algorithms.parameters import mean_over_tasks
+from mltk.derivatives import Engine
+from mltk.episode import Episode
+from mltk.errors import SettingError
+from mltk.tree import Array, Tree
+
+
+@dataclass(frozen=True)
+class UnrolledLearner(GradientBased):
+    """A learner that differentiates through its inner loop.
+
+    Attributes:
+        model: The network.
+        loss: ``"mse"``, ``"cross_entropy"``, or a `mltk.ops.Loss`; for support and query alike.
+        first_order: Leave the Hessian products out.
+        checkpoint: Keep few points of the descent only, and linearise again on the way back: memory does not
+            grow with activations × steps.
+        adapt_only: Which parameters the inner loop moves: ``"head"`` (the last layer), ``"body"`` (all but
+            the last layer), dotted names or prefixes of them, or ``None`` for all.
+    """
+
+    _: KW_ONLY
+    first_order: bool = False
+    checkpoint: bool = False
+    adapt_only: str | Collection[str] | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.adapted == ():
+            raise SettingError(f"adapt_only is {self.adapt_only!r}, which leaves no parameter to adapt")
+        if self.learned_key in {name.split(".")[0] for name in self.model.shapes}:
+            raise SettingError(
+                f"the model has parameters called {self.learned_key!r}, "
+                "the key of what is learned beside them"
+            )
+
+    @property
+    def learned_key(self) -> str | None:
+        """The key of what is meta-learned beside the model's parameters; ``None`` for nothing."""
+        return None
+
+    @property
+    def _learns_init(self) -> bool:
+        """Whether the initial parameters are meta-learned."""
+        return True
+
+    @cached_property
+    def adapted(self) -> tuple[str, ...] | None:
+        """Dotted names of the parameters that the inner loop moves; ``None`` for all."""
+        if self.adapt_only is None:
+            return None
+        names = list(self.model.shapes)
+        head = names[-1].rpartition(".")[0] + "."
+        if self.adapt_only == "head":
+            return tuple(name for name in names if name.startswith(head))
+        if self.adapt_only == "body":
+            return tuple(name for name in names if not name.startswith(head))
+        if not isinstance(self.adapt_only, Collection):
+            raise SettingError(f"adapt_only is {self.adapt_only!r}; expected names of parameters or None")
+        prefixes = [self.adapt_only] if isinstance(self.adapt_only, str) else list(self.adapt_only)
+        for prefix in prefixes:
+            if not any(f"{name}.".startswith(f"{prefix}.") for name in names):
+                raise SettingError(f"adapt_only names {prefix!r}; the model has {', '.join(names)}")
+        return tuple(
+            name for name in names if any(f"{name}.".startswith(f"{prefix}.") for prefix in prefixes)
+        )
+
+    @cached_property
+    def adapted_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Dotted name and shape of each parameter that the inner loop moves."""
+        shapes = self.model.shapes
+        return {name: shapes[name] for name in (shapes if self.adapted is None else self.adapted)}
+
+    def _adapt(self, engine: Engine, meta_params: Tree, x: Array, y: Array) -> Tree:
+        loop = self._loop(engine, x, y)
+        return loop.descend(loop.start(self._init_of(meta_params)), self._learned(meta_params)).params
+
+    def value_and_grad(self, meta_params: Tree, episode: Episode) -> tuple[Array, Tree]:
+        """The query loss after adaptation, averaged over tasks, and its exact gradient.
+
+        Args:
+            meta_params: As from `init`.
+            episode: Tasks on the backend of the meta-parameters.
+
+        Returns:
+            A 0-d array, and a tree like ``meta_params``.
+        """
+        engine, meta_params = self._check(meta_params, episode)
+        outcome = self._loop(engine, episode.support_x, episode.support_y).unroll(
+            self._init_of(meta_params),
+            self._learned(meta_params),
+            lambda params: self._query(engine, params, episode),
+            first_order=self.first_order,
+            checkpoint=self.checkpoint,
+            learn_init=self._learns_init,
+        )
+        grads = tree.map(mean_over_tasks, outcome.adjoint)
+        if not self._learns_init:
+            grads = tree.map(lambda grad: 0 * grad, grads)
+        if self.learned_key is not None:
+            grads[self.learned_key] = self._learned_gradient(meta_params, outcome.learned)
+        return mean_over_tasks(outcome.value), grads
+
+    @abstractmethod
+    def _loop(self, engine: Engine, x: Array, y: Array) -> InnerLoop:
+        """The inner loop on a support set."""
+
+    @abstractmethod
+    def _learned(self, meta_params: Tree) -> list[Tree]:
+        """The learned arrays of the inner loop's transform for each step; empty trees without one."""
+
+    @abstractmethod
+    def _learned_gradient(self, meta_params: Tree, per_step: list[Tree]) -> Tree | Array:
+        """The gradient of what stands under `learned_key`, from that of the learned arrays of each step."""
+
+    def _init_of(self, meta_params: Tree) -> Tree:
+        """The initial parameters alone."""
+        return {key: value for key, value in meta_params.items() if key != self.learned_key}
