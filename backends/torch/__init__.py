@@ -14,11 +14,12 @@ from mltk.derivatives import AnalyticEngine, Engine
 from mltk.errors import ArrayError, SettingError
 from mltk.ops.kernels import Kernels, kernels_of, register
 
+from .bridges import from_module, to_module
 from .engine import AutogradEngine, DefaultEngine
 from .kernels import TorchKernels
 from .module import ModuleModel
 
-__all__ = ["ModuleModel", "TorchBackend", "create"]
+__all__ = ["ModuleModel", "TorchBackend", "create", "from_module", "to_module"]
 
 register("torch", TorchKernels)
 
