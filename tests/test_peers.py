@@ -92,7 +92,7 @@ def test_layers_beyond_the_standard_networks_mean_the_same(peer):
 
 def test_an_operation_without_counterpart_is_refused(peer):
     case = small_case("mlp", inner_steps=1)
-    model = mltk.models.Sequential([ops.Linear(1, 1), ops.LayerNorm(1)])
+    model = mltk.models.Sequential([ops.Linear(1, 1), ops.LSTM(1, 1)])
     params = tree.flatten(model.init(case.episode.backend, 0))
     with pytest.raises(UnsupportedError):
         peer.prepare(Case(model, "mse", params=params, episode=case.episode))()

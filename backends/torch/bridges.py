@@ -13,29 +13,8 @@ from mltk import ops, tree
 from mltk.errors import ArrayError, DtypeError, ShapeError, TreeError, UnsupportedError
 from mltk.models import Sequential
 from mltk.ops import Loss, Operation
+from mltk.peers.torch_layers import layer_of, operation_of
 from mltk.tree import Tree
-
-ACTIVATIONS: dict[type[Operation], type[nn.Module]] = {
-    ops.ReLU: nn.ReLU,
-    ops.Tanh: nn.Tanh,
-    ops.Sigmoid: nn.Sigmoid,
-    ops.SiLU: nn.SiLU,
-}
-
-OPERATIONS = {layer: operation for operation, layer in ACTIVATIONS.items()}
-
-BATCH_NORM = {"affine": True, "track_running_stats": False, "running_mean": None, "running_var": None}
-
-REQUIRED: dict[type[nn.Module], dict[str, Any]] = {
-    nn.Conv2d: {"padding_mode": "zeros", "groups": 1, "dilation": (1, 1)},
-    nn.BatchNorm1d: BATCH_NORM,
-    nn.BatchNorm2d: BATCH_NORM,
-    nn.LayerNorm: {"elementwise_affine": True},
-    nn.MaxPool2d: {"dilation": 1, "ceil_mode": False, "return_indices": False},
-    nn.AvgPool2d: {"ceil_mode": False, "count_include_pad": True, "divisor_override": None},
-    nn.Flatten: {"start_dim": 1, "end_dim": -1},
-}
-"""The settings with which a layer of Torch is the operation of mltk."""
 
 
 class OperationModule(nn.Module):
@@ -62,14 +41,6 @@ class OperationModule(nn.Module):
     def extra_repr(self) -> str:
         """The operation."""
         return repr(self.operation)
-
-
-class Rows(nn.Flatten):
-    """`torch.nn.Flatten` that remembers what it was told about its width."""
-
-    def __init__(self, out_features: int | None) -> None:
-        super().__init__()
-        self.out_features = out_features
 
 
 class Network(nn.Sequential):
@@ -149,39 +120,11 @@ def to_module(model: Sequential, params: Tree) -> Network:
                 for name, leaf in flat.items()
                 if name.startswith(f"{position}.") and name not in model.shapes
             }
-            native = None if beside else native_layer(operation)
+            native = None if beside else layer_of(operation)
             layers.append(OperationModule(operation, beside) if native is None else native)
         module = Network(*layers)
     module.load_state_dict(flat, assign=True)
     return module
-
-
-def native_layer(operation: Operation) -> nn.Module | None:
-    """The layer of Torch that is the same function of the same parameters; ``None`` if there is none."""
-    if type(operation) in ACTIVATIONS:
-        return ACTIVATIONS[type(operation)]()
-    match operation:
-        case ops.Linear():
-            return nn.Linear(operation.in_features, operation.out_features, operation.bias)
-        case ops.Convolution():
-            window = operation.window
-            channels = operation.in_channels, operation.out_channels
-            return nn.Conv2d(*channels, window.size, window.stride, window.padding, bias=operation.bias)
-        case ops.BatchNorm(statistics="batch", rows=None, spatial_axes=0):
-            return nn.BatchNorm1d(operation.features, operation.eps, track_running_stats=False)
-        case ops.BatchNorm(statistics="batch", rows=None, spatial_axes=2):
-            return nn.BatchNorm2d(operation.features, operation.eps, track_running_stats=False)
-        case ops.LayerNorm():
-            return nn.LayerNorm(operation.shape, operation.eps)
-        case ops.MaxPool():
-            window = operation.window
-            return nn.MaxPool2d(window.size, window.stride, window.padding)
-        case ops.AveragePool():
-            window = operation.window
-            return nn.AvgPool2d(window.size, window.stride, window.padding)
-        case ops.Flatten():
-            return Rows(operation.out_features)
-    return None
 
 
 def from_module(module: nn.Module) -> tuple[Sequential, Tree]:
@@ -250,43 +193,12 @@ def _check_no_hooks(name: str, module: nn.Module) -> None:
 def _operation(name: str, layer: nn.Module) -> Operation:
     """The operation that is the same function as a layer."""
     _check_no_hooks(name, layer)
-    kind = nn.Flatten if type(layer) is Rows else type(layer)
-    for setting, expected in REQUIRED.get(kind, {}).items():
-        found = getattr(layer, setting)
-        if found != expected and (found, found) != expected and found != (expected, expected):
-            raise _unsupported(name, layer, f"has {setting}={found!r}; expected {expected!r}")
-    match layer:
-        case OperationModule():
-            return layer.operation
-        case nn.Linear() if kind is nn.Linear:
-            return ops.Linear(layer.in_features, layer.out_features, layer.bias is not None)
-        case nn.Conv2d(padding=str(padding)):
-            raise _unsupported(name, layer, f"has padding={padding!r}; expected numbers")
-        case nn.Conv2d() if kind is nn.Conv2d:
-            size, stride, padding = map(_short, (layer.kernel_size, layer.stride, layer.padding))
-            channels = layer.in_channels, layer.out_channels
-            return ops.Convolution(*channels, size, stride, padding, layer.bias is not None)
-        case nn.BatchNorm1d() if kind is nn.BatchNorm1d:
-            return ops.BatchNorm(layer.num_features, layer.eps, spatial_axes=0)
-        case nn.BatchNorm2d() if kind is nn.BatchNorm2d:
-            return ops.BatchNorm(layer.num_features, layer.eps)
-        case nn.LayerNorm() if kind is nn.LayerNorm:
-            shape = tuple(layer.normalized_shape)
-            return ops.LayerNorm(shape[0] if len(shape) == 1 else shape, layer.eps)
-        case nn.MaxPool2d() | nn.AvgPool2d() if kind in (nn.MaxPool2d, nn.AvgPool2d):
-            size, stride, padding = map(_short, (layer.kernel_size, layer.stride, layer.padding))
-            pool = ops.MaxPool if kind is nn.MaxPool2d else ops.AveragePool
-            return pool(size, None if stride == size else stride, padding)
-        case nn.Flatten() if kind is nn.Flatten:
-            return ops.Flatten(layer.out_features if isinstance(layer, Rows) else None)
-    if kind in OPERATIONS:
-        return OPERATIONS[kind]()
-    raise _unsupported(name, layer, "has no counterpart in mltk.ops")
-
-
-def _short(pair: Any) -> Any:
-    """One number for two equal ones, as the settings of operations are usually written."""
-    return pair[0] if isinstance(pair, tuple) and pair[0] == pair[1] else pair
+    if isinstance(layer, OperationModule):
+        return layer.operation
+    try:
+        return operation_of(layer)
+    except UnsupportedError as reason:
+        raise _unsupported(name, layer, str(reason)) from None
 
 
 def _unsupported(name: str, layer: nn.Module, reason: str) -> UnsupportedError:

@@ -28,7 +28,8 @@ class TorchBatched:
         """See `mltk.peers.Peer.prepare`."""
         import torch
 
-        from mltk.peers.torch_modules import ACTIVATIONS, torch_case
+        from mltk.peers.torch_layers import layer_of
+        from mltk.peers.torch_modules import torch_case
 
         _, _, (support_x, support_y, query_x, query_y) = torch_case(case)
         n_tasks = len(support_x)
@@ -37,7 +38,7 @@ class TorchBatched:
             if not isinstance(operation, ops.Linear | ops.ReLU | ops.Tanh | ops.Sigmoid | ops.SiLU):
                 raise UnsupportedError("only fully connected networks are written with batched products")
             linear = isinstance(operation, ops.Linear)
-            layers.append((name, None if linear else ACTIVATIONS[type(operation)]()))
+            layers.append((name, None if linear else layer_of(operation)))
         initial = {name: torch.tensor(value, requires_grad=True) for name, value in case.params.items()}
         Params = dict[str, torch.Tensor]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -12,20 +13,12 @@ from torch.nn import functional
 from mltk import ops
 from mltk.errors import UnsupportedError
 from mltk.models import Sequential
-from mltk.ops import Operation
 from mltk.peers.peer import Case, customary
+from mltk.peers.torch_layers import layer_of
 
 LOSSES: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
     "mse": functional.mse_loss,
     "cross_entropy": functional.cross_entropy,
-}
-
-ACTIVATIONS: dict[type[Operation], type[nn.Module]] = {
-    ops.ReLU: nn.ReLU,
-    ops.Tanh: nn.Tanh,
-    ops.Sigmoid: nn.Sigmoid,
-    ops.SiLU: nn.SiLU,
-    ops.Flatten: nn.Flatten,
 }
 
 
@@ -62,30 +55,14 @@ def module_of(model: Sequential) -> nn.Sequential:
     """The same network with the same state-dict names; batch norm uses the current set alone.
 
     Raises:
-        UnsupportedError: If an operation has no counterpart here.
+        UnsupportedError: If an operation has no counterpart in Torch.
     """
-    return nn.Sequential(*(_layer(operation) for operation in customary(model).layers))
-
-
-def _layer(operation: Operation) -> nn.Module:
-    if type(operation) in ACTIVATIONS:
-        return ACTIVATIONS[type(operation)]()
-    match operation:
-        case ops.Linear():
-            return nn.Linear(operation.in_features, operation.out_features, operation.bias)
-        case ops.Convolution():
-            return nn.Conv2d(
-                operation.in_channels,
-                operation.out_channels,
-                operation.kernel_size,
-                operation.stride,
-                operation.padding,
-                bias=operation.bias,
-            )
-        case ops.BatchNorm(spatial_axes=0):
-            return nn.BatchNorm1d(operation.features, operation.eps, track_running_stats=False)
-        case ops.BatchNorm():
-            return nn.BatchNorm2d(operation.features, operation.eps, track_running_stats=False)
-        case ops.MaxPool():
-            return nn.MaxPool2d(operation.kernel_size, operation.stride, operation.padding)
-    raise UnsupportedError(f"the Torch peers have no counterpart of {operation!r}")
+    layers = []
+    for operation in customary(model).layers:
+        if isinstance(operation, ops.BatchNorm):  # in training, population statistics are the current set's
+            operation = replace(operation, statistics="batch")
+        layer = layer_of(operation)
+        if layer is None:
+            raise UnsupportedError(f"the Torch peers have no counterpart of {operation!r}")
+        layers.append(layer)
+    return nn.Sequential(*layers)
