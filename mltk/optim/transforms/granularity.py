@@ -41,8 +41,8 @@ def spread(per: Granularity, p: Tree, single: str, like: Tree) -> Tree:
     if per == "element":
         return p
     if per == "scalar":
-        return tree.map(lambda leaf: _along_tasks(p[single], leaf), like)
-    return tree.map(lambda leaf, number: _along_tasks(number, leaf), like, p)
+        return tree.map(lambda leaf: along_tasks(p[single], leaf), like)
+    return tree.map(lambda leaf, number: along_tasks(number, leaf), like, p)
 
 
 def sums_of_products(per: Granularity, xs: Tree, ys: Tree, single: str) -> Tree:
@@ -63,7 +63,7 @@ def sum_of_product(x: Array, y: Array) -> Array:
     return kernels_of(x).sum(reshape(x, (tasks, size)), (1,), times=reshape(y, (tasks, size)))
 
 
-def _along_tasks(number: Array, leaf: Array) -> Array:
+def along_tasks(number: Array, leaf: Array) -> Array:
     """A number shared by the tasks, or one for each, in a shape that broadcasts to ``leaf``."""
     if number.ndim == 0:
         return number
