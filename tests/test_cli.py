@@ -18,7 +18,16 @@ from mltk.cli.progress import PlainLines, duration
 from mltk.training import load_run
 
 MLTK = [sys.executable, "-c", "from mltk.cli import main; main()"]
-ALGORITHMS = ["maml", "fomaml", "meta-sgd", "anil", "boil", "reptile", "implicit-maml"]
+ALGORITHMS = [
+    "maml",
+    "fomaml",
+    "meta-sgd",
+    "anil",
+    "boil",
+    "reptile",
+    "implicit-maml",
+    "learned-optimizer",
+]
 FAMILIES = ["sinusoid", "harmonic", "linear-regression", "blobs"]
 
 
@@ -67,12 +76,40 @@ def test_every_algorithm_trains_on_every_family_and_is_evaluated(algorithm, fami
         ("boil", {"adapt_only": "body"}),
         ("reptile", {"type": "mltk.algorithms.Reptile"}),
         ("implicit-maml", {"type": "mltk.algorithms.ImplicitMAML"}),
+        ("learned-optimizer", {"type": "mltk.algorithms.LearnedOptimizer", "inner_steps": 1, "lr": 0.01}),
     ],
 )
 def test_a_name_means_its_algorithm(algorithm, expected, run):
     assert run("train", algorithm, "--data", "sinusoid", "--steps", 1, "--out", "here").exit_code == 0
     found = settings_of("here")["algorithm"]
     assert {key: found[key] for key in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("transform", "expected"),
+    [
+        ("scale", "Scale"),
+        ("bias", "Bias"),
+        ("momentum", "Momentum"),
+        ("kronecker", "Kronecker"),
+        ("meta-curvature", "MetaCurvature"),
+        ("network", "Network"),
+        ("clip", "Clip"),
+    ],
+)
+def test_a_name_means_its_transform(transform, expected, run):
+    words = ["--transform", transform, "--inner-lr", 0.03, "--inner-steps", 2, "--steps", 2, "--out", "here"]
+    result = run("train", "learned-optimizer", "--data", "sinusoid", *words)
+    assert result.exit_code == 0, result.output
+    found = settings_of("here")["algorithm"]
+    assert found["transform"]["type"] == f"mltk.optim.transforms.{expected}"
+    assert (found["lr"], found["inner_steps"]) == (0.03, 2)
+
+
+def test_a_transform_for_another_learner_is_refused(run):
+    result = run("train", "maml", "--data", "sinusoid", "--transform", "scale", "--steps", 1)
+    assert result.exit_code != 0
+    assert "--transform is given, but the learner is maml" in plain(result.output)
 
 
 def test_options_reach_the_training(run):

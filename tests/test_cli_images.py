@@ -25,6 +25,7 @@ NETWORKS = {
     "boil": "MAML",
     "reptile": "Reptile",
     "implicit-maml": "ImplicitMAML",
+    "learned-optimizer": "LearnedOptimizer",
 }
 EMBEDDINGS = {
     "prototypical": "Prototypical",

@@ -18,10 +18,23 @@ class AlgorithmName(StrEnum):
     BOIL = "boil"
     REPTILE = "reptile"
     IMPLICIT_MAML = "implicit-maml"
+    LEARNED_OPTIMIZER = "learned-optimizer"
     PROTOTYPICAL = "prototypical"
     MATCHING = "matching"
     RIDGE = "ridge"
     LOGISTIC = "logistic"
+
+
+class TransformName(StrEnum):
+    """What a learned optimiser learns about its steps."""
+
+    SCALE = "scale"
+    BIAS = "bias"
+    MOMENTUM = "momentum"
+    KRONECKER = "kronecker"
+    META_CURVATURE = "meta-curvature"
+    NETWORK = "network"
+    CLIP = "clip"
 
 
 class DataName(StrEnum):

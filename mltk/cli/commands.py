@@ -17,7 +17,7 @@ from mltk import benchmark
 from mltk.backend import Backend
 from mltk.backend import backend as choose_backend
 from mltk.cli import data as data_commands
-from mltk.cli.choices import AlgorithmName, DataName, Dtype, Protocol, backend_names
+from mltk.cli.choices import AlgorithmName, DataName, Dtype, Protocol, TransformName, backend_names
 from mltk.cli.progress import duration, reporting
 from mltk.cli.recipes import Wishes, draw, recipe, unseen
 from mltk.errors import MltkError, RunError, SettingError
@@ -95,6 +95,7 @@ def _options(
     epilog=_examples(
         "mltk train maml --data sinusoid --steps 5000 --inner-steps 5",
         "mltk train meta-sgd --data sinusoid --shots 5 --queries 5 --out runs/meta-sgd",
+        "mltk train learned-optimizer --transform kronecker --data sinusoid",
         "mltk train anil --data blobs --shots 1 --backend torch --engine autograd",
         "mltk train meta-sgd --data sinusoid --shots 5 --queries 5 --out runs/meta-sgd --resume",
     )
@@ -120,6 +121,10 @@ def train(
     queries: Annotated[int | None, typer.Option(min=1, help="Query examples (of each class).")] = None,
     inner_lr: Annotated[float | None, typer.Option(help="Inner step size, or its start.")] = None,
     inner_steps: Annotated[int | None, typer.Option(min=0, help="Inner gradient steps.")] = None,
+    transform: Annotated[
+        TransformName | None,
+        typer.Option(help="For learned-optimizer: what is learned about inner steps; scale by default."),
+    ] = None,
     meta_lr: Annotated[
         float | None, typer.Option(help="Step size of Adam, the outer optimiser; 0.001 by default.")
     ] = None,
@@ -148,6 +153,7 @@ def train(
         queries=queries,
         inner_lr=inner_lr,
         inner_steps=inner_steps,
+        transform=transform,
         meta_lr=meta_lr,
         part=part,
         folder=folder,

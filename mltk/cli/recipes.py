@@ -9,11 +9,11 @@ from typing import Any
 
 from mltk import algorithms, data, models
 from mltk.backend import Backend
-from mltk.cli.choices import AlgorithmName, DataName
+from mltk.cli.choices import AlgorithmName, DataName, TransformName
 from mltk.data.cifar_fs import SPLITS as CIFAR_FS_SPLITS
 from mltk.data.splits import OMNIGLOT_PARTS, OMNIGLOT_SPLITS
 from mltk.errors import MltkError, SettingError
-from mltk.optim import Adam, Cosine, Transform
+from mltk.optim import Adam, Cosine, Transform, transforms
 from mltk.training import SavedRun
 from mltk.tree import Tree
 
@@ -33,6 +33,7 @@ class Wishes:
         queries: Query examples (of each class).
         inner_lr: Inner step size.
         inner_steps: Inner gradient steps.
+        transform: What a learned optimiser learns about its steps.
         meta_lr: Step size of Adam.
         part: Which part of an image dataset to train on.
         folder: A folder of images.
@@ -45,6 +46,7 @@ class Wishes:
     queries: int | None = None
     inner_lr: float | None = None
     inner_steps: int | None = None
+    transform: TransformName | None = None
     meta_lr: float | None = None
     part: str | None = None
     folder: Path | None = None
@@ -80,6 +82,28 @@ WAYS = 60
 STEPS = 12_000
 """Meta-iterations on Omniglot."""
 
+TRANSFORMS: dict[TransformName, transforms.GradientTransform] = {
+    TransformName.SCALE: transforms.Scale(),
+    TransformName.BIAS: transforms.Bias(),
+    TransformName.MOMENTUM: transforms.Momentum(),
+    TransformName.KRONECKER: transforms.Kronecker(),
+    TransformName.META_CURVATURE: transforms.MetaCurvature(),
+    TransformName.NETWORK: transforms.Network(),
+    TransformName.CLIP: transforms.Clip(10.0),
+}
+
+
+def _learned_optimizer(
+    network: models.Model,
+    loss: str,
+    *,
+    transform: TransformName = TransformName.SCALE,
+    inner_lr: float = 0.01,
+    inner_steps: int = 1,
+) -> algorithms.LearnedOptimizer:
+    return algorithms.LearnedOptimizer(network, loss, TRANSFORMS[transform], inner_steps, inner_lr)
+
+
 GRADIENT_BASED: dict[AlgorithmName, tuple[Callable[..., Any], dict[str, Any]]] = {
     AlgorithmName.MAML: (algorithms.MAML, {}),
     AlgorithmName.FOMAML: (algorithms.MAML, {"first_order": True}),
@@ -88,6 +112,7 @@ GRADIENT_BASED: dict[AlgorithmName, tuple[Callable[..., Any], dict[str, Any]]] =
     AlgorithmName.BOIL: (algorithms.BOIL, {}),
     AlgorithmName.REPTILE: (algorithms.Reptile, {}),
     AlgorithmName.IMPLICIT_MAML: (algorithms.ImplicitMAML, {"inner_lr": 0.01, "inner_steps": 16}),
+    AlgorithmName.LEARNED_OPTIMIZER: (_learned_optimizer, {}),
 }
 
 EMBEDDING_BASED: dict[AlgorithmName, Callable[..., Any]] = {
@@ -133,6 +158,10 @@ def recipe(algorithm: AlgorithmName, family: DataName, wishes: Wishes) -> Recipe
     for name in ("inner_lr", "inner_steps"):
         if algorithm in EMBEDDING_BASED and getattr(wishes, name) is not None:
             raise SettingError(f"--{name.replace('_', '-')} is given, but {algorithm} has no inner loop")
+    if wishes.transform is not None and algorithm != AlgorithmName.LEARNED_OPTIMIZER:
+        raise SettingError(
+            f"--transform is given, but the learner is {algorithm}; expected learned-optimizer"
+        )
     if wishes.part is not None:
         _check_part(family, wishes.part)
     if wishes.folder is not None and family != DataName.IMAGES:
@@ -279,5 +308,9 @@ def _gradient_based(
     algorithm: AlgorithmName, network: models.Model, loss: str, preset: dict[str, Any], wishes: Wishes
 ) -> Any:
     make, settings = GRADIENT_BASED[algorithm]
-    given = {"inner_lr": wishes.inner_lr, "inner_steps": wishes.inner_steps}
+    given = {
+        "inner_lr": wishes.inner_lr,
+        "inner_steps": wishes.inner_steps,
+        "transform": wishes.transform,
+    }
     return make(network, loss, **{**preset, **settings, **{k: v for k, v in given.items() if v is not None}})

@@ -1,0 +1,237 @@
+"""Learned optimisers: the unrolled gradient is exact for the start and for the transform, by every route."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.func import functional_call
+
+import mltk
+from mltk import tree
+from mltk.algorithms import MAML, LearnedOptimizer, MetaSGD
+from mltk.config import from_config, to_config
+from mltk.errors import SettingError
+from mltk.optim.transforms import (
+    Bias,
+    Clip,
+    Kronecker,
+    MetaCurvature,
+    Momentum,
+    Network,
+    Scale,
+    chain,
+)
+
+NUMPY = mltk.backend("numpy", dtype="float64")
+TORCH = mltk.backend("torch", dtype="float64", engine="autograd")
+MODEL = mltk.models.mlp([2, 4, 3], activation="tanh")
+
+TRANSFORMS = {
+    "scale": Scale((0.5, 1.5)),
+    "scale-tensor": Scale(per="tensor"),
+    "scale-scalar": Scale(per="scalar"),
+    "bias": Bias(),
+    "momentum": Momentum(),
+    "kronecker": Kronecker(),
+    "meta-curvature": MetaCurvature(),
+    "network": Network(),
+    "clip": Clip(0.5),
+    "chain": chain(Kronecker(), Momentum(), Scale(), Clip(0.7)),
+}
+
+
+def episode_of(backend, *, tasks=3, shots=4, queries=5, features=2, outputs=3, seed=0):
+    """Random regression tasks."""
+    rng = np.random.default_rng(seed)
+    shapes = [(shots, features), (shots, outputs), (queries, features), (queries, outputs)]
+    return mltk.Episode(*(backend.asarray(rng.standard_normal((tasks, *s))) for s in shapes), backend=backend)
+
+
+def moved(learner, backend, *, seed=0, by=0.1):
+    """Initial meta-parameters, away from the identity at which transforms start."""
+    rng = np.random.default_rng(seed)
+    meta = learner.init(NUMPY, seed)
+    return tree.map(lambda p: backend.asarray(p + by * rng.standard_normal(p.shape)), meta)
+
+
+def on_numpy(backend, grads):
+    return {name: backend.to_numpy(g) for name, g in tree.flatten(grads).items()}
+
+
+def assert_same(found, expected, tolerance=1e-10):
+    """Equal names and, relative to the largest number, equal numbers."""
+    assert found.keys() == expected.keys()
+    scale = max((np.abs(g).max(initial=0) for g in expected.values()), default=1.0)
+    for name, gradient in expected.items():
+        assert found[name].shape == gradient.shape
+        np.testing.assert_allclose(found[name], gradient, rtol=0, atol=tolerance * scale, err_msg=name)
+
+
+def by_autograd(learner, meta, episode):
+    """The same loop, task by task, as a Torch user writes it: autograd goes through all of it."""
+    leaves = tree.map(lambda p: TORCH.asarray(p).requires_grad_(), meta)
+    learned = leaves.get("transform", {})
+    module = torch.nn.Sequential(torch.nn.Linear(2, 4), torch.nn.Tanh(), torch.nn.Linear(4, 3)).double()
+    total = 0.0
+    for task in range(episode.support_x.shape[0]):
+        x, y, qx, qy = (
+            torch.as_tensor(NUMPY.to_numpy(getattr(episode, name)))[task]
+            for name in ("support_x", "support_y", "query_x", "query_y")
+        )
+        params = tree.flatten({key: leaf for key, leaf in leaves.items() if key != "transform"})
+        wide = tree.unflatten({name: leaf[None] for name, leaf in params.items()})
+        state = learner.transform.start(wide)
+        for _ in range(learner.inner_steps):
+            loss = torch.nn.functional.mse_loss(functional_call(module, params, (x,)), y)
+            grads = torch.autograd.grad(loss, list(params.values()), create_graph=not learner.first_order)
+            named = tree.unflatten({name: g[None] for name, g in zip(params, grads, strict=True)})
+            directions, state, _ = learner.transform.forward(learned, named, state)
+            flat = tree.flatten(directions)
+            params = {name: p - learner.lr * flat[name][0] for name, p in params.items()}
+        total += torch.nn.functional.mse_loss(functional_call(module, params, (qx,)), qy)
+    total = total / episode.support_x.shape[0]
+    flat = tree.flatten(leaves)
+    grads = torch.autograd.grad(total, list(flat.values()), materialize_grads=True)
+    return total.item(), {name: g.numpy() for name, g in zip(flat, grads, strict=True)}
+
+
+@pytest.mark.parametrize("first_order", [False, True])
+@pytest.mark.parametrize("steps", [1, 3])
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_the_gradient_is_that_of_an_unrolled_loop(backend64, name, steps, first_order):
+    learner = LearnedOptimizer(MODEL, "mse", TRANSFORMS[name], steps, 0.3, first_order=first_order)
+    value, expected = by_autograd(learner, moved(learner, NUMPY), episode_of(NUMPY))
+    found, grads = learner.value_and_grad(moved(learner, backend64), episode_of(backend64))
+    assert float(found) == pytest.approx(value, rel=1e-12)
+    assert_same(on_numpy(backend64, grads), expected)
+
+
+@pytest.mark.parametrize("name", TRANSFORMS)
+@given(seed=st.integers(0, 10_000), steps=st.integers(0, 4), tasks=st.integers(1, 3))
+@settings(max_examples=8)
+def test_the_gradient_is_the_slope_of_the_loss(name, seed, steps, tasks):
+    learner = LearnedOptimizer(MODEL, "mse", TRANSFORMS[name], steps, 0.2)
+    episode = episode_of(NUMPY, tasks=tasks, seed=seed)
+    meta = moved(learner, NUMPY, seed=seed)
+    rng = np.random.default_rng(seed)
+    direction = tree.map(lambda p: rng.standard_normal(p.shape), meta)
+
+    def loss(step):
+        params = tree.map(lambda p, d: p + step * d, meta, direction)
+        state = learner.adapt(params, episode.support_x, episode.support_y)
+        return np.mean((learner.predict(state, episode.query_x) - episode.query_y) ** 2)
+
+    value, grads = learner.value_and_grad(meta, episode)
+    assert float(value) == pytest.approx(loss(0.0), rel=1e-12)
+    slope = sum(np.sum(g * d) for g, d in zip(tree.leaves(grads), tree.leaves(direction), strict=True))
+    h = 1e-4
+    difference = (8 * (loss(h) - loss(-h)) - (loss(2 * h) - loss(-2 * h))) / (12 * h)
+    assert slope == pytest.approx(difference, rel=1e-6, abs=1e-8)
+
+
+@pytest.mark.parametrize("steps", [0, 1, 3])
+def test_scale_is_meta_sgd(backend64, steps):
+    """A learned number for each element, and the constant step 1: Li et al. (2017), to the last bit."""
+    meta_sgd = MetaSGD(MODEL, "mse", inner_steps=steps)
+    learner = LearnedOptimizer(MODEL, "mse", Scale((0.005, 0.1)), steps, 1.0)
+    meta = meta_sgd.init(backend64, 3)
+    same = learner.init(backend64, 3)
+    assert_same(on_numpy(backend64, same["transform"]), on_numpy(backend64, meta["lr"]), tolerance=0)
+    value, grads = meta_sgd.value_and_grad(meta, episode_of(backend64))
+    found, own = learner.value_and_grad(same, episode_of(backend64))
+    assert float(found) == float(value)
+    grads["transform"] = grads.pop("lr")
+    assert_same(on_numpy(backend64, own), on_numpy(backend64, grads), tolerance=0)
+
+
+def test_a_transform_that_starts_at_the_identity_starts_as_maml(backend64):
+    for transform in (Scale(), Bias(), Momentum(), Kronecker(), MetaCurvature(), Network()):
+        learner = LearnedOptimizer(MODEL, "mse", transform, 1, 0.1)
+        value, grads = learner.value_and_grad(learner.init(backend64, 0), episode_of(backend64))
+        maml = MAML(MODEL, "mse", inner_lr=0.1)
+        expected, maml_grads = maml.value_and_grad(maml.init(backend64, 0), episode_of(backend64))
+        assert float(value) == pytest.approx(float(expected), rel=1e-12)
+        del grads["transform"]
+        assert_same(on_numpy(backend64, grads), on_numpy(backend64, maml_grads))
+
+
+def test_the_hypergradient_of_a_scalar_step(backend64):
+    """Baydin et al. (2018): with the query set that of support, it is minus the product of two gradients."""
+    learner = LearnedOptimizer(MODEL, "mse", Scale(0.2, per="scalar"), 1, 1.0)
+    drawn = episode_of(backend64)
+    episode = mltk.Episode(
+        drawn.support_x, drawn.support_y, drawn.support_x, drawn.support_y, backend=backend64
+    )
+    meta = learner.init(backend64, 0)
+    start = {key: value for key, value in meta.items() if key != "transform"}
+    gradients = []
+    for params in (start, learner.adapt(meta, episode.support_x, episode.support_y)):
+        lin = backend64.engine.linearize(
+            learner.objective, params, episode.support_x, episode.support_y, curvature=False
+        )
+        gradients.append([backend64.to_numpy(leaf) for leaf in tree.leaves(lin.grad)])
+    expected = -sum(np.sum(one * other) for one, other in zip(*gradients, strict=True)) / 3
+    _, grads = learner.value_and_grad(meta, episode)
+    assert float(grads["transform"]["scale"]) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("adapt_only", [None, "head", "0"])
+@pytest.mark.parametrize("name", ["scale", "momentum", "network", "chain"])
+def test_checkpoints_change_nothing(backend64, name, adapt_only):
+    results = []
+    for checkpoint in (False, True):
+        learner = LearnedOptimizer(
+            MODEL, "mse", TRANSFORMS[name], 5, 0.2, checkpoint=checkpoint, adapt_only=adapt_only
+        )
+        value, grads = learner.value_and_grad(moved(learner, backend64), episode_of(backend64))
+        results.append((float(value), on_numpy(backend64, grads)))
+    assert results[1][0] == pytest.approx(results[0][0], rel=1e-13)
+    assert_same(results[1][1], results[0][1], tolerance=1e-12)
+
+
+@pytest.mark.parametrize("name", ["scale", "momentum", "chain"])
+def test_the_start_can_be_left_alone(backend64, name):
+    found = {}
+    for learn_init in (True, False):
+        learner = LearnedOptimizer(MODEL, "mse", TRANSFORMS[name], 3, 0.2, learn_init=learn_init)
+        _, grads = learner.value_and_grad(moved(learner, backend64), episode_of(backend64))
+        found[learn_init] = on_numpy(backend64, grads)
+    learned = [key for key in found[True] if key.startswith("transform")]
+    assert_same({key: found[False][key] for key in learned}, {key: found[True][key] for key in learned}, 0)
+    for key in MODEL.shapes:
+        assert (found[False][key] == 0).all()
+        assert (found[True][key] != 0).any()
+
+
+def test_training_moves_the_transform_and_not_the_start():
+    tasks = mltk.data.LinearRegression(4, 4, features=2)
+    learner = LearnedOptimizer(mltk.models.mlp([2, 4, 1]), "mse", Scale(), 2, 0.1, learn_init=False)
+    run = mltk.train(learner, tasks, backend=NUMPY, steps=30, seed=0)
+    start = learner.init(NUMPY, 0)
+    for name, leaf in tree.flatten(run.meta_params).items():
+        changed = (leaf != tree.flatten(start)[name]).any()
+        assert changed == name.startswith("transform.")
+
+
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_a_run_is_written_and_read(tmp_path, name):
+    learner = LearnedOptimizer(mltk.models.mlp([1, 4, 1]), "mse", TRANSFORMS[name], 2, 0.05)
+    tasks = mltk.data.Sinusoid(3, 3)
+    whole = mltk.train(learner, tasks, backend=NUMPY, steps=6, out=tmp_path / "whole", checkpoint_every=2)
+    mltk.train(learner, tasks, backend=NUMPY, steps=4, out=tmp_path / "part", log_every=1)
+    resumed = mltk.train(learner, tasks, backend=NUMPY, steps=6, out=tmp_path / "part", resume=True)
+    saved = mltk.training.load_run(tmp_path / "whole")
+    assert saved.algorithm == learner
+    assert from_config(to_config(learner)) == learner
+    for run in (resumed, saved.run):
+        assert_same(tree.flatten(run.meta_params), tree.flatten(whole.meta_params), tolerance=0)
+
+
+def test_wrong_settings_are_refused():
+    with pytest.raises(SettingError, match=r"transform is 'scale'; expected one of mltk.optim.transforms"):
+        LearnedOptimizer(MODEL, "mse", "scale")
+    with pytest.raises(SettingError, match="inner_steps is -1"):
+        LearnedOptimizer(MODEL, "mse", Scale(), -1)
+    with pytest.raises(SettingError, match="lr is -1"):
+        LearnedOptimizer(MODEL, "mse", Scale(), 1, -1)
