@@ -167,6 +167,8 @@ ALL = [
     optim.AdamW(0.1),
     optim.ClipByGlobalNorm(0.1),
     optim.chain(optim.ClipByGlobalNorm(0.1), optim.Adam()),
+    optim.HypergradientDescent(optim.SGD(0.1, momentum=0.9), 0.01),
+    optim.HypergradientDescent(optim.AdamW(0.1), 0.01),
 ]
 
 
