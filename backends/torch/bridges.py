@@ -222,20 +222,16 @@ def _tensor(name: str, leaf: Any) -> torch.Tensor:
 
 def _check(model: Sequential, flat: Mapping[str, torch.Tensor]) -> None:
     """Raise unless the leaves are the parameters of a model and constants that may stand beside them."""
-    data = {f"{name}.{key}" for name, layer in model.named_layers for key in _data(layer)}
-    for name in model.shapes.keys() | data:
-        if name not in flat:
-            raise TreeError(f"params has no {name!r}; expected {', '.join(model.shapes)}")
-    for name, leaf in flat.items():
-        if name not in {**model.shapes, **model.constant_shapes} and name not in data:
-            raise TreeError(
-                f"params has {name!r}, which is not of the model; expected {', '.join(model.shapes)}"
-            )
-        expected = model.shapes.get(name, model.constant_shapes.get(name, tuple(leaf.shape)))
-        if tuple(leaf.shape) != expected:
-            raise ShapeError(f"params: {name} has shape {tuple(leaf.shape)}; expected {expected}")
-
-
-def _data(operation: Operation) -> tuple[str, ...]:
-    """What an operation is given beside its input although it is no parameter of its own."""
-    return ("keys", "values") if isinstance(operation, ops.Attention) else ()
+    needed: dict[str, tuple[int, ...] | None] = dict(model.shapes)
+    for name, operation in model.named_layers:
+        constants = {f"{name}.{key}": shape for key, shape in operation.constant_shapes.items()}
+        if not constants.keys().isdisjoint(flat):
+            needed |= constants
+        if isinstance(operation, ops.Attention):  # these are data, of any shape
+            needed |= {f"{name}.keys": None, f"{name}.values": None}
+    if needed.keys() != flat.keys():
+        missing, unknown = sorted(needed.keys() - flat.keys()), sorted(flat.keys() - needed.keys())
+        raise TreeError(f"params has no {missing} and, unlike the model, {unknown}; expected {list(needed)}")
+    for name, shape in needed.items():
+        if shape not in (None, tuple(flat[name].shape)):
+            raise ShapeError(f"params: {name} has shape {tuple(flat[name].shape)}; expected {shape}")
