@@ -257,7 +257,7 @@ def test_attention_gets_its_keys_and_values_as_buffers():
     np.testing.assert_allclose(module(torch.tensor(x)).detach(), model.apply(params, x), rtol=1e-12)
     assert len(list(module.parameters())) == 2
     assert set(tree.flatten(from_module(module)[1])) == set(module.state_dict())
-    with pytest.raises(TreeError, match=r"no \['1\.values'\]"):
+    with pytest.raises(TreeError, match=r"no '1\.values'"):
         to_module(model, {**params, "1": {"keys": data["keys"]}})
 
 
@@ -453,15 +453,19 @@ def test_parameters_that_do_not_fit_are_named():
     model = Sequential([ops.Linear(2, 3), ops.BatchNorm(3, spatial_axes=0)])
     params = model.init(NUMPY, 0)
     for wrong, error, message in [
-        ({"0": params["0"]}, TreeError, r"no \['1\."),
-        ({**params, "2": {"weight": np.ones(3)}}, TreeError, r"unlike the model, \['2\.weight'\]"),
+        ({"0": params["0"]}, TreeError, r"no '1\."),
+        ({**params, "2": {"weight": np.ones(3)}}, TreeError, r"unlike the model, '2\.weight'"),
         (
             {**params, "1": {**params["1"], "scale": np.ones(3)}},
             TreeError,
-            r"unlike the model, \['1\.scale'\]",
+            r"unlike the model, '1\.scale'",
         ),
         ({**params, "0": {**params["0"], "bias": np.ones((4, 3))}}, ShapeError, r"0\.bias.*\(4, 3\).*\(3,\)"),
-        ({**params, "1": {**params["1"], "running_mean": np.ones(2)}}, ShapeError, r"1\.running_mean"),
+        (
+            {**params, "1": {**params["1"], "running_mean": np.ones(2), "running_var": np.ones(3)}},
+            ShapeError,
+            r"1\.running_mean",
+        ),
         ({**params, "0": {**params["0"], "bias": np.ones(3, int)}}, DtypeError, r"0\.bias.*int64"),
         ({**params, "0": {**params["0"], "bias": "zeros"}}, ArrayError, r"0\.bias is a str"),
     ]:
@@ -472,5 +476,5 @@ def test_parameters_that_do_not_fit_are_named():
 def test_a_calibrated_norm_without_one_of_its_statistics_is_named():
     model = Sequential([ops.BatchNorm(3, spatial_axes=0, statistics="population")])
     params = {"0": {**model.init(NUMPY, 0)["0"], "running_mean": np.zeros(3)}}
-    with pytest.raises(TreeError, match=r"no \['0\.running_var'\]"):
+    with pytest.raises(TreeError, match=r"no '0\.running_var'"):
         to_module(model, params)

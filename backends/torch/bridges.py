@@ -229,9 +229,10 @@ def _check(model: Sequential, flat: Mapping[str, torch.Tensor]) -> None:
             needed |= constants
         if isinstance(operation, ops.Attention):  # these are data, of any shape
             needed |= {f"{name}.keys": None, f"{name}.values": None}
-    if needed.keys() != flat.keys():
-        missing, unknown = sorted(needed.keys() - flat.keys()), sorted(flat.keys() - needed.keys())
-        raise TreeError(f"params has no {missing} and, unlike the model, {unknown}; expected {list(needed)}")
+    for name in [*needed, *flat]:
+        if name not in flat or name not in needed:
+            found = "has no" if name in needed else "has, unlike the model,"
+            raise TreeError(f"params {found} {name!r}; expected {', '.join(needed)}")
     for name, shape in needed.items():
         if shape not in (None, tuple(flat[name].shape)):
             raise ShapeError(f"params: {name} has shape {tuple(flat[name].shape)}; expected {shape}")
