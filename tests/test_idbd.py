@@ -69,6 +69,25 @@ def test_the_step_of_the_rates_is_half_the_gradient_of_the_squared_error(problem
         np.testing.assert_allclose(change, -0.15 * slope, atol=1e-12)
 
 
+def test_it_is_figure_2_of_the_paper():
+    """Number by number, with the new step size in the same step, for inputs that are not orthogonal."""
+    rng = np.random.default_rng(0)
+    xs, ys, theta = rng.standard_normal((20, 3)), rng.standard_normal(20), 0.1
+    idbd = IDBD(theta, 0.2)
+    state = idbd.init(xs[0])
+    w, beta, h = [0.0] * 3, [np.log(0.2)] * 3, [0.0] * 3
+    for x, y in zip(xs, ys, strict=True):
+        _, state = idbd.step(state, x, y)
+        delta = y - sum(w[i] * x[i] for i in range(3))
+        for i in range(3):
+            beta[i] += theta * delta * x[i] * h[i]
+            alpha = np.exp(beta[i])
+            w[i] += alpha * delta * x[i]
+            h[i] = h[i] * max(1 - alpha * x[i] ** 2, 0) + alpha * delta * x[i]
+    for name, expected in (("weight", w), ("log_rate", beta), ("trace", h)):
+        np.testing.assert_allclose(state[name], expected, rtol=1e-10)
+
+
 def test_a_trace_that_a_step_would_turn_around_is_forgotten():
     idbd = IDBD(0.0, 0.5)
     one, two = np.asarray([1.0]), np.asarray([2.0])
