@@ -10,10 +10,12 @@ import array_api_compat.torch
 import numpy as np
 import torch
 
+from mltk import modules
 from mltk.derivatives import AnalyticEngine, Engine
 from mltk.errors import ArrayError, SettingError
 from mltk.ops.kernels import Kernels, kernels_of, register
 
+from . import linked_modules
 from .bridges import from_module, to_module
 from .engine import AutogradEngine, DefaultEngine
 from .kernels import TorchKernels
@@ -22,6 +24,7 @@ from .module import ModuleModel
 __all__ = ["ModuleModel", "TorchBackend", "create", "from_module", "to_module"]
 
 register("torch", TorchKernels)
+modules.register(torch.nn.Module, linked_modules)
 
 ENGINES: dict[str | None, Callable[[], Engine]] = {
     None: DefaultEngine,
