@@ -63,11 +63,11 @@ def test_kronecker_is_the_kronecker_product_on_the_elements(rng):
     np.testing.assert_allclose(directions(Kronecker(), p, g).reshape(TASKS, 12), expected, atol=1e-12)
 
 
-def test_kronecker_sees_a_convolution_as_the_matrix_of_its_first_axis_by_the_others(rng):
-    g = rng.standard_normal((TASKS, 3, 2, 2, 2))
-    p = matrices(Kronecker(), (3, 2, 2, 2), rng)
-    assert p["right"].shape == (8, 8)
-    expected = p["left"] @ g.reshape(TASKS, 3, 8) @ p["right"].T
+def test_kronecker_multiplies_all_filters_of_a_convolution_alike(rng):
+    g = rng.standard_normal((TASKS, 5, 3, 2, 2))
+    p = matrices(Kronecker(), (5, 3, 2, 2), rng)
+    assert (p["left"].shape, p["right"].shape) == ((3, 3), (4, 4))
+    expected = p["left"] @ g.reshape(TASKS, 5, 3, 4) @ p["right"].T
     np.testing.assert_allclose(directions(Kronecker(), p, g), expected.reshape(g.shape), atol=1e-12)
 
 

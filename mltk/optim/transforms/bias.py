@@ -18,8 +18,8 @@ class Bias(GradientTransform):
 
     $$d = g + b, \qquad \bar g = \bar d, \qquad \bar b = \bar d.$$
 
-    The learned arrays have the names of the parameters. Such a term moves every task by the same way; it is
-    what lets the affine maps of learn2learn's transforms reach a point that no task's gradient leads to.
+    The learned arrays have the names of the parameters. Such a term moves all tasks alike, whatever their
+    gradients.
     """
 
     def shapes(self, network: Shapes) -> dict[str, tuple[int, ...]]:

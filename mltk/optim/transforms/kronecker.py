@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from mltk.optim.transforms.mode_products import ModeProducts
+from mltk.optim.transforms.mode_products import ALIKE, ModeProducts
 
 
 @dataclass(frozen=True)
@@ -18,12 +18,15 @@ class Kronecker(ModeProducts):
     $$D = A G B^\top, \qquad \bar G = A^\top \bar D B, \qquad \bar A = \bar D (G B^\top)^\top, \qquad
       \bar B = (A^\top \bar D)^\top G.$$
 
-    A tensor of more axes is seen as the matrix of its first axis by all others, as in learn2learn
-    (`MetaCurvature` has far fewer numbers for convolutions), and a vector as $m \times 1$ without $B$. The
-    learned arrays have the name of the parameter with ``.left`` ($A$) or ``.right`` ($B$) behind; both start
-    as identities.
+    Of a tensor with more axes, each filter is such a matrix, of input channels by pixels, and all filters
+    share $A$ and $B$, as in the authors' learn2learn: a single matrix of all axes but the first would have
+    more numbers than the tensor itself. A vector is a matrix of $m \times 1$ without $B$. The learned arrays
+    have the name of the parameter with ``.left`` ($A$) or ``.right`` ($B$) behind; both start as identities.
     """
 
-    def factors(self, shape: tuple[int, ...]) -> dict[str, int]:
-        rows, *columns = shape or (1,)
-        return {"left": rows, "right": math.prod(columns)} if columns else {"left": rows}
+    def axes(self, shape: tuple[int, ...]) -> dict[str, int]:
+        if len(shape) < 2:
+            return {"left": shape[0] if shape else 1}
+        if len(shape) == 2:
+            return {"left": shape[0], "right": shape[1]}
+        return {ALIKE: shape[0], "left": shape[1], "right": math.prod(shape[2:])}

@@ -22,11 +22,11 @@ class MetaCurvature(ModeProducts):
     pullback see `mltk.optim.transforms.mode_products`.
     """
 
-    def factors(self, shape: tuple[int, ...]) -> dict[str, int]:
+    def axes(self, shape: tuple[int, ...]) -> dict[str, int]:
         out, *rest = shape or (1,)
-        factors = {"out": out}
+        axes = {"out": out}
         if rest:
-            factors["in"] = rest[0]
+            axes["in"] = rest[0]
         if len(rest) > 1:
-            factors["filter"] = math.prod(rest[1:])
-        return factors
+            axes["filter"] = math.prod(rest[1:])
+        return axes

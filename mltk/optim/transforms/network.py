@@ -17,7 +17,7 @@ from mltk.optim.transforms.transform import GradientTransform, Shapes
 from mltk.settings import check_scale
 from mltk.tree import Array, Tree
 
-BLOCK = 2**16
+BLOCK = 2**14
 """How many coordinates, of all tasks together, go through the network at once."""
 
 LARGEST_SCALE = 80
