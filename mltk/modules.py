@@ -148,6 +148,33 @@ def meta_grad(
     return _library(module).meta_grad(module, loss, x, y, wrt)
 
 
+def LearnableOptimizer(  # noqa: N802 - it makes an object of that class
+    model: Any, transform: Any, lr: float = 1.0, *, seed: int | np.random.Generator = 0
+) -> Any:
+    """An optimiser of a module that learns by the gradient of the next loss: meta-descent.
+
+    Args:
+        model: A `torch.nn.Module`.
+        transform: One of `mltk.optim.transforms`, or a function from a parameter to a `torch.nn.Module`.
+        lr: The step size that multiplies what the transform makes of the gradients.
+        seed: For what the transform draws at random.
+
+    Returns:
+        See `mltk_backends.torch.learnable_optimizer.LearnableOptimizer`.
+
+    Raises:
+        UnsupportedError: If the library of the module has none: without a general autograd nothing can reach
+            the transform from a loss that is not known yet.
+    """
+    make = getattr(_library(model), "LearnableOptimizer", None)
+    if make is None:
+        raise UnsupportedError(
+            f"model is a {type(model).__name__}; LearnableOptimizer needs autograd, and a torch.nn.Module. "
+            "mltk.algorithms.LearnedOptimizer unrolls an inner loop with a learned transform on every backend"
+        )
+    return make(model, transform, lr, seed=seed)
+
+
 def _library(module: Any) -> ModuleLibrary:
     """The library of a module; it is loaded if it is an installed backend that was not used before."""
     kinds = type(module).__mro__
