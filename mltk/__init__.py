@@ -12,11 +12,12 @@ from mltk.heads import (
     pairwise_sqeuclidean,
     ridge_regression,
 )
-from mltk.modules import clone_module, detach_module, meta_grad, update_module
+from mltk.modules import LearnableOptimizer, clone_module, detach_module, meta_grad, update_module
 from mltk.training import train
 
 __all__ = [
     "Episode",
+    "LearnableOptimizer",
     "RidgeRegression",
     "algorithms",
     "backend",

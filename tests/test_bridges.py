@@ -64,9 +64,10 @@ def row_layers(draw, features):
             layers.append(ops.Linear(features, out, bias=draw(st.booleans())))
             features = out
         elif kind == "norm":
-            layers.append(ops.BatchNorm(features, spatial_axes=0, statistics=draw(STATISTICS)))
+            eps = draw(st.sampled_from([1e-5, 0.1]))
+            layers.append(ops.BatchNorm(features, eps, spatial_axes=0, statistics=draw(STATISTICS)))
         elif kind == "layer norm":
-            layers.append(ops.LayerNorm(features))
+            layers.append(ops.LayerNorm(features, draw(st.sampled_from([1e-5, 0.1]))))
         elif kind == "lstm":
             out = draw(st.integers(1, 3))
             layers.append(ops.LSTM(features, out, reverse=draw(st.booleans())))
@@ -233,6 +234,15 @@ def test_making_a_module_draws_no_random_numbers_and_stays_off_other_devices():
     assert {leaf.device.type for leaf in tree.leaves(from_module(meta)[1])} == {"meta"}
 
 
+def test_a_norm_of_the_current_set_takes_statistics_that_stand_beside_it():
+    model = Sequential([ops.BatchNorm(2, spatial_axes=0)])
+    params = model.init(NUMPY, 0)
+    params["0"] |= {"running_mean": np.array([1.0, 2.0]), "running_var": np.array([4.0, 9.0])}
+    x = np.random.default_rng(0).normal(size=(5, 2))
+    found = to_module(model, params)(torch.tensor(x)).detach()
+    np.testing.assert_allclose(found, (x - [1, 2]) / np.sqrt([4 + 1e-5, 9 + 1e-5]), rtol=1e-12)
+
+
 def test_calibrated_statistics_are_buffers():
     model = conv4(1, 16, width=2)
     rng = np.random.default_rng(0)
@@ -338,6 +348,42 @@ def test_a_clone_has_the_method_too():
     _, expected = maml.value_and_grad(tree.map(TORCH.to_numpy, from_module(module)[1]), episode)
     for g, e in zip(found, tree.leaves(expected), strict=True):
         np.testing.assert_allclose(g, e, rtol=1e-10, atol=1e-13)
+
+
+def regression():
+    return (
+        mlp([1, 6, 1], activation="tanh"),
+        "mse",
+        mltk.data.Sinusoid(shots=4, queries=3).sample(3, 0, TORCH),
+    )
+
+
+def classification():
+    images = TORCH.asarray(np.random.default_rng(0).normal(size=(2, 2, 6, 1, 16, 16)))
+    labels = TORCH.asarray(np.tile(np.arange(3), (2, 2)))
+    episode = mltk.Episode(images[0], labels, images[1], labels, ways=3, backend=TORCH)
+    return conv4(1, 16, width=2, out_features=3), "cross_entropy", episode
+
+
+@pytest.mark.parametrize("make", [regression, classification])
+def test_the_loop_of_learn2learn_gives_the_meta_gradient_of_maml(make):
+    model, name, episode = make()
+    module = to_module(model, model.init(NUMPY, 0))
+    loss = {"mse": nn.MSELoss(), "cross_entropy": nn.CrossEntropyLoss()}[name]
+    tasks = (episode.support_x, episode.support_y, episode.query_x, episode.query_y)
+    for x, y, query_x, query_y in zip(*tasks, strict=True):
+        clone = mltk.clone_module(module)
+        for _ in range(3):
+            grads = torch.autograd.grad(loss(clone(x), y), list(clone.parameters()), create_graph=True)
+            mltk.update_module(clone, [-0.1 * g for g in grads])
+        (loss(clone(query_x), query_y) / len(episode.support_x)).backward()
+    for wrapped in (model, ModuleModel(module)):
+        maml = mltk.algorithms.MAML(wrapped, name, inner_lr=0.1, inner_steps=3)
+        params = tree.unflatten({key: p.detach() for key, p in module.named_parameters()})
+        _, grads = maml.value_and_grad(params, episode)
+        scale = max(float(g.abs().max()) for g in tree.leaves(grads))
+        for p, g in zip(module.parameters(), tree.leaves(grads), strict=True):
+            torch.testing.assert_close(p.grad, g, rtol=1e-10, atol=1e-10 * scale)
 
 
 class Doubled(nn.Linear):

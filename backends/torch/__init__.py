@@ -19,9 +19,10 @@ from . import linked_modules
 from .bridges import from_module, to_module
 from .engine import AutogradEngine, DefaultEngine
 from .kernels import TorchKernels
+from .learnable_optimizer import LearnableOptimizer
 from .module import ModuleModel
 
-__all__ = ["ModuleModel", "TorchBackend", "create", "from_module", "to_module"]
+__all__ = ["LearnableOptimizer", "ModuleModel", "TorchBackend", "create", "from_module", "to_module"]
 
 register("torch", TorchKernels)
 modules.register(torch.nn.Module, linked_modules)

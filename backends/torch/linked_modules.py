@@ -17,6 +17,7 @@ from mltk import ops
 from mltk.errors import SettingError, ShapeError, UnsupportedError
 from mltk.ops import Loss
 
+from .learnable_optimizer import LearnableOptimizer as LearnableOptimizer  # for mltk.modules
 from .module_structure import (
     Links,
     copy_structure,
