@@ -94,6 +94,15 @@ def episodes(repeats: Repeats = 30, threads: Threads = 1, json: Json = None) -> 
     execute_episodes(repeats=repeats, path=json)
 
 
+@app.command("modules")
+def modules(repeats: Repeats = 30, threads: Threads = 1, json: Json = None) -> None:
+    """Clone, update and a MAML step of Torch modules of 4, 50 and 500 tensors."""
+    _limit("modules", {}, repeats=repeats, threads=threads, path=json)
+    from mltk.benchmark.modules import execute as execute_modules
+
+    raise typer.Exit(execute_modules(repeats=repeats, path=json))
+
+
 def _command(
     benchmark: str,
     settings: dict[str, int],
