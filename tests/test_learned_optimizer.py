@@ -37,8 +37,11 @@ TRANSFORMS = {
     "meta-curvature": MetaCurvature(),
     "network": Network(),
     "clip": Clip(0.5),
+    "smooth-chain": chain(Kronecker(), Momentum(), Scale()),
     "chain": chain(Kronecker(), Momentum(), Scale(), Clip(0.7)),
 }
+KINKED = ("network", "clip", "chain")
+"""A difference of two losses may have a kink of these between them."""
 
 
 def episode_of(backend, *, tasks=3, shots=4, queries=5, features=2, outputs=3, seed=0):
@@ -107,7 +110,7 @@ def test_the_gradient_is_that_of_an_unrolled_loop(backend64, name, steps, first_
     assert_same(on_numpy(backend64, grads), expected)
 
 
-@pytest.mark.parametrize("name", TRANSFORMS)
+@pytest.mark.parametrize("name", [name for name in TRANSFORMS if name not in KINKED])
 @given(seed=st.integers(0, 10_000), steps=st.integers(0, 4), tasks=st.integers(1, 3))
 @settings(max_examples=8)
 def test_the_gradient_is_the_slope_of_the_loss(name, seed, steps, tasks):

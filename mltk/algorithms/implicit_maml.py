@@ -7,7 +7,7 @@ from dataclasses import KW_ONLY, dataclass
 
 from mltk import ops, tree
 from mltk.algorithms.gradient_based import GradientBased
-from mltk.algorithms.parameters import mean_over_tasks
+from mltk.algorithms.parameters import mean_over_tasks, per_task
 from mltk.derivatives import Engine
 from mltk.episode import Episode
 from mltk.models import Model
@@ -103,11 +103,11 @@ def conjugate_gradients(matrix: Callable[[Tree], Tree], right: Tree, steps: int)
         image = matrix(direction)
         active = square > xp.finfo(square.dtype).eps ** 2 * start
         length = xp.where(active, square / xp.where(active, _dot(direction, image), 1), 0)
-        solution = tree.map(lambda s, d, a=length: s + _per_task(a, d) * d, solution, direction)
-        residual = tree.map(lambda r, i, a=length: r - _per_task(a, i) * i, residual, image)
+        solution = tree.map(lambda s, d, a=length: s + per_task(a, d) * d, solution, direction)
+        residual = tree.map(lambda r, i, a=length: r - per_task(a, i) * i, residual, image)
         before, square = square, _dot(residual, residual)
         turn = xp.where(active, square / xp.where(active, before, 1), 0)
-        direction = tree.map(lambda r, d, b=turn: r + _per_task(b, d) * d, residual, direction)
+        direction = tree.map(lambda r, d, b=turn: r + per_task(b, d) * d, residual, direction)
     return solution
 
 
@@ -116,8 +116,3 @@ def _dot(a: Tree, b: Tree) -> Array:
     xp = kernels_of(tree.leaves(a)[0]).xp
     products = tree.map(lambda x, y: xp.sum(x * y, axis=tuple(range(1, x.ndim))), a, b)
     return sum(tree.leaves(products))
-
-
-def _per_task(numbers: Array, leaf: Array) -> Array:
-    """``(T,)`` shaped to multiply a leaf with a leading task axis."""
-    return kernels_of(numbers).xp.reshape(numbers, (-1, *[1] * (leaf.ndim - 1)))

@@ -8,25 +8,40 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from mltk import tree
-from mltk.algorithms.parameters import mean_over_tasks
+from mltk.algorithms.parameters import mean_over_tasks, per_task
 from mltk.derivatives import Engine, Linearization, Objective
 from mltk.ops.kernels import kernels_of
 from mltk.optim.transforms import GradientTransform
 from mltk.tree import Array, Tree
 
+Examples = Callable[[Tree, int], tuple[Array, Array]]
+"""From the parameters before a step and its number to its inputs ``(T, N, *features)`` and targets."""
+
 
 class Point(NamedTuple):
-    """Where a descent stands: the parameters, and what the transform of the gradients remembers."""
+    """Where a descent stands.
+
+    Attributes:
+        params: The parameters.
+        state: What the transform of the gradients remembers; ``None`` before the first step.
+    """
 
     params: Tree
-    state: Tree
+    state: Tree | None
 
 
 class Step(NamedTuple):
-    """What the way back needs of an inner step: its linearisation, and the residuals of the transform."""
+    """What the way back needs of an inner step.
+
+    Attributes:
+        lin: The linearisation of the support loss.
+        residuals: Those of the transform.
+        score: The gradient of the log-probability of the examples, if they are sampled.
+    """
 
     lin: Linearization
     residuals: Any
+    score: Tree | None
 
 
 class Unrolled(NamedTuple):
@@ -61,23 +76,26 @@ class InnerLoop:
     Without a transform the constant step size is a factor $-\alpha$ of the objective: its gradient is then
     the step itself, and $\lambda_k = \lambda_{k+1} + H_k \lambda_{k+1}$, with $H_k$ that of the objective.
 
+    If the examples of a step are sampled with probability $P(\theta_k)$, the expected query loss $L$ also
+    depends on that, and $L \, \nabla \log P(\theta_k)$ is added to $\lambda_k$.
+
     Attributes:
         engine: Where derivatives come from.
         objective: Model and loss.
-        x: Support inputs ``(T, N, *features)``.
-        y: Support targets.
+        examples: The support set of each step.
         rate: The constant step size $\alpha$.
         transform: $f$; ``None`` for the identity.
         adapted: Dotted names of the parameters that move; ``None`` for all.
+        probability: The objective $\log P$ of sampled examples, if the way back shall take it into account.
     """
 
     engine: Engine
     objective: Objective
-    x: Array
-    y: Array
+    examples: Examples
     rate: float = 1.0
     transform: GradientTransform | None = None
     adapted: Collection[str] | None = None
+    probability: Objective | None = None
 
     @cached_property
     def descent(self) -> Objective:
@@ -89,46 +107,38 @@ class InnerLoop:
         """Whether a step moves every leaf: all are adapted, and no constants can stand beside them."""
         return self.adapted is None and not getattr(self.objective.model, "constant_shapes", {})
 
-    def start(self, params: Tree) -> Point:
-        """Where the descent from some parameters starts."""
-        if self.transform is None:
-            return Point(params, {})
-        xp, tasks = kernels_of(self.x).xp, self.x.shape[:1]
-        shapes = self.objective.model.shapes
-        moving = {
-            name: leaf if leaf.ndim > len(shapes[name]) else xp.broadcast_to(leaf, (*tasks, *leaf.shape))
-            for name, leaf in tree.flatten(params).items()
-            if name in (shapes if self.adapted is None else self.adapted)
-        }
-        return Point(params, self.transform.start(tree.unflatten(moving)))
-
-    def linearize(self, params: Tree, step: int, *, curvature: bool) -> Linearization:
-        """The objective of the descent at the parameters before a step."""
-        return self.engine.linearize(
-            self.descent, params, self.x, self.y, wrt=self.adapted, curvature=curvature
-        )
-
-    def advance(self, point: Point, learned: Tree, step: int, *, curvature: bool) -> tuple[Point, Step]:
+    def advance(
+        self, point: Point, learned: Tree, number: int, *, back: bool = False, first_order: bool = False
+    ) -> tuple[Point, Step]:
         """Take one step.
 
         Args:
             point: Where it starts.
             learned: The learned arrays of the transform; empty without one.
-            step: Its number.
-            curvature: Whether the way back will go through it.
+            number: Its number.
+            back: Whether the way back will go through it.
+            first_order: Whether it will do so without Hessian products.
         """
-        lin = self.linearize(point.params, step, curvature=curvature)
+        params = point.params
+        x, y = self.examples(params, number)
+        lin = self.engine.linearize(
+            self.descent, params, x, y, wrt=self.adapted, curvature=back and not first_order
+        )
+        score = None
+        if back and self.probability is not None:
+            score = self.engine.linearize(self.probability, params, x, y, curvature=False).grad
         if self.transform is None:
-            moved = tree.map(lambda g, p: p + g, lin.grad, point.params)
+            moved = tree.map(lambda g, p: p + g, lin.grad, params)
             state, residuals = point.state, None
         else:
-            directions, state, residuals = self.transform.forward(learned, lin.grad, point.state)
+            state = self.transform.start(lin.grad) if point.state is None else point.state
+            directions, state, residuals = self.transform.forward(learned, lin.grad, state)
             if self.rate == 1:
-                moved = tree.map(lambda d, p: p - d, directions, point.params)
+                moved = tree.map(lambda d, p: p - d, directions, params)
             else:
-                moved = tree.map(lambda d, p: p - self.rate * d, directions, point.params)
-        params = moved if self.moves_all else tree.merge(point.params, moved)
-        return Point(params, state), Step(lin, residuals)
+                moved = tree.map(lambda d, p: p - self.rate * d, directions, params)
+        moved = moved if self.moves_all else tree.merge(params, moved)
+        return Point(moved, state), Step(lin, residuals, score)
 
     def descend(
         self,
@@ -136,7 +146,7 @@ class InnerLoop:
         learned: Sequence[Tree],
         *,
         first: int = 0,
-        curvature: bool = False,
+        first_order: bool = False,
         trajectory: list[Step] | None = None,
     ) -> Point:
         """Take a step for each of ``learned``, the first of which has the number ``first``.
@@ -144,7 +154,8 @@ class InnerLoop:
         ``trajectory`` collects what the way back needs.
         """
         for number, arrays in enumerate(learned, first):
-            point, step = self.advance(point, arrays, number, curvature=curvature)
+            back = trajectory is not None
+            point, step = self.advance(point, arrays, number, back=back, first_order=first_order)
             if trajectory is not None:
                 trajectory.append(step)
         return point
@@ -158,6 +169,7 @@ class InnerLoop:
         first_order: bool = False,
         checkpoint: bool = False,
         learn_init: bool = True,
+        baseline: Callable[[Array], Array] | None = None,
     ) -> Unrolled:
         """Descend, take the query loss, and go back.
 
@@ -168,16 +180,19 @@ class InnerLoop:
             first_order: Leave the Hessian products out.
             checkpoint: Keep few points only, and linearise again on the way back.
             learn_init: Whether `Unrolled.adjoint` is wanted; if not, one Hessian product is saved.
+            baseline: With `probability`: from the query losses ``(T,)`` to numbers that are taken from them
+                where they weigh the score, and that must not depend on the samples of the own task.
         """
-        start = self.start(params)
+        start = Point(params, None)
         trajectory: list[Step] | None = None if checkpoint else []
-        end = self.descend(start, learned, curvature=not (checkpoint or first_order), trajectory=trajectory)
+        end = self.descend(start, learned, first_order=first_order, trajectory=trajectory)
         outcome = query(end.params)
         value, adjoint = outcome.value, outcome.grad
-        g_state = tree.map(kernels_of(value).xp.zeros_like, end.state)
+        credit = value if baseline is None else value - baseline(value)
+        g_state = tree.map(kernels_of(value).xp.zeros_like, end.state or {})
         del end, outcome
         grads: list[Tree] = []
-        for number, step in self._backwards(start, learned, trajectory, curvature=not first_order):
+        for number, step in self._backwards(start, learned, trajectory, first_order=first_order):
             moving = adjoint if self.adapted is None else tree.select(adjoint, self.adapted)
             if self.transform is not None:
                 moving = tree.map(lambda after: -self.rate * after, moving)
@@ -187,16 +202,20 @@ class InnerLoop:
                 grads.append(tree.map(mean_over_tasks, g_learned))
             if not first_order and (number or learn_init):
                 adjoint = tree.map(lambda after, turn: after + turn, adjoint, step.lin.hvp(moving))
+            if step.score is not None:
+                adjoint = tree.map(lambda after, s: after + per_task(credit, s) * s, adjoint, step.score)
             del step  # it must be gone before the next one comes
         return Unrolled(value, adjoint, grads[::-1])
 
     def _backwards(
-        self, start: Point, learned: Sequence[Tree], trajectory: list[Step] | None, *, curvature: bool
+        self, start: Point, learned: Sequence[Tree], trajectory: list[Step] | None, *, first_order: bool
     ) -> Iterator[tuple[int, Step]]:
         """Each step with its number, last step first, and nothing that is not needed any more."""
         if trajectory is None:
             for number, point in starts_backwards(self, start, learned):
-                yield number, self.advance(point, learned[number], number, curvature=curvature)[1]
+                _, step = self.advance(point, learned[number], number, back=True, first_order=first_order)
+                yield number, step
+                del step
         else:
             while trajectory:
                 yield len(trajectory) - 1, trajectory.pop()

@@ -88,7 +88,7 @@ class LearnedOptimizer(UnrolledLearner):
         return {**params, KEY: learned}
 
     def _loop(self, engine: Engine, x: Array, y: Array) -> InnerLoop:
-        return InnerLoop(engine, self.objective, x, y, self.lr, self.transform, self.adapted)
+        return InnerLoop(engine, self.objective, lambda *_: (x, y), self.lr, self.transform, self.adapted)
 
     def _learned(self, meta_params: Tree) -> list[Tree]:
         return [meta_params[KEY]] * self.inner_steps

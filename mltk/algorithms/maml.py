@@ -105,7 +105,7 @@ class MAML(UnrolledLearner):
 
     def _loop(self, engine: Engine, x: Array, y: Array) -> InnerLoop:
         rate = 1.0 if isinstance(self.inner_lr, tuple) or self.learn_lr is not None else self.inner_lr
-        return InnerLoop(engine, self.objective, x, y, rate, self._transform, self.adapted)
+        return InnerLoop(engine, self.objective, lambda *_: (x, y), rate, self._transform, self.adapted)
 
     def _learned(self, meta_params: Tree) -> list[Tree]:
         """The learned step sizes of each inner step."""

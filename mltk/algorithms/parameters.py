@@ -49,3 +49,8 @@ def check_params(
 def mean_over_tasks(leaf: Array) -> Array:
     """The mean over the leading axis, the tasks."""
     return kernels_of(leaf).sum(leaf, (0,)) / leaf.shape[0]
+
+
+def per_task(numbers: Array, leaf: Array) -> Array:
+    """Numbers ``(T,)`` in a shape that multiplies a leaf with a leading task axis."""
+    return kernels_of(numbers).xp.reshape(numbers, (-1, *[1] * (leaf.ndim - 1)))

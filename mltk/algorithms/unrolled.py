@@ -9,7 +9,7 @@ from functools import cached_property
 
 from mltk import tree
 from mltk.algorithms.gradient_based import GradientBased
-from mltk.algorithms.inner_loop import InnerLoop
+from mltk.algorithms.inner_loop import InnerLoop, Point
 from mltk.algorithms.parameters import mean_over_tasks
 from mltk.derivatives import Engine
 from mltk.episode import Episode
@@ -84,8 +84,8 @@ class UnrolledLearner(GradientBased):
         return {name: shapes[name] for name in (shapes if self.adapted is None else self.adapted)}
 
     def _adapt(self, engine: Engine, meta_params: Tree, x: Array, y: Array) -> Tree:
-        loop = self._loop(engine, x, y)
-        return loop.descend(loop.start(self._init_of(meta_params)), self._learned(meta_params)).params
+        start = Point(self._init_of(meta_params), None)
+        return self._loop(engine, x, y).descend(start, self._learned(meta_params)).params
 
     def value_and_grad(self, meta_params: Tree, episode: Episode) -> tuple[Array, Tree]:
         """The query loss after adaptation, averaged over tasks, and its exact gradient.
