@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -49,7 +50,7 @@ class Network(nn.Sequential):
     def grad(
         self, loss: str | Loss | Callable[..., torch.Tensor], x: torch.Tensor, y: torch.Tensor
     ) -> list[torch.Tensor | None]:
-        """The gradients of a loss, which autograd can differentiate again.
+        """The gradients of a loss at the parameters as they are now, which autograd can differentiate again.
 
         Args:
             loss: ``"mse"``, ``"cross_entropy"``, an `mltk.ops.Loss`, or a function of outputs and targets.
@@ -61,13 +62,30 @@ class Network(nn.Sequential):
             ``requires_grad=False``.
         """
         parameters = list(self.parameters())
-        moving = [p for p in parameters if p.requires_grad]
-        if not moving:
-            return [None] * len(parameters)
         with torch.enable_grad():
-            value = value_of(loss, self(x), y)
-            grads = iter(torch.autograd.grad(value, moving, create_graph=True, materialize_grads=True))
-        return [next(grads) if p.requires_grad else None for p in parameters]
+            # Aliases: what an update made of one parameter may depend on another one that it left as it was.
+            point = {id(p): p.view_as(p) for p in parameters if p.requires_grad}
+            if not point:
+                return [None] * len(parameters)
+            with _moved_to(self, point):
+                value = value_of(loss, self(x), y)
+            found = torch.autograd.grad(value, [*point.values()], create_graph=True, materialize_grads=True)
+        grads = dict(zip(point, found, strict=True))
+        return [grads.get(id(p)) for p in parameters]
+
+
+@contextmanager
+def _moved_to(module: nn.Module, point: Mapping[int, torch.Tensor]) -> Iterator[None]:
+    """Other tensors in place of a module's parameters, by their identity, for a while."""
+    held = [(layer._parameters, key) for layer in module.modules() for key in layer._parameters]
+    before = [parameters[key] for parameters, key in held]
+    try:
+        for (parameters, key), p in zip(held, before, strict=True):
+            parameters[key] = point.get(id(p), p)  # type: ignore[assignment]  # a tensor does as well
+        yield
+    finally:
+        for (parameters, key), p in zip(held, before, strict=True):
+            parameters[key] = p
 
 
 def value_of(
