@@ -167,7 +167,16 @@ def test_weights_of_a_recurrent_network_are_the_parameters_of_the_clone():
     assert [id(w) for w in module._flat_weights] == [id(p) for p in module.parameters()]
 
 
-@pytest.mark.parametrize("make", [lambda: Recurrent(nn.LSTM), KINDS["rnn-weight-norm"], KINDS["references"]])
+def all_normed():
+    module = Recurrent(nn.RNN, bias=False)
+    for name in ("weight_ih_l0", "weight_hh_l0"):
+        old_weight_norm(module.rnn, name)
+    return module
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: Recurrent(nn.LSTM), KINDS["rnn-weight-norm"], all_normed, KINDS["references"]]
+)
 def test_no_list_of_the_original_is_changed(make):
     module = make()
     target = module.rnn if isinstance(module, Recurrent) else module
@@ -201,6 +210,17 @@ def test_references_to_what_is_cloned_lead_to_the_clone_and_others_are_shared():
     assert module.b.parent() is module
     assert clone.hidden is module.hidden
     assert clone.notes is module.notes
+
+
+@pytest.mark.parametrize("count", range(1, 20))
+def test_modules_of_one_class_may_refer_by_different_attributes(count):
+    module = nn.Sequential(nn.Identity(), nn.Identity(), nn.Identity())
+    for number, part in enumerate(module):
+        for attribute in range(count):
+            object.__setattr__(part, f"link_{number}_{attribute}", module)
+    clone = clone_module(module)
+    for number, part in enumerate(clone):
+        assert all(getattr(part, f"link_{number}_{attribute}") is clone for attribute in range(count))
 
 
 def test_batch_norm_statistics_are_the_clones_own():
@@ -285,19 +305,24 @@ def test_torchscript_is_refused():
         clone_module(nn.Sequential(scripted))
 
 
-def test_tensors_of_other_classes_and_older_versions_of_torch(monkeypatch):
+@pytest.mark.parametrize("old", [False, True])
+def test_tensors_of_other_classes_keep_them_and_older_versions_of_torch_do_the_same(monkeypatch, old):
     class Special(torch.Tensor):
         pass
 
     module = nn.Linear(2, 2)
     module.bias = nn.Parameter(torch.ones(2).as_subclass(Special))
-    monkeypatch.delattr(torch, "_foreach_clone", raising=False)
+    if old:
+        monkeypatch.delattr(torch, "_foreach_clone")
     clone = clone_module(module)
-    assert type(clone.bias) is Special
-    assert clone.weight.data_ptr() != module.weight.data_ptr()
-    update_module(clone, [torch.ones(2, 2), torch.ones(2)])
-    grads = torch.autograd.grad(clone(torch.ones(1, 2)).sum(), list(module.parameters()))
-    torch.testing.assert_close(grads[0], torch.ones(2, 2))
+    for _ in range(2):
+        assert type(clone.bias) is Special
+        assert type(clone.weight) is torch.Tensor
+        assert clone.weight.data_ptr() != module.weight.data_ptr()
+        update_module(clone, [torch.ones(2, 2), torch.ones(2)])
+    weight, bias = torch.autograd.grad(clone(torch.ones(1, 2)).sum(), list(module.parameters()))
+    torch.testing.assert_close(weight, torch.ones(2, 2))
+    assert (bias == 1).all()
 
 
 def test_clones_within_vmap_and_grad_of_torch_func():

@@ -24,6 +24,7 @@ from .module_structure import (
     distinct,
     modules_of,
     relink,
+    relink_hooks,
     tables_of,
 )
 
@@ -62,6 +63,7 @@ def clone_module(module: M, memo: dict[Any, Any] | None = None) -> M:
     clones = [copy_structure(original) for original in originals]
     links = known | dict(zip(map(id, originals), clones, strict=True))
     relink(clones, links)
+    relink_hooks(clones, links)
     clone: Any
     for clone in clones:
         if "dynamo_ctx" in vars(clone):  # what torch.compile returns calls the module that it was made for

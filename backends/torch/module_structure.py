@@ -27,7 +27,6 @@ CONTAINERS = tuple(name for name, value in vars(Module()).items() if isinstance(
 
 TABLES = ("_parameters", "_buffers", "_modules")
 HOOKS = tuple(name for name in CONTAINERS if name.endswith("_hooks"))
-CONTAINERS_OF = itemgetter(*CONTAINERS)
 HOOKS_OF = itemgetter(*HOOKS)
 SCALARS = frozenset({bool, int, float, str, type(None)})
 """Types of most attributes; they refer to nothing."""
@@ -70,34 +69,44 @@ def distinct(tables: Iterable[dict[str, Any]]) -> list[Any]:
 def copy_structure(module: Module) -> Module:
     """A module with the same tensors, submodules, hooks and attributes, in containers of its own."""
     clone: Module = object.__new__(type(module))
-    state = dict(vars(module))
-    for name, container in zip(CONTAINERS, CONTAINERS_OF(state), strict=True):
-        state[name] = container.copy()
+    state = vars(module).copy()
+    for name in CONTAINERS:
+        state[name] = state[name].copy()
     if isinstance(module, ParameterDict):
         state["_keys"] = state["_keys"].copy()
-    state.pop("_compiled_call_impl", None)  # it calls the original
+    if "_compiled_call_impl" in state:
+        del state["_compiled_call_impl"]  # it calls the original
     object.__setattr__(clone, "__dict__", state)
     return clone
 
 
 def relink(modules: Sequence[Module], links: Links) -> None:
-    """Replace in modules what has a replacement: in their tables, attributes and hooks."""
+    """Replace in modules what has a replacement: in their tables and in their attributes."""
     for name in TABLES:
         tables = tables_of(modules, name)
         entries = iter([links.get(id(entry), entry) for entry in _entries(tables)])
         for table in tables:
             table.update(zip(table, entries, strict=False))  # a table takes as many entries as it has
+    names: dict[type, frozenset[str]] = {}
     for module in modules:
-        state = vars(module)
-        for name in state.keys() - STANDARD:
+        state, kind = vars(module), type(module)
+        own = names.get(kind, frozenset())
+        if len(own) + len(STANDARD) != len(state) or not own <= state.keys():
+            own = names[kind] = frozenset(state.keys() - STANDARD)  # most modules of a class have the same
+        for name in own:
             if type(state[name]) not in SCALARS:
                 state[name] = _relinked(state[name], links)
-        if any(HOOKS_OF(state)):
-            for hooks in HOOKS_OF(state):
-                hooks.update([(key, _rehooked(hook, links)) for key, hook in hooks.items()])
     for module in modules:
         if isinstance(module, RNNBase):
             module._init_flat_weights()  # its list of weights, in one block of memory where CUDA wants that
+
+
+def relink_hooks(modules: Iterable[Module], links: Links) -> None:
+    """Replace in the hooks of modules what has a replacement."""
+    for module in modules:
+        if any(HOOKS_OF(vars(module))):
+            for hooks in HOOKS_OF(vars(module)):
+                hooks.update([(key, _rehooked(hook, links)) for key, hook in hooks.items()])
 
 
 def _entries(tables: Iterable[dict[str, Any]]) -> Iterable[Any]:
