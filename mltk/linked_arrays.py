@@ -179,10 +179,8 @@ class LinkedArray:
         """An operand as a float, or an array like this one; ``NotImplemented`` if it is neither."""
         if isinstance(other, LinkedArray):
             other = other._value
-        if isinstance(other, np.ndarray | np.generic) and other.ndim == 0:
-            other = other.item()  # NumPy's own would turn single precision into double
         if isinstance(other, Real):
-            return float(other)
+            return float(other)  # NumPy's double would turn single precision into double
         try:
             library_of(other)
         except TypeError:

@@ -89,10 +89,9 @@ def pull_back(cotangents: Iterable[tuple[Source, Array]], wanted: Collection[Nod
         held = pending.pop(node)
         if node in wanted:
             found[node] = held[""]
-        if any(source.node in leading for source in node.sources):
-            for source, cotangent in zip(node.sources, node.pull_back(held), strict=True):
-                if source.node in leading:
-                    receive(source, cotangent)
+        for source, cotangent in zip(node.sources, node.pull_back(held), strict=True):
+            if source.node in leading:
+                receive(source, cotangent)
     return found
 
 

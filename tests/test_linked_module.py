@@ -176,6 +176,27 @@ def test_one_hessian_product_for_a_gradient_and_none_that_leads_nowhere(monkeypa
         assert len(calls) == expected
 
 
+@pytest.mark.parametrize(("checkpoint", "expected"), [(False, [True, False]), (True, [False, False, True])])
+def test_a_gradient_asks_the_engine_for_no_more_than_it_needs(checkpoint, expected, monkeypatch):
+    from mltk.derivatives import AnalyticEngine
+
+    asked = []
+    linearize = AnalyticEngine.linearize
+
+    def record(self, *arguments, wrt, curvature):
+        asked.append((curvature, set(wrt)))
+        return linearize(self, *arguments, wrt=wrt, curvature=curvature)
+
+    monkeypatch.setattr(AnalyticEngine, "linearize", record)
+    module = module_on(checkpoint=checkpoint)
+    next(module.parameters()).requires_grad_(False)
+    clone = mltk.clone_module(module)
+    updates = [None if g is None else -0.1 * g for g in clone.grad("mse", X, Y)]
+    assert len(asked) == 1
+    mltk.meta_grad(mltk.update_module(clone, updates), "mse", X, Y, wrt=module)
+    assert asked == [(curvature, set(MODEL.shapes) - {"0.weight"}) for curvature in expected]
+
+
 @settings(max_examples=20)
 @given(st.integers(1, 4), st.integers(0, 100))
 def test_the_loss_is_that_of_one_task_without_an_axis_for_it(count, seed):
