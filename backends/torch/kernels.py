@@ -168,6 +168,19 @@ class TorchKernels(Kernels):
         memory.scatter_add_(1, which.movedim(-3, -1).reshape(values.shape), values)
         return memory.view(*gy.shape[:-3], *image, channels).movedim(-1, -3)
 
+    def magic_box(self, x: torch.Tensor) -> torch.Tensor:
+        """See `Kernels.magic_box`."""
+        return torch.exp(x - x.detach())
+
+    def shows_non_finite(self, x: torch.Tensor) -> bool:
+        """See `Kernels.shows_non_finite`; never inside `torch.compile`, `torch.func.vmap` and the like."""
+        if x.device.type != "cpu" or torch.compiler.is_compiling():
+            return False
+        try:
+            return not bool(torch.isfinite(x.detach()).all())
+        except RuntimeError:  # what Torch raises where the values cannot be looked at
+            return False
+
     def cholesky(self, a: torch.Tensor) -> torch.Tensor:
         """See `Kernels.cholesky`; success is not waited for."""
         factor, info = torch.linalg.cholesky_ex(a)

@@ -1,0 +1,97 @@
+"""The objective of DiCE for sampled trajectories, whose derivatives of every order are unbiased."""
+
+from __future__ import annotations
+
+from mltk.errors import ArrayError, DtypeError, MismatchError, ShapeError
+from mltk.ops.kernels import library_of
+from mltk.ops.magic_box import check_log_probs, dice_objective
+from mltk.tree import Array
+
+
+def surrogate(log_probs: Array, costs: Array, baseline: Array | None = None) -> Array:
+    r"""The mean cost of sampled trajectories, with the derivatives of its expectation.
+
+    For $N$ trajectories of $H$ steps with log-probabilities $\ell_t$, costs $c_t$ and baselines $b_t$
+    (Foerster et al. 2018, DiCE, equations 7 and 11, where they are rewards):
+
+    $$\frac1N \sum_{i=1}^N \sum_{t=1}^H \Big[ \square\Big(\sum_{t' \le t} \ell_{it'}\Big) c_{it}
+      + \big(1 - \square(\ell_{it})\big) b_{it} \Big].$$
+
+    Its value is the mean over trajectories of the sum of costs.
+
+    *Every derivative is unbiased.* Let $\tau_t$ be a trajectory up to step $t$, and $P(\tau_t) = E(\tau_t)
+    \prod_{t' \le t} \pi_\theta(a_{t'} \mid s_{t'})$ its probability, where the environment's part $E$ does
+    not depend on $\theta$. The $n$-th derivative of the first box is
+    $\partial^n \prod \pi / \prod \pi = \partial^n P / P$, and so
+
+    $$\operatorname{E}\Big[\partial^n \square\Big(\sum_{t' \le t} \ell_{t'}\Big) c_t\Big]
+      = \sum_{\tau_t} P \, \frac{\partial^n P}{P} \, c_t
+      = \partial^n \sum_{\tau_t} P \, c_t = \partial^n \operatorname{E}[c_t].$$
+
+    Only the actions up to $t$ are in the box of $c_t$: later ones cannot have caused it, and would only add
+    variance.
+
+    *The baseline changes no expectation* if $b_t$ does not depend on $a_t$ nor on what follows it; on the
+    history $h$ before, and on other trajectories, it may depend. For the expectation over $a_t$ alone is
+
+    $$\operatorname{E}\big[\partial^n (1 - \square(\ell_t)) \, b_t \mid h\big]
+      = -b_t(h) \sum_a \pi(a \mid h) \frac{\partial^n \pi(a \mid h)}{\pi(a \mid h)}
+      = -b_t(h) \, \partial^n \sum_a \pi(a \mid h) = -b_t(h) \, \partial^n 1 = 0$$
+
+    for every $n \ge 1$, and the value of the term is zero. In the gradient it stands beside the cost to go,
+    $\frac1N \sum_{i,t} \partial \ell_{it} \, (\sum_{u \ge t} c_{iu} - b_{it})$, so that a baseline near the
+    expected cost to go lowers the variance.
+
+    The samples must come from the very policy whose log-probabilities these are. On Torch, differentiate this
+    as often as you like; for derivatives by hand, see `mltk.ops.PolicyLoss`.
+
+    Args:
+        log_probs: Log-probabilities of the actions, ``(..., N, H)``, real and floating.
+        costs: The cost after each action, of the same shape and dtype.
+        baseline: Likewise; ``None`` for zero.
+
+    Returns:
+        ``(...)``.
+
+    Raises:
+        ArrayError: If an argument is no array.
+        MismatchError: If the arguments are of different libraries.
+        DtypeError: If dtypes differ, or are not real and floating.
+        ShapeError: If shapes differ, have fewer than two axes, or there is no trajectory or no step.
+        NotFiniteError: If ``log_probs`` holds NaN or infinity; see `mltk.magic_box`.
+
+    Example:
+        >>> import mltk
+        >>> import numpy as np
+        >>> log_probs = np.log(np.asarray([[0.5, 0.25], [0.5, 0.75]]))
+        >>> float(mltk.surrogate(log_probs, costs=np.asarray([[1.0, 2.0], [3.0, 4.0]])))
+        5.0
+    """
+    check_log_probs("log_probs", log_probs)
+    if log_probs.ndim < 2 or 0 in log_probs.shape[-2:]:
+        raise ShapeError(
+            f"log_probs has shape {tuple(log_probs.shape)}; expected (..., N, H), "
+            "with at least one trajectory of at least one step"
+        )
+    _check_like("costs", costs, log_probs)
+    if baseline is not None:
+        _check_like("baseline", baseline, log_probs)
+    return dice_objective(log_probs, costs, baseline)
+
+
+def _check_like(name: str, values: Array, log_probs: Array) -> None:
+    """Raise unless the argument ``name`` has the library, dtype and shape of the log-probabilities."""
+    try:
+        library = library_of(values)
+    except TypeError:
+        raise ArrayError(f"{name} is a {type(values).__name__}; expected an array") from None
+    if library != library_of(log_probs):
+        raise MismatchError(
+            f"{name} is an array of {library}; expected one of {library_of(log_probs)}, like log_probs"
+        )
+    if values.dtype != log_probs.dtype:
+        raise DtypeError(f"{name} has dtype {values.dtype}; expected that of log_probs, {log_probs.dtype}")
+    if tuple(values.shape) != tuple(log_probs.shape):
+        raise ShapeError(
+            f"{name} has shape {tuple(values.shape)}; expected that of log_probs, {tuple(log_probs.shape)}"
+        )
