@@ -13,6 +13,8 @@ from mltk.heads import (
     ridge_regression,
 )
 from mltk.modules import LearnableOptimizer, clone_module, detach_module, meta_grad, update_module
+from mltk.ops.magic_box import magic_box
+from mltk.ops.surrogate import surrogate
 from mltk.training import train
 
 __all__ = [
@@ -28,6 +30,7 @@ __all__ = [
     "evaluate",
     "evaluation",
     "heads",
+    "magic_box",
     "matching_log_probabilities",
     "matching_loss",
     "meta_grad",
@@ -37,6 +40,7 @@ __all__ = [
     "pairwise_cosine_similarity",
     "pairwise_sqeuclidean",
     "ridge_regression",
+    "surrogate",
     "train",
     "tree",
     "update_module",

@@ -8,6 +8,7 @@ from mltk.algorithms.matching import Matching
 from mltk.algorithms.prototypical import Prototypical
 from mltk.algorithms.reptile import Reptile
 from mltk.algorithms.ridge_regression import RidgeRegression
+from mltk.algorithms.stochastic_maml import StochasticMAML
 
 __all__ = [
     "ANIL",
@@ -21,4 +22,5 @@ __all__ = [
     "Prototypical",
     "Reptile",
     "RidgeRegression",
+    "StochasticMAML",
 ]

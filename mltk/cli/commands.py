@@ -14,15 +14,17 @@ import typer
 from typer.core import TyperGroup
 
 from mltk import benchmark
+from mltk.algorithms import StochasticMAML
 from mltk.backend import Backend
 from mltk.backend import backend as choose_backend
 from mltk.cli import data as data_commands
 from mltk.cli.choices import AlgorithmName, DataName, Dtype, Protocol, TransformName, backend_names
+from mltk.cli.policies import FAMILIES, check_policy, draw_policy, policy_recipe
 from mltk.cli.progress import duration, reporting
 from mltk.cli.recipes import Wishes, draw, recipe, unseen
 from mltk.errors import MltkError, RunError, SettingError
 from mltk.evaluation import evaluate as evaluate_learner
-from mltk.evaluation import omniglot_challenge
+from mltk.evaluation import omniglot_challenge, returns
 from mltk.run_folder import RunFolder
 from mltk.training import load_run
 from mltk.training import train as train_learner
@@ -96,6 +98,7 @@ def _options(
         "mltk train maml --data sinusoid --steps 5000 --inner-steps 5",
         "mltk train meta-sgd --data sinusoid --shots 5 --queries 5 --out runs/meta-sgd",
         "mltk train learned-optimizer --transform kronecker --data sinusoid",
+        "mltk train stochastic-maml --data navigation",
         "mltk train anil --data blobs --shots 1 --backend torch --engine autograd",
         "mltk train meta-sgd --data sinusoid --shots 5 --queries 5 --out runs/meta-sgd --resume",
     )
@@ -158,7 +161,8 @@ def train(
         part=part,
         folder=folder,
     )
-    training = recipe(algorithm, data, wishes)
+    check_policy(algorithm, data)
+    training = (policy_recipe if data in FAMILIES else recipe)(algorithm, data, wishes)
     target = out or _new_folder(f"{algorithm}-{data}")
     if not resume and not RunFolder(target).is_empty():
         raise RunError(f"{target} already holds a run: continue it with --resume, or choose another --out")
@@ -179,7 +183,8 @@ def train(
     except KeyboardInterrupt:
         _say_how_to_resume(target, given=out is not None)
         raise typer.Exit(INTERRUPTED) from None
-    draw(training, run.meta_params, target, backend=library, seed=seed)
+    show = draw_policy if data in FAMILIES else draw
+    show(training, run.meta_params, target, backend=library, seed=seed)
     _say_what_was_done(run, target)
 
 
@@ -218,6 +223,20 @@ def evaluate(
     if runs is not None:
         typer.echo(
             str(omniglot_challenge(saved.algorithm, saved.run.meta_params, runs, backend=saved.backend))
+        )
+        return
+    if isinstance(saved.algorithm, StochasticMAML):
+        typer.echo(
+            str(
+                returns(
+                    saved.algorithm,
+                    saved.run.meta_params,
+                    saved.tasks,
+                    episodes=episodes,
+                    seed=seed,
+                    backend=saved.backend,
+                )
+            )
         )
         return
     tasks, description = unseen(saved, Wishes(ways=ways, shots=shots, queries=queries, folder=images))

@@ -65,7 +65,7 @@ class Recipe:
     """
 
     learner: Any
-    tasks: data.TaskSource
+    tasks: Any
     optimizer: Transform
     steps: int
     meta_batch: int
@@ -88,7 +88,7 @@ TRANSFORMS: dict[TransformName, transforms.GradientTransform] = {
     TransformName.MOMENTUM: transforms.Momentum(),
     TransformName.KRONECKER: transforms.Kronecker(),
     TransformName.META_CURVATURE: transforms.MetaCurvature(),
-    TransformName.NETWORK: transforms.Network(),
+    TransformName.NETWORK: transforms.Network((10,), scale=2.0),
     TransformName.CLIP: transforms.Clip(10.0),
 }
 

@@ -1,5 +1,6 @@
 """Task families and datasets."""
 
+from mltk.data.bandits import Bandits
 from mltk.data.blobs import Blobs
 from mltk.data.cifar_fs import CIFARFS
 from mltk.data.fetch import data_home
@@ -10,12 +11,14 @@ from mltk.data.image_tasks import ImageTasks
 from mltk.data.images import ImageDataset, Pictures
 from mltk.data.jitter import Jitter
 from mltk.data.linear_regression import LinearRegression
+from mltk.data.navigation import Navigation
 from mltk.data.omniglot import Omniglot
 from mltk.data.sinusoid import Sinusoid
 from mltk.data.source import TaskSource
 
 __all__ = [
     "CIFARFS",
+    "Bandits",
     "Blobs",
     "BrokenImageWarning",
     "Glyphs",
@@ -25,6 +28,7 @@ __all__ = [
     "ImageTasks",
     "Jitter",
     "LinearRegression",
+    "Navigation",
     "Omniglot",
     "Pictures",
     "Sinusoid",

@@ -7,16 +7,19 @@ from mltk.evaluation.omniglot_challenge import (
     read_runs,
     within_alphabet_runs,
 )
+from mltk.evaluation.returns import Returns, returns
 from mltk.evaluation.transductive import is_transductive
 from mltk.evaluation.unseen_tasks import Evaluation, evaluate
 
 __all__ = [
     "ChallengeResult",
     "Evaluation",
+    "Returns",
     "Runs",
     "evaluate",
     "is_transductive",
     "omniglot_challenge",
     "read_runs",
+    "returns",
     "within_alphabet_runs",
 ]

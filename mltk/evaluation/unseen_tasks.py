@@ -32,7 +32,7 @@ class Evaluation:
     """A metric over unseen tasks.
 
     Attributes:
-        metric: ``"accuracy"`` (a fraction) or ``"mse"``, the mean squared error.
+        metric: ``"accuracy"`` (a fraction), ``"mse"``, the mean squared error, or ``"return"``.
         mean: Its mean over the tasks.
         interval: Half the width of the 95 % confidence interval of that mean over tasks, by Student's t;
             infinite for a single task.
@@ -122,7 +122,7 @@ def evaluate(
         else:
             metric = "accuracy"
             values.append(np.mean(np.argmax(outputs, axis=-1) == targets, axis=-1))
-    return _summary(metric, np.concatenate(values), bool(transductive))
+    return summary(metric, np.concatenate(values), bool(transductive))
 
 
 def check_classes(outputs: np.ndarray, ways: int | None) -> None:
@@ -143,9 +143,7 @@ def _unseen(tasks: TaskSource, episodes: int, seed: int, backend: Backend, batch
     together = max(1, batch // BLOCK)
     for first in range(0, blocks, together):
         drawn = [
-            tasks.sample(
-                BLOCK, np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(1, b))), backend
-            )
+            tasks.sample(BLOCK, block_generator(seed, b), backend)
             for b in range(first, min(first + together, blocks))
         ]
         wanted = min(episodes - first * BLOCK, len(drawn) * BLOCK)
@@ -159,7 +157,13 @@ def _unseen(tasks: TaskSource, episodes: int, seed: int, backend: Backend, batch
             yield Episode(**parts, ways=drawn[0].ways, backend=backend)
 
 
-def _summary(metric: str, values: np.ndarray, transductive: bool) -> Evaluation:
+def block_generator(seed: int, block: int) -> np.random.Generator:
+    """The generator of a block of unseen tasks."""
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(1, block)))
+
+
+def summary(metric: str, values: np.ndarray, transductive: bool = False) -> Evaluation:
+    """The evaluation that the metric of each task gives."""
     from scipy.special import stdtrit
 
     interval = math.inf

@@ -4,11 +4,14 @@ from mltk.ops.activation import ReLU, Sigmoid, SiLU, Tanh
 from mltk.ops.attention import Attention
 from mltk.ops.batch_norm import BatchNorm
 from mltk.ops.convolution import Convolution
+from mltk.ops.distributions import Categorical, Distribution, Gaussian
 from mltk.ops.layer_norm import LayerNorm
 from mltk.ops.linear import Linear
 from mltk.ops.loss import CrossEntropy, Loss, MeanSquaredError, loss
 from mltk.ops.lstm import LSTM
+from mltk.ops.magic_box import MagicBox
 from mltk.ops.operation import Operation
+from mltk.ops.policy_loss import LogLikelihood, PolicyLoss
 from mltk.ops.pooling import AveragePool, Flatten, GlobalAveragePool, MaxPool
 from mltk.ops.rows import DropRows
 
@@ -17,17 +20,23 @@ __all__ = [
     "Attention",
     "AveragePool",
     "BatchNorm",
+    "Categorical",
     "Convolution",
     "CrossEntropy",
+    "Distribution",
     "DropRows",
     "Flatten",
+    "Gaussian",
     "GlobalAveragePool",
     "LayerNorm",
     "Linear",
+    "LogLikelihood",
     "Loss",
+    "MagicBox",
     "MaxPool",
     "MeanSquaredError",
     "Operation",
+    "PolicyLoss",
     "ReLU",
     "SiLU",
     "Sigmoid",

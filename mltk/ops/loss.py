@@ -84,7 +84,7 @@ class MeanSquaredError(Loss):
         return {}, dgx if dgy is None else dgx + self._pullback(res, dgy)
 
     def _pullback(self, error: Array, gy: Array | float) -> Array:
-        return _per_task(gy, 2 / (error.shape[-2] * error.shape[-1])) * error
+        return scaled(gy, 2 / (error.shape[-2] * error.shape[-1])) * error
 
     def _mean(self, error: Array, times: Array) -> Array:
         return kernels_of(error).sum(error, (-2, -1), times=times) / (error.shape[-2] * error.shape[-1])
@@ -156,10 +156,10 @@ class CrossEntropy(Loss):
         return {}, dgx if dgy is None else dgx + self._pullback(error, dgy)
 
     def _pullback(self, error: Array, gy: Array | float) -> Array:
-        return _per_task(gy, 1 / error.shape[-2]) * error
+        return scaled(gy, 1 / error.shape[-2]) * error
 
 
-def _per_task(gy: Array | float, factor: float) -> Array | float:
+def scaled(gy: Array | float, factor: float) -> Array | float:
     """A factor times the cotangent of the value, shaped to multiply the outputs."""
     return factor * gy if isinstance(gy, float) else (factor * gy)[..., None, None]
 

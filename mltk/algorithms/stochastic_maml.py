@@ -1,0 +1,174 @@
+"""MAML for policies: inner and outer losses are costs of sampled trajectories."""
+
+from __future__ import annotations
+
+from dataclasses import KW_ONLY, dataclass
+from functools import partial
+
+import numpy as np
+
+from mltk import tree
+from mltk.algorithms.inner_loop import InnerLoop, Point
+from mltk.algorithms.parameters import check_params, mean_over_tasks
+from mltk.backend import Backend, check_backend
+from mltk.data.rollouts import Environments, Rollout
+from mltk.derivatives import Linearization, Objective
+from mltk.errors import SettingError
+from mltk.models import Model
+from mltk.ops import LogLikelihood, PolicyLoss
+from mltk.ops.kernels import kernels_of
+from mltk.ops.policy_loss import costs_to_go
+from mltk.settings import check_count, check_has, check_scale
+from mltk.tree import Array, Tree
+
+
+@dataclass(frozen=True)
+class StochasticMAML:
+    r"""MAML whose losses are sampled, for policies (Finn et al. 2017, algorithm 3).
+
+    Each inner step samples trajectories of the present policy and descends along the gradient of their
+    `mltk.ops.PolicyLoss`; the query loss is the mean cost of trajectories of the adapted policy. The
+    meta-gradient can be that of two things:
+
+    - By default, the expected cost after steps along the *expected* gradient. The Hessian products then need
+      the magic box, without which they miss terms (Foerster et al. 2018). They are unbiased, and the
+      meta-gradient is consistent: its bias falls with the number of trajectories.
+    - With ``sampled_step``, the expected cost after the steps that the *sampled* gradients make. The samples
+      of a step are then data, with the plain Hessian, but their probability depends on the policy, which adds
+      the cost times its score (E-MAML: Stadie et al. 2018). This is unbiased for any number of trajectories,
+      with more variance.
+
+    The baseline of each trajectory is the mean cost that is still to come in the other trajectories of its
+    task; that of the score is the mean cost in the other tasks. Both lower the variance and add no bias.
+
+    Attributes:
+        model: The policy: from observations to the numbers that the distribution of actions needs.
+        inner_lr: Inner step size.
+        inner_steps: Gradient steps, each with new trajectories.
+        first_order: Leave the Hessian products out.
+        checkpoint: Keep few points of the descent only, and sample them again on the way back.
+        sampled_step: See above.
+        baseline: Take the baselines; ``False`` for none.
+    """
+
+    model: Model
+    _: KW_ONLY
+    inner_lr: float = 0.1
+    inner_steps: int = 1
+    first_order: bool = False
+    checkpoint: bool = False
+    sampled_step: bool = False
+    baseline: bool = True
+
+    def __post_init__(self) -> None:
+        if not hasattr(self.model, "shapes"):
+            raise SettingError(f"model is {self.model!r}; expected a model, as from mltk.models")
+        check_scale("inner_lr", self.inner_lr)
+        check_count("inner_steps", self.inner_steps, at_least=0)
+
+    def init(self, backend: Backend, seed: int | np.random.Generator) -> Tree:
+        """The policy's initial parameters.
+
+        Args:
+            backend: Where they go, and their dtype.
+            seed: A seed or a generator.
+        """
+        return self.model.init(backend, seed)
+
+    def adapt(self, meta_params: Tree, tasks: Environments) -> Tree:
+        """The parameters after adaptation to trajectories of each task.
+
+        Args:
+            meta_params: As from `init`.
+            tasks: As from the ``sample`` of `mltk.data.Bandits` or `mltk.data.Navigation`.
+
+        Returns:
+            A tree like ``meta_params`` with a leading task axis.
+
+        Raises:
+            MltkError: If the arguments do not fit each other or the model.
+        """
+        self._check(meta_params, tasks)
+        return self._loop(tasks).descend(Point(meta_params, None), [{}] * self.inner_steps).params
+
+    def returns(self, params: Tree, tasks: Environments) -> Array:
+        """The mean return (minus the sum of the costs) of a policy's trajectories in each task, ``(T,)``.
+
+        Args:
+            params: Parameters with or without a task axis, as from `init` or `adapt`. All are judged with the
+                same random numbers, which `adapt` does not use.
+            tasks: The tasks.
+        """
+        check_has("tasks", tasks, "rollout", "those of mltk.data.Navigation().sample(...)")
+        check_params("params", params, self.model.shapes, tasks.backend, tasks=(tasks.n_tasks,))
+        costs = self._rollout(tasks, params, self.inner_steps).costs
+        return -tasks.backend.xp.sum(costs, axis=(-2, -1)) / costs.shape[-2]
+
+    def value_and_grad(self, meta_params: Tree, tasks: Environments) -> tuple[Array, Tree]:
+        """The mean cost of a trajectory after adaptation, averaged over tasks, and its estimated gradient.
+
+        Args:
+            meta_params: As from `init`.
+            tasks: The tasks, on the backend of the meta-parameters.
+
+        Returns:
+            A 0-d array, and a tree like ``meta_params``.
+
+        Raises:
+            MltkError: If the arguments do not fit each other or the model.
+        """
+        self._check(meta_params, tasks)
+        outcome = self._loop(tasks).unroll(
+            meta_params,
+            [{}] * self.inner_steps,
+            lambda params: self._query(tasks, params),
+            first_order=self.first_order,
+            checkpoint=self.checkpoint,
+            baseline=mean_of_others if self.baseline else None,
+        )
+        return mean_over_tasks(outcome.value), tree.map(mean_over_tasks, outcome.adjoint)
+
+    def _check(self, meta_params: Tree, tasks: Environments) -> None:
+        check_has("tasks", tasks, "rollout", "those of mltk.data.Navigation().sample(...)")
+        check_backend(tasks.backend)
+        check_params("meta_params", meta_params, self.model.shapes, tasks.backend)
+
+    def _loop(self, tasks: Environments) -> InnerLoop:
+        probability = Objective(self.model, LogLikelihood(tasks.distribution)) if self.sampled_step else None
+        return InnerLoop(
+            tasks.backend.engine,
+            self._objective(tasks, box=not self.sampled_step),
+            lambda params, step: self._examples(tasks, params, step),
+            self.inner_lr,
+            probability=probability,
+        )
+
+    def _objective(self, tasks: Environments, *, box: bool) -> Objective:
+        return Objective(self.model, PolicyLoss(tasks.distribution, tasks.horizon, box))
+
+    def _query(self, tasks: Environments, params: Tree) -> Linearization:
+        """The cost of new trajectories at adapted parameters, and its gradient."""
+        x, y = self._examples(tasks, params, self.inner_steps)
+        objective = self._objective(tasks, box=True)
+        return tasks.backend.engine.linearize(objective, params, x, y, curvature=False)
+
+    def _examples(self, tasks: Environments, params: Tree, stage: int) -> tuple[Array, Array]:
+        """Observations, and what `PolicyLoss` needs beside them, of trajectories of a stage of its own."""
+        rollout = self._rollout(tasks, params, stage)
+        xp = tasks.backend.xp
+        ahead = costs_to_go(rollout.costs)
+        baselines = mean_of_others(ahead, axis=1) if self.baseline else xp.zeros_like(ahead)
+        columns = [xp.reshape(part, (*rollout.x.shape[:2], 1)) for part in (rollout.costs, baselines)]
+        return rollout.x, xp.concat([rollout.actions, *columns], axis=-1)
+
+    def _rollout(self, tasks: Environments, params: Tree, stage: int) -> Rollout:
+        return tasks.rollout(partial(self.model.apply, params), stage)
+
+
+def mean_of_others(values: Array, axis: int = 0) -> Array:
+    """Along an axis, the mean of all other values; zero where there are none."""
+    count = values.shape[axis]
+    xp = kernels_of(values).xp
+    if count == 1:
+        return xp.zeros_like(values)
+    return (xp.sum(values, axis=axis, keepdims=True) - values) / (count - 1)

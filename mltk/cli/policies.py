@@ -1,0 +1,63 @@
+"""What `mltk train` does for policies, in tasks where the learner acts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mltk import algorithms, data, models
+from mltk.backend import Backend
+from mltk.cli.choices import AlgorithmName, DataName
+from mltk.cli.recipes import Recipe, Wishes
+from mltk.errors import SettingError
+from mltk.ops import Linear
+from mltk.optim import Adam
+from mltk.tree import Tree
+
+FAMILIES = (DataName.BANDITS, DataName.NAVIGATION)
+"""Task families in which the learner acts."""
+
+NOT_HERE = ("ways", "queries", "transform", "part", "folder")
+"""Wishes that make no sense for them."""
+
+
+def policy_recipe(_algorithm: AlgorithmName, family: DataName, wishes: Wishes) -> Recipe:
+    """The training of stochastic MAML; ``shots`` are the trajectories of each inner step.
+
+    Raises:
+        SettingError: If a wish does not fit.
+    """
+    for name in NOT_HERE:
+        if getattr(wishes, name) is not None:
+            raise SettingError(f"--{name} is given, but --data is {family}; expected no --{name}")
+    tasks: data.Bandits | data.Navigation
+    if family == DataName.BANDITS:
+        tasks = data.Bandits(5, wishes.shots or 20)
+        # The logits of the arms alone: the only observation is a 1.
+        policy, inner_lr = models.Sequential([Linear(1, tasks.arms, bias=False)]), 2.0
+    else:
+        tasks = data.Navigation(wishes.shots or 20)
+        policy, inner_lr = models.mlp([2, 40, 40, 2], activation="tanh"), 0.1
+    learner = algorithms.StochasticMAML(
+        policy,
+        inner_lr=inner_lr if wishes.inner_lr is None else wishes.inner_lr,
+        inner_steps=1 if wishes.inner_steps is None else wishes.inner_steps,
+    )
+    return Recipe(learner, tasks, Adam(wishes.meta_lr or 3e-3), wishes.steps or 500, wishes.meta_batch or 20)
+
+
+def check_policy(algorithm: AlgorithmName, family: DataName) -> None:
+    """Raise `SettingError` unless a learner of policies meets tasks where it acts."""
+    if (algorithm == AlgorithmName.STOCHASTIC_MAML) != (family in FAMILIES):
+        raise SettingError(
+            f"{algorithm} does not learn on {family}; expected stochastic-maml with --data "
+            f"{' or '.join(FAMILIES)}, and other learners with other data"
+        )
+
+
+def draw_policy(training: Recipe, meta_params: Tree, folder: Path, *, backend: Backend, seed: int) -> None:
+    """Draw what was learned: paths to goals, for navigation."""
+    if isinstance(training.tasks, data.Navigation):
+        from mltk.navigation_picture import navigation_picture
+
+        path = folder / "paths.svg"
+        navigation_picture(training.learner, meta_params, training.tasks, path, backend=backend, seed=seed)

@@ -1,0 +1,79 @@
+"""What adaptation is worth to a policy: returns before and after it, on unseen tasks."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from mltk.backend import Backend, backend_of, check_backend
+from mltk.errors import NotFiniteError
+from mltk.evaluation.unseen_tasks import BLOCK, Evaluation, block_generator, summary
+from mltk.settings import check_count, check_has
+from mltk.tree import Tree
+
+if TYPE_CHECKING:
+    from mltk.algorithms import StochasticMAML
+    from mltk.data.rollouts import EnvironmentSource
+
+
+class Returns(NamedTuple):
+    """The mean return of trajectories over unseen tasks, with and without adaptation.
+
+    Attributes:
+        before: Of the policy as it was meta-trained.
+        after: Of the policy adapted to each task, with the same random numbers.
+        gain: Their difference, task by task.
+    """
+
+    before: Evaluation
+    after: Evaluation
+    gain: Evaluation
+
+    def __str__(self) -> str:
+        return f"before adaptation: {self.before}\nafter adaptation: {self.after}\ngain: {self.gain}"
+
+
+def returns(
+    algorithm: StochasticMAML,
+    meta_params: Tree,
+    tasks: EnvironmentSource,
+    *,
+    episodes: int,
+    seed: int = 0,
+    backend: Backend | None = None,
+) -> Returns:
+    """Roll a policy out in unseen tasks, before and after it has adapted to them.
+
+    The tasks are drawn in blocks as by `mltk.evaluate`.
+
+    Args:
+        algorithm: A meta-learner of policies.
+        meta_params: Its meta-parameters.
+        tasks: Where tasks come from.
+        episodes: How many tasks.
+        seed: Seed of the tasks; none of them is drawn by `mltk.train`, whatever its seed.
+        backend: Where to compute; ``None`` for the backend of the meta-parameters.
+
+    Raises:
+        SettingError: If a setting is not valid.
+        NotFiniteError: If a return is NaN or infinite.
+    """
+    check_has("algorithm", algorithm, "returns", "mltk.algorithms.StochasticMAML(...)")
+    check_has("tasks", tasks, "sample", "mltk.data.Navigation()")
+    check_count("episodes", episodes)
+    check_count("seed", seed, at_least=0)
+    if backend is None:
+        backend = backend_of(meta_params)
+    check_backend(backend)
+    found: tuple[list[np.ndarray], list[np.ndarray]] = [], []
+    for block in range(math.ceil(episodes / BLOCK)):
+        drawn = tasks.sample(BLOCK, block_generator(seed, block), backend)
+        for values, params in zip(found, (meta_params, algorithm.adapt(meta_params, drawn)), strict=True):
+            values.append(backend.to_numpy(algorithm.returns(params, drawn)).astype(np.float64))
+    before, after = (np.concatenate(values)[:episodes] for values in found)
+    if not np.isfinite(after - before).all():
+        task = int(np.argmin(np.isfinite(after - before)))
+        raise NotFiniteError(f"a return in task {task} is NaN or infinite: adapting diverged")
+    return Returns(summary("return", before), summary("return", after), summary("return", after - before))

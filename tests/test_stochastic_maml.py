@@ -1,0 +1,283 @@
+"""MAML on sampled losses: against closed forms where the truth is computable, and by every route."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.special import stdtrit
+
+import mltk
+from mltk import tree
+from mltk.algorithms import StochasticMAML
+from mltk.algorithms.stochastic_maml import mean_of_others
+from mltk.config import from_config, to_config
+from mltk.data import Bandits, Navigation
+from mltk.data.rollouts import Rollout
+from mltk.errors import SettingError, TreeError
+from mltk.ops import Categorical, Linear
+from mltk.ops.policy_loss import costs_to_go
+
+NUMPY = mltk.backend("numpy", dtype="float64")
+ROUTES = [
+    NUMPY,
+    mltk.backend("torch", dtype="float64", engine="analytic"),
+    mltk.backend("torch", dtype="float64", engine="autograd"),
+]
+ARMS = 3
+
+
+def softmax_policy(arms=ARMS):
+    return mltk.models.Sequential([Linear(1, arms, bias=False)])
+
+
+def logits_tree(backend, logits):
+    return {"0": {"weight": backend.asarray(np.asarray(logits)[:, None])}}
+
+
+@dataclass(frozen=True)
+class EveryArm:
+    """Bandits whose samples are the expectation: each arm once, its cost times its probability."""
+
+    means: np.ndarray
+    backend: object = NUMPY
+    horizon: int = 1
+
+    @property
+    def trajectories(self):
+        return self.means.shape[1]
+
+    @property
+    def n_tasks(self):
+        return self.means.shape[0]
+
+    distribution = Categorical()
+
+    def rollout(self, policy, stage):
+        tasks, arms = self.means.shape
+        x = self.backend.asarray(np.ones((tasks, arms, 1)))
+        logits = self.backend.to_numpy(policy(x))
+        chance = np.exp(logits - logits.max(axis=-1, keepdims=True))
+        chance /= chance.sum(axis=-1, keepdims=True)
+        costs = -arms * chance[:, 0] * self.means
+        actions = np.broadcast_to(np.arange(arms, dtype=float)[:, None], (tasks, arms, 1))
+        return Rollout(x, self.backend.asarray(actions), self.backend.asarray(costs[..., None]))
+
+
+def expected_cost(logits, means):
+    """By Torch: minus the mean of the arm that a softmax policy pulls."""
+    return -(torch.softmax(logits, -1) * means).sum()
+
+
+def exact_meta_gradient(logits, means, inner_lr, steps, first_order):
+    """Of the expected cost after steps along the expected gradient, averaged over tasks, by autograd."""
+    start = torch.tensor(logits, requires_grad=True)
+    total = 0.0
+    for task in torch.tensor(means):
+        adapted = start
+        for _ in range(steps):
+            cost = expected_cost(adapted, task)
+            (grad,) = torch.autograd.grad(cost, adapted, create_graph=not first_order, retain_graph=True)
+            adapted = adapted - inner_lr * grad
+        total = total + expected_cost(adapted, task) / len(means)
+    return total.item(), torch.autograd.grad(total, start)[0].numpy()
+
+
+@pytest.mark.parametrize("first_order", [False, True])
+@pytest.mark.parametrize("steps", [0, 1, 3])
+@given(seed=st.integers(0, 10_000), tasks=st.integers(1, 3))
+@settings(max_examples=10)
+def test_the_expectation_of_samples_gives_the_exact_meta_gradient(backend64, steps, first_order, seed, tasks):
+    """With samples that are the expectation the box makes the Hessian, and so everything, exact."""
+    rng = np.random.default_rng(seed)
+    logits, means = rng.standard_normal(ARMS), rng.standard_normal((tasks, ARMS))
+    learner = StochasticMAML(
+        softmax_policy(), inner_lr=0.7, inner_steps=steps, first_order=first_order, baseline=False
+    )
+    value, grads = learner.value_and_grad(logits_tree(backend64, logits), EveryArm(means, backend64))
+    expected, gradient = exact_meta_gradient(logits, means, 0.7, steps, first_order)
+    assert float(value) == pytest.approx(expected, rel=1e-12, abs=1e-12)
+    np.testing.assert_allclose(
+        backend64.to_numpy(grads["0"]["weight"])[:, 0], gradient, rtol=1e-9, atol=1e-12
+    )
+
+
+def test_the_bandits_know_the_exact_meta_gradient():
+    rng = np.random.default_rng(0)
+    logits, bandits = rng.standard_normal(ARMS), Bandits(ARMS).sample(4, 0, NUMPY)
+    for first_order in (False, True):
+        known = bandits.meta_gradient(NUMPY.asarray(logits), 0.7, first_order=first_order)
+        _, expected = exact_meta_gradient(logits, np.asarray(bandits.means), 0.7, 1, first_order)
+        np.testing.assert_allclose(np.mean(known, axis=0), expected, rtol=1e-10)
+
+
+def sampled_meta_gradient(logits, means, inner_lr, pulls):
+    """Of the expected cost after a step along the gradient of all possible samples, by enumeration."""
+    start = torch.tensor(logits, requires_grad=True)
+    means = torch.tensor(means)
+    total = 0.0
+    for arms in torch.cartesian_prod(*[torch.arange(len(logits))] * pulls).reshape(-1, pulls):
+        logs = torch.log_softmax(start, -1)[arms]
+        costs = -means[arms]
+        others = (costs.sum() - costs) / (pulls - 1)
+        (grad,) = torch.autograd.grad((logs * (costs - others)).mean(), start, create_graph=True)
+        total = total + logs.sum().exp() * expected_cost(start - inner_lr * grad, means)
+    return total.item(), torch.autograd.grad(total, start)[0].numpy()
+
+
+def batches(learner, meta, tasks, count, per_batch):
+    """The estimate of each of many batches."""
+    found = []
+    for seed in range(count):
+        _, grads = learner.value_and_grad(meta, tasks.sample(per_batch, seed, NUMPY))
+        found.append(grads["0"]["weight"][:, 0])
+    return np.stack(found)
+
+
+def bound(estimates):
+    """By how much a mean errs at most, but for one time in a million (Student, all coordinates together)."""
+    count, coordinates = estimates.shape
+    quantile = stdtrit(count - 1, 1 - 1e-6 / (2 * coordinates))
+    return quantile * estimates.std(axis=0, ddof=1) / math.sqrt(count)
+
+
+class TestUnbiased:
+    """Two pulls, a large inner step: far from the limit of many samples."""
+
+    logits = np.array([0.3, -0.2])
+    means = np.array([1.0, -0.5])
+    lr = 1.5
+
+    @pytest.fixture(scope="class")
+    def tasks(self):
+        @dataclass(frozen=True)
+        class SameMeans:
+            """Tasks that differ in their noise alone."""
+
+            trajectories: int = 2
+
+            def sample(self, n_tasks, rng, backend):
+                from dataclasses import replace
+
+                drawn = Bandits(2, 2).sample(n_tasks, rng, backend)
+                return replace(drawn, means=np.broadcast_to(TestUnbiased.means, (n_tasks, 2)).copy())
+
+        return SameMeans()
+
+    @pytest.mark.parametrize("baseline", [True])
+    def test_a_sampled_step_with_its_score_is_unbiased(self, tasks, baseline):
+        _, truth = sampled_meta_gradient(self.logits, self.means, self.lr, 2)
+        learner = StochasticMAML(softmax_policy(2), inner_lr=self.lr, sampled_step=True, baseline=baseline)
+        found = batches(learner, logits_tree(NUMPY, self.logits), tasks, 300, 200)
+        assert (np.abs(found.mean(axis=0) - truth) < bound(found)).all()
+        # Without the score, or with the box in its place, the mean is elsewhere.
+        other = StochasticMAML(softmax_policy(2), inner_lr=self.lr)
+        found = batches(other, logits_tree(NUMPY, self.logits), tasks, 300, 200)
+        assert (np.abs(found.mean(axis=0) - truth) > 2 * bound(found)).any()
+
+
+def meta_gradient(learner, source, backend, n_tasks=4, seed=0):
+    meta = learner.init(backend, seed)
+    value, grads = learner.value_and_grad(meta, source.sample(n_tasks, seed, backend))
+    return float(value), {name: backend.to_numpy(g) for name, g in tree.flatten(grads).items()}
+
+
+SOURCES = {
+    "bandits": (Bandits(ARMS, 4, pulls=3), softmax_policy()),
+    "navigation": (Navigation(3, 5), mltk.models.mlp([2, 6, 2], activation="tanh")),
+}
+
+
+@pytest.mark.parametrize("sampled_step", [False, True])
+@pytest.mark.parametrize("first_order", [False, True])
+@pytest.mark.parametrize("steps", [0, 1, 2])
+@pytest.mark.parametrize("name", SOURCES)
+def test_all_routes_agree(name, steps, first_order, sampled_step):
+    source, model = SOURCES[name]
+    learner = StochasticMAML(
+        model, inner_lr=0.2, inner_steps=steps, first_order=first_order, sampled_step=sampled_step
+    )
+    expected = meta_gradient(learner, source, NUMPY)
+    for backend in ROUTES[1:]:
+        value, grads = meta_gradient(learner, source, backend)
+        assert value == pytest.approx(expected[0], rel=1e-10)
+        scale = max(np.abs(g).max() for g in expected[1].values())
+        for key, gradient in expected[1].items():
+            np.testing.assert_allclose(grads[key], gradient, rtol=0, atol=1e-10 * scale, err_msg=key)
+
+
+@pytest.mark.parametrize("sampled_step", [False, True])
+def test_checkpoints_sample_the_same_again(backend64, sampled_step):
+    source, model = SOURCES["navigation"]
+    results = [
+        meta_gradient(
+            StochasticMAML(model, inner_lr=0.2, inner_steps=4, checkpoint=kept, sampled_step=sampled_step),
+            source,
+            backend64,
+        )
+        for kept in (False, True)
+    ]
+    assert results[0][0] == results[1][0]
+    for key, gradient in results[0][1].items():
+        np.testing.assert_allclose(results[1][1][key], gradient, rtol=1e-12)
+
+
+def test_costs_to_go_and_the_mean_of_others():
+    costs = np.array([[1.0, 2.0, 4.0], [8.0, 16.0, 32.0]])
+    np.testing.assert_array_equal(costs_to_go(costs), [[7.0, 6.0, 4.0], [56.0, 48.0, 32.0]])
+    np.testing.assert_array_equal(mean_of_others(np.array([1.0, 3.0, 8.0])), [5.5, 4.5, 2.0])
+    np.testing.assert_array_equal(mean_of_others(np.array([[5.0, 7.0]]), axis=0), [[0.0, 0.0]])
+
+
+def test_adaptation_and_returns_use_different_noise():
+    """A policy is not judged by the trajectories that it has adapted to."""
+    tasks = Bandits(ARMS, 5).sample(6, 0, NUMPY)
+    learner = StochasticMAML(softmax_policy(), inner_lr=0.0)
+    meta = learner.init(NUMPY, 0)
+    for name, leaf in tree.flatten(learner.adapt(meta, tasks)).items():
+        np.testing.assert_array_equal(leaf, np.broadcast_to(tree.flatten(meta)[name], leaf.shape))
+    inner, query = (tasks.rollout(lambda x: learner.model.apply(meta, x), stage) for stage in (0, 1))
+    assert (inner.actions != query.actions).any()
+    np.testing.assert_array_equal(learner.returns(meta, tasks), -query.costs.sum(axis=(1, 2)) / 5)
+    value, _ = learner.value_and_grad(meta, tasks)
+    assert float(value) == pytest.approx(-np.mean(learner.returns(meta, tasks)), rel=1e-12)
+
+
+def trained(source, model, *, steps, meta_batch, inner_lr, rate):
+    learner = StochasticMAML(model, inner_lr=inner_lr)
+    run = mltk.train(
+        learner,
+        source,
+        backend=mltk.backend("numpy"),
+        steps=steps,
+        meta_batch=meta_batch,
+        optimizer=mltk.optim.Adam(rate),
+    )
+    start = learner.init(mltk.backend("numpy"), 0)
+    return [
+        mltk.evaluation.returns(learner, params, source, episodes=100, seed=1)
+        for params in (start, run.meta_params)
+    ]
+
+
+def test_bad_input_is_refused():
+    learner = StochasticMAML(softmax_policy())
+    meta = learner.init(NUMPY, 0)
+    with pytest.raises(SettingError, match="tasks is"):
+        learner.value_and_grad(meta, Bandits(ARMS))
+    with pytest.raises(TreeError, match=r"meta_params: '0.weight' has shape \(3, 1\); expected \(4, 1\)"):
+        StochasticMAML(softmax_policy(4)).adapt(meta, Bandits(ARMS).sample(1, 0, NUMPY))
+    with pytest.raises(SettingError, match="inner_steps is -1"):
+        StochasticMAML(softmax_policy(), inner_steps=-1)
+    with pytest.raises(SettingError, match="model is 'mlp'"):
+        StochasticMAML("mlp")
+
+
+def test_a_configuration_describes_it():
+    learner = StochasticMAML(softmax_policy(), inner_lr=0.3, sampled_step=True)
+    assert from_config(to_config(learner)) == learner
+    for source, _ in SOURCES.values():
+        assert from_config(to_config(source)) == source
