@@ -78,16 +78,6 @@ def magic_box(x: Array) -> Array:
     return box_kernels(x).magic_box(x)
 
 
-def dice_objective(log_probs: Array, costs: Array, baseline: Array | None) -> Array:
-    """What `mltk.surrogate` gives, without its checks."""
-    kernels = box_kernels(log_probs)
-    xp = kernels.xp
-    terms = kernels.magic_box(xp.cumulative_sum(log_probs, axis=-1)) * costs
-    if baseline is not None:
-        terms = terms + (1 - kernels.magic_box(log_probs)) * baseline
-    return xp.sum(terms, axis=(-2, -1)) / log_probs.shape[-2]
-
-
 def check_log_probs(name: str, values: Array) -> None:
     """Raise the errors of `magic_box` for the argument ``name``."""
     try:

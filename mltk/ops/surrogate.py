@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mltk.errors import ArrayError, DtypeError, MismatchError, ShapeError
 from mltk.ops.kernels import library_of
-from mltk.ops.magic_box import check_log_probs, dice_objective
+from mltk.ops.magic_box import box_kernels, check_log_probs
 from mltk.tree import Array
 
 
@@ -76,7 +76,12 @@ def surrogate(log_probs: Array, costs: Array, baseline: Array | None = None) -> 
     _check_like("costs", costs, log_probs)
     if baseline is not None:
         _check_like("baseline", baseline, log_probs)
-    return dice_objective(log_probs, costs, baseline)
+    kernels = box_kernels(log_probs)
+    xp = kernels.xp
+    terms = kernels.magic_box(xp.cumulative_sum(log_probs, axis=-1)) * costs
+    if baseline is not None:
+        terms = terms + (1 - kernels.magic_box(log_probs)) * baseline
+    return xp.sum(terms, axis=(-2, -1)) / log_probs.shape[-2]
 
 
 def _check_like(name: str, values: Array, log_probs: Array) -> None:
