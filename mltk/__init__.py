@@ -12,6 +12,7 @@ from mltk.heads import (
     pairwise_sqeuclidean,
     ridge_regression,
 )
+from mltk.linked_module import Module
 from mltk.modules import LearnableOptimizer, clone_module, detach_module, meta_grad, update_module
 from mltk.ops.magic_box import magic_box
 from mltk.ops.surrogate import surrogate
@@ -20,6 +21,7 @@ from mltk.training import train
 __all__ = [
     "Episode",
     "LearnableOptimizer",
+    "Module",
     "RidgeRegression",
     "algorithms",
     "backend",

@@ -1,7 +1,7 @@
 """MAML on sampled losses: against closed forms where the truth is computable, and by every route."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -151,31 +151,19 @@ class TestUnbiased:
     means = np.array([1.0, -0.5])
     lr = 1.5
 
-    @pytest.fixture(scope="class")
-    def tasks(self):
-        @dataclass(frozen=True)
-        class SameMeans:
-            """Tasks that differ in their noise alone."""
+    def sample(self, n_tasks, rng, backend):
+        """Tasks that differ in their noise alone."""
+        drawn = Bandits(2, 2).sample(n_tasks, rng, backend)
+        return replace(drawn, means=np.broadcast_to(self.means, (n_tasks, 2)).copy())
 
-            trajectories: int = 2
-
-            def sample(self, n_tasks, rng, backend):
-                from dataclasses import replace
-
-                drawn = Bandits(2, 2).sample(n_tasks, rng, backend)
-                return replace(drawn, means=np.broadcast_to(TestUnbiased.means, (n_tasks, 2)).copy())
-
-        return SameMeans()
-
-    @pytest.mark.parametrize("baseline", [True])
-    def test_a_sampled_step_with_its_score_is_unbiased(self, tasks, baseline):
+    def test_a_sampled_step_with_its_score_is_unbiased(self):
         _, truth = sampled_meta_gradient(self.logits, self.means, self.lr, 2)
-        learner = StochasticMAML(softmax_policy(2), inner_lr=self.lr, sampled_step=True, baseline=baseline)
-        found = batches(learner, logits_tree(NUMPY, self.logits), tasks, 300, 200)
+        policy, meta = softmax_policy(2), logits_tree(NUMPY, self.logits)
+        learner = StochasticMAML(policy, inner_lr=self.lr, sampled_step=True)
+        found = batches(learner, meta, self, 300, 200)
         assert (np.abs(found.mean(axis=0) - truth) < bound(found)).all()
-        # Without the score, or with the box in its place, the mean is elsewhere.
-        other = StochasticMAML(softmax_policy(2), inner_lr=self.lr)
-        found = batches(other, logits_tree(NUMPY, self.logits), tasks, 300, 200)
+        # With the box in place of the score the mean is elsewhere.
+        found = batches(StochasticMAML(policy, inner_lr=self.lr), meta, self, 300, 200)
         assert (np.abs(found.mean(axis=0) - truth) > 2 * bound(found)).any()
 
 
@@ -246,21 +234,34 @@ def test_adaptation_and_returns_use_different_noise():
     assert float(value) == pytest.approx(-np.mean(learner.returns(meta, tasks)), rel=1e-12)
 
 
-def trained(source, model, *, steps, meta_batch, inner_lr, rate):
-    learner = StochasticMAML(model, inner_lr=inner_lr)
+def before_and_after_training(source, learner, *, steps, rate):
+    backend = mltk.backend("numpy")
+    start = learner.init(backend, 0)
     run = mltk.train(
-        learner,
-        source,
-        backend=mltk.backend("numpy"),
-        steps=steps,
-        meta_batch=meta_batch,
-        optimizer=mltk.optim.Adam(rate),
+        learner, source, backend=backend, steps=steps, meta_batch=20, optimizer=mltk.optim.Adam(rate)
     )
-    start = learner.init(mltk.backend("numpy"), 0)
     return [
         mltk.evaluation.returns(learner, params, source, episodes=100, seed=1)
         for params in (start, run.meta_params)
     ]
+
+
+@pytest.mark.parametrize("sampled_step", [False, True])
+def test_one_step_helps_to_navigate_after_training_and_not_before(sampled_step):
+    policy = mltk.models.mlp([2, 40, 40, 2], activation="tanh")
+    learner = StochasticMAML(policy, inner_lr=0.01, sampled_step=sampled_step)
+    untrained, trained = before_and_after_training(Navigation(), learner, steps=200, rate=3e-3)
+    assert untrained.gain.mean < untrained.gain.interval
+    assert trained.gain.mean > 3 * trained.gain.interval
+    assert trained.after.mean > -2.5  # staying at the start costs 20 times the mean square of a goal, 3.3
+
+
+def test_bandits_are_learned():
+    learner = StochasticMAML(softmax_policy(5), inner_lr=10.0)
+    untrained, trained = before_and_after_training(Bandits(), learner, steps=200, rate=3e-2)
+    assert abs(untrained.before.mean) < 2 * untrained.before.interval
+    assert trained.after.mean > untrained.after.mean
+    assert trained.gain.mean > 5 * trained.gain.interval
 
 
 def test_bad_input_is_refused():

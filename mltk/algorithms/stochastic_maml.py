@@ -53,7 +53,7 @@ class StochasticMAML:
 
     model: Model
     _: KW_ONLY
-    inner_lr: float = 0.1
+    inner_lr: float = 0.01
     inner_steps: int = 1
     first_order: bool = False
     checkpoint: bool = False

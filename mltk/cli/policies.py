@@ -33,10 +33,10 @@ def policy_recipe(_algorithm: AlgorithmName, family: DataName, wishes: Wishes) -
     if family == DataName.BANDITS:
         tasks = data.Bandits(5, wishes.shots or 20)
         # The logits of the arms alone: the only observation is a 1.
-        policy, inner_lr = models.Sequential([Linear(1, tasks.arms, bias=False)]), 2.0
+        policy, inner_lr = models.Sequential([Linear(1, tasks.arms, bias=False)]), 10.0
     else:
         tasks = data.Navigation(wishes.shots or 20)
-        policy, inner_lr = models.mlp([2, 40, 40, 2], activation="tanh"), 0.1
+        policy, inner_lr = models.mlp([2, 40, 40, 2], activation="tanh"), 0.01
     learner = algorithms.StochasticMAML(
         policy,
         inner_lr=inner_lr if wishes.inner_lr is None else wishes.inner_lr,

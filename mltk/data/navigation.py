@@ -36,7 +36,7 @@ class Navigation:
     horizon: int = 20
     _: KW_ONLY
     goals: tuple[float, float] = (-0.5, 0.5)
-    std: float = 0.05
+    std: float = 0.1
     max_step: float = 0.1
 
     def __post_init__(self) -> None:
