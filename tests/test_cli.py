@@ -106,6 +106,37 @@ def test_a_name_means_its_transform(transform, expected, run):
     assert (found["lr"], found["inner_steps"]) == (0.03, 2)
 
 
+@pytest.mark.parametrize("family", ["bandits", "navigation"])
+def test_policies_are_trained_and_judged_before_and_after_adaptation(family, run):
+    words = ["--shots", 3, "--meta-batch", 2, "--steps", 2, "--inner-lr", 0.02, "--inner-steps", 2]
+    result = run("train", "stochastic-maml", "--data", family, *words, "--out", "here")
+    assert (result.exit_code, result.exception) == (0, None), result.output
+    assert Path("here/paths.svg").exists() == (family == "navigation")
+    found = settings_of("here")
+    assert found["tasks"]["trajectories"] == 3
+    assert (found["algorithm"]["inner_lr"], found["algorithm"]["inner_steps"]) == (0.02, 2)
+    result = run("evaluate", "here", "--episodes", 25)
+    assert result.exit_code == 0, result.output
+    saved = load_run("here")
+    expected = mltk.evaluation.returns(saved.algorithm, saved.run.meta_params, saved.tasks, episodes=25)
+    for name, part in zip(("before adaptation", "after adaptation", "gain"), expected, strict=True):
+        assert f"{name}: {part}" in result.output
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["maml", "--data", "navigation"], "maml does not learn on navigation"),
+        (["stochastic-maml", "--data", "sinusoid"], "stochastic-maml does not learn on sinusoid"),
+        (["stochastic-maml", "--data", "bandits", "--ways", "3"], "expected no --ways"),
+    ],
+)
+def test_policies_and_other_learners_do_not_mix(words, message, run):
+    result = run("train", *words, "--steps", 1)
+    assert result.exit_code != 0
+    assert message in plain(result.output)
+
+
 def test_a_transform_for_another_learner_is_refused(run):
     result = run("train", "maml", "--data", "sinusoid", "--transform", "scale", "--steps", 1)
     assert result.exit_code != 0
