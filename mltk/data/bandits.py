@@ -6,7 +6,7 @@ from dataclasses import KW_ONLY, dataclass
 
 import numpy as np
 
-from mltk.backend import Backend, check_backend
+from mltk.backend import Backend, check_backend, check_same
 from mltk.data.rollouts import Policy, Rollout, drawn_seed, stage_generator
 from mltk.data.source import generator
 from mltk.errors import ShapeError
@@ -70,6 +70,9 @@ class BanditTasks:
     the expected cost of a trajectory is $C = -H m$, and
 
     $$\nabla C = -H v, \qquad \nabla^2 C = -H \left(\operatorname{diag}(v) - v \pi^\top - \pi v^\top\right).$$
+
+    What takes logits raises `ShapeError` unless they are ``(K,)`` or ``(T, K)``, and `MismatchError` if they
+    are not of the backend.
 
     Attributes:
         means: $\mu$ ``(T, K)``.
@@ -158,7 +161,11 @@ class BanditTasks:
 
     def _chances(self, logits: Array) -> Array:
         """The probability of each arm in each task."""
-        xp = self.backend.xp
+        xp, expected = self.backend.xp, tuple(self.means.shape)
+        check_same(self.backend, logits=(logits,))
+        # Any other shape might still broadcast, to the expectations of no policy.
+        if tuple(logits.shape) not in (expected, expected[1:]):
+            raise ShapeError(f"logits has shape {tuple(logits.shape)}; expected {expected[1:]} or {expected}")
         logits = logits + xp.zeros_like(self.means)
         exponentials = xp.exp(logits - xp.max(logits, axis=-1, keepdims=True))
         return exponentials / xp.sum(exponentials, axis=-1, keepdims=True)
