@@ -1,4 +1,4 @@
-"""Bandits: closed forms against enumeration and autograd, and samples against the closed forms."""
+"""Bandits: what is known in closed form, and what is sampled."""
 
 import itertools
 import math
@@ -11,8 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import stdtrit
 from scipy.stats import binom, kstest
-from torch.autograd.functional import hessian as hessian_of
-from torch.autograd.functional import jacobian
 
 import mltk
 from mltk.data import Bandits
@@ -20,10 +18,111 @@ from mltk.errors import MismatchError, SettingError, ShapeError
 from mltk.ops import Categorical
 
 NUMPY = mltk.backend("numpy", dtype="float64")
-ONCE_IN = 1e-6  # how often a bound on samples may fail by chance, all its comparisons together
 
 
 def constant(logits):
+    """A policy that does not look."""
+    return lambda x: x * 0 + x.dtype.type(1) * logits
+
+
+@given(seed=st.integers(0, 10_000), tasks=st.integers(1, 3), arms=st.integers(2, 5), pulls=st.integers(1, 3))
+@settings(max_examples=30)
+def test_closed_forms_are_the_derivatives_of_the_expected_cost(seed, tasks, arms, pulls):
+    bandits = Bandits(arms, pulls=pulls).sample(tasks, seed, NUMPY)
+    logits = np.random.default_rng(seed).normal(0, 2, (tasks, arms))
+
+    def cost(row, task):
+        means = torch.tensor(bandits.means[task])
+        return -pulls * (torch.softmax(row, -1) * means).sum()
+
+    def after_step(row, task):
+        (grad,) = torch.autograd.grad(cost(row, task), row, create_graph=True)
+        return cost(row - 0.7 * grad, task)
+
+    for task in range(tasks):
+        row = torch.tensor(logits[task], requires_grad=True)
+        assert bandits.expected_cost(logits)[task] == pytest.approx(cost(row, task).item(), abs=1e-12)
+        for found, expected in (
+            (bandits.cost_gradient(logits), torch.autograd.grad(cost(row, task), row)[0]),
+            (
+                bandits.cost_hessian(logits),
+                torch.autograd.functional.hessian(lambda r, t=task: cost(r, t), row),
+            ),
+            (bandits.meta_gradient(logits, 0.7), torch.autograd.grad(after_step(row, task), row)[0]),
+        ):
+            np.testing.assert_allclose(found[task], expected.detach().numpy(), rtol=1e-9, atol=1e-12)
+        stepped = torch.tensor(logits[task] - 0.7 * bandits.cost_gradient(logits)[task], requires_grad=True)
+        (first,) = torch.autograd.grad(cost(stepped, task), stepped)
+        found = bandits.meta_gradient(logits, 0.7, first_order=True)[task]
+        np.testing.assert_allclose(found, first.numpy(), rtol=1e-9, atol=1e-12)
+
+
+def test_logits_may_be_shared_by_the_tasks():
+    bandits = Bandits(3).sample(4, 0, NUMPY)
+    logits = np.array([0.3, -1.0, 0.5])
+    np.testing.assert_array_equal(
+        bandits.cost_hessian(logits), bandits.cost_hessian(np.broadcast_to(logits, (4, 3)))
+    )
+
+
+def test_arms_are_pulled_as_often_as_the_policy_says():
+    """Each count of 40,000 pulls of an arm misses this bound once in a million times (Hoeffding)."""
+    bandits = Bandits(4, 10_000, pulls=4).sample(1, 0, NUMPY)
+    logits = np.array([0.0, 1.0, -1.0, 0.5])
+    rollout = bandits.rollout(constant(logits), 0)
+    chances = np.exp(logits) / np.exp(logits).sum()
+    bound = math.sqrt(math.log(2 * 4 / 1e-6) / (2 * 40_000))
+    for arm, chance in enumerate(chances):
+        assert abs(np.mean(rollout.actions == arm) - chance) < bound
+    np.testing.assert_array_equal(
+        rollout.costs.ravel(), -bandits.means[0, rollout.actions.ravel().astype(int)]
+    )
+
+
+def test_noise_is_added_to_the_reward():
+    bandits = Bandits(3, 5_000, noise=0.5).sample(2, 0, NUMPY)
+    rollout = bandits.rollout(constant(np.zeros(3)), 0)
+    means = np.take_along_axis(bandits.means, rollout.actions[..., 0].astype(int), axis=1)
+    noise = rollout.costs[..., 0] + means
+    assert noise.std() == pytest.approx(0.5, rel=0.05)
+    assert abs(noise.mean()) < 0.03
+
+
+@pytest.mark.parametrize("engine", ["analytic", "autograd"])
+def test_the_same_trajectories_on_every_backend(engine):
+    torch_backend = mltk.backend("torch", dtype="float64", engine=engine)
+    logits = np.random.default_rng(0).standard_normal((2, 1, 3))
+    expected = Bandits(3, 5, pulls=2, noise=0.1).sample(2, 7, NUMPY).rollout(constant(logits), 1)
+    drawn = Bandits(3, 5, pulls=2, noise=0.1).sample(2, 7, torch_backend)
+    found = drawn.rollout(lambda x: x * 0 + torch_backend.asarray(logits), 1)
+    for ours, theirs in zip(expected, found, strict=True):
+        np.testing.assert_array_equal(ours, torch_backend.to_numpy(theirs))
+
+
+def test_a_stage_has_noise_of_its_own_and_repeats_it():
+    bandits = Bandits(5, 20).sample(3, 0, NUMPY)
+    first, again, other = (bandits.rollout(constant(np.zeros(5)), stage).actions for stage in (0, 0, 1))
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).any()
+
+
+def test_bad_input_is_refused():
+    with pytest.raises(SettingError, match="arms is 1"):
+        Bandits(1)
+    with pytest.raises(SettingError, match="pulls is 0"):
+        Bandits(pulls=0)
+    with pytest.raises(SettingError, match="means is"):
+        Bandits(means=(1.0, 0.0))
+    with pytest.raises(SettingError, match="n_tasks is 0"):
+        Bandits().sample(0, 0, NUMPY)
+    with pytest.raises(ShapeError, match=r"outputs have shape \(2, 20, 4\); expected \(2, 20, 5\)"):
+        Bandits(5).sample(2, 0, NUMPY).rollout(constant(np.zeros(4)), 0)
+
+
+ONCE_IN = 1e-6  # how often a bound on samples may fail by chance, all its comparisons together
+
+
+def everywhere(logits):
     """The policy that has the same logits ``(K,)`` or ``(T, K)`` everywhere."""
 
     def policy(x):
@@ -68,12 +167,6 @@ def problem(seed, tasks, arms, pulls, own):
     return bandits, 2 * rng.standard_normal((tasks, arms) if own else arms)
 
 
-def by_task(bandits, logits):
-    """The means and the logits of each task, as tensors."""
-    means = torch.tensor(bandits.means)
-    return zip(means, torch.tensor(logits).expand(means.shape), strict=True)
-
-
 class TestClosedForms:
     @problems
     @settings(max_examples=30)
@@ -87,22 +180,6 @@ class TestClosedForms:
 
     @problems
     @settings(max_examples=30)
-    def test_gradient_and_hessian_are_those_of_autograd(self, seed, tasks, arms, pulls, own):
-        bandits, logits = problem(seed, tasks, arms, pulls, own)
-        gradients, hessians = bandits.cost_gradient(logits), bandits.cost_hessian(logits)
-        assert gradients.shape == (tasks, arms)
-        assert hessians.shape == (tasks, arms, arms)
-        for (means, z), gradient, hessian in zip(by_task(bandits, logits), gradients, hessians, strict=True):
-
-            def cost(z, means=means):
-                return -pulls * torch.softmax(z, 0) @ means
-
-            expected = [derivative(cost, z) for derivative in (jacobian, hessian_of)]
-            np.testing.assert_allclose(gradient, expected[0], rtol=1e-11, atol=1e-13)
-            np.testing.assert_allclose(hessian, expected[1], rtol=1e-11, atol=1e-13)
-
-    @problems
-    @settings(max_examples=30)
     def test_gradient_and_hessian_are_central_differences(self, seed, tasks, arms, pulls, own):
         bandits, logits = problem(seed, tasks, arms, pulls, own)
         width = 1e-5
@@ -112,24 +189,6 @@ class TestClosedForms:
             np.testing.assert_allclose(bandits.cost_gradient(logits)[:, arm], slope, atol=1e-8)
             bend = (bandits.cost_gradient(up) - bandits.cost_gradient(down)) / (2 * width)
             np.testing.assert_allclose(bandits.cost_hessian(logits)[:, :, arm], bend, atol=1e-8)
-
-    @pytest.mark.parametrize("first_order", [False, True])
-    @problems
-    @settings(max_examples=20)
-    def test_the_meta_gradient_is_that_of_autograd_through_the_step(
-        self, first_order, seed, tasks, arms, pulls, own
-    ):
-        bandits, logits = problem(seed, tasks, arms, pulls, own)
-        found = bandits.meta_gradient(logits, 0.8, first_order=first_order)
-        assert found.shape == (tasks, arms)
-        for (means, z), gradient in zip(by_task(bandits, logits), found, strict=True):
-            start = z.clone().requires_grad_()
-            cost = -pulls * torch.softmax(start, 0) @ means
-            (step,) = torch.autograd.grad(cost, start, create_graph=True)
-            adapted = start - 0.8 * (step.detach() if first_order else step)
-            after = -pulls * torch.softmax(adapted, 0) @ means
-            expected = torch.autograd.grad(after, start)[0]
-            np.testing.assert_allclose(gradient, expected, rtol=1e-10, atol=1e-12)
 
     def test_first_and_second_order_differ_and_agree_without_a_step(self):
         bandits, logits = problem(3, 3, 4, 2, True)
@@ -173,7 +232,7 @@ class TestRollouts:
     def test_a_pull_costs_what_its_arm_gives(self, backend64, tasks, arms, trajectories, pulls, seed):
         bandits = Bandits(arms, trajectories, pulls=pulls).sample(tasks, seed, backend64)
         logits = backend64.asarray(np.random.default_rng(seed).standard_normal((tasks, arms)))
-        x, actions, costs = map(backend64.to_numpy, bandits.rollout(constant(logits), 0))
+        x, actions, costs = map(backend64.to_numpy, bandits.rollout(everywhere(logits), 0))
         assert (bandits.n_tasks, bandits.trajectories, bandits.horizon) == (tasks, trajectories, pulls)
         assert bandits.distribution == Categorical()
         assert bandits.validate() is bandits
@@ -190,7 +249,7 @@ class TestRollouts:
     def test_arms_are_pulled_as_often_as_each_tasks_own_softmax_says(self):
         logits = np.array([[0.0, 1.0, -1.0, 0.5], [3.0, -2.0, 0.0, 0.0]])
         bandits = Bandits(4, 4_000, pulls=2).sample(2, 0, NUMPY)
-        _, actions, _ = bandits.rollout(constant(logits), 0)
+        _, actions, _ = bandits.rollout(everywhere(logits), 0)
         pulled = actions.reshape(2, 4_000, 2, 1) == np.arange(4)
         chances = np.broadcast_to(softmax(logits)[:, None, :], (2, 2, 4))
         assert_counts_fit(pulled.sum(axis=1), 4_000, chances)
@@ -199,7 +258,9 @@ class TestRollouts:
         """Two draws that shared their noise would pull the same arm always."""
         bandits = Bandits(2, 4_000, pulls=2).sample(2, 1, NUMPY)
         logits = np.array([0.4, 0.0])
-        stages = [bandits.rollout(constant(logits), stage).actions.reshape(2, 4_000, 2) for stage in range(3)]
+        stages = [
+            bandits.rollout(everywhere(logits), stage).actions.reshape(2, 4_000, 2) for stage in range(3)
+        ]
         series = np.concatenate([np.moveaxis(actions, 1, -1).reshape(4, 4_000) for actions in stages])
         pairs = itertools.combinations(series.astype(int), 2)
         counts = np.stack([np.bincount(2 * one + other, minlength=4) for one, other in pairs])
@@ -210,7 +271,7 @@ class TestRollouts:
         bandits = Bandits(3, 500, pulls=2, noise=0.3).sample(2, 0, NUMPY)
         noises = []
         for stage in range(2):
-            _, actions, costs = bandits.rollout(constant(np.zeros(3)), stage)
+            _, actions, costs = bandits.rollout(everywhere(np.zeros(3)), stage)
             rewards = np.take_along_axis(bandits.means, actions[..., 0].astype(int), axis=1)
             noises.append((costs.reshape(2, -1) + rewards) / 0.3)
         noises = np.concatenate(noises, axis=None)
@@ -220,33 +281,22 @@ class TestRollouts:
     def test_samples_have_the_expected_cost_and_gradient(self):
         logits = np.array([[0.5, -1.0, 0.2], [-0.3, 0.0, 1.0]])
         bandits = Bandits(3, 4_000, pulls=2, noise=0.2).sample(2, 2, NUMPY)
-        x, actions, costs = bandits.rollout(constant(logits), 0)
+        x, actions, costs = bandits.rollout(everywhere(logits), 0)
         assert_mean_fits(costs.sum(axis=-1).T, bandits.expected_cost(logits))
-        _, residuals = bandits.distribution.log_prob(constant(logits)(x), actions)
+        _, residuals = bandits.distribution.log_prob(everywhere(logits)(x), actions)
         scores = bandits.distribution.vjp(residuals, costs.reshape(2, -1)).reshape(2, 4_000, 2, 3)
         assert_mean_fits(np.moveaxis(scores.sum(axis=2), 1, 0), bandits.cost_gradient(logits))
-
-    def test_the_same_seed_gives_the_same_trajectories_on_every_backend(self, backend64):
-        source, logits = Bandits(4, 6, pulls=3, noise=0.5), np.array([0.1, -0.4, 0.8, 0.0])
-        expected = source.sample(3, 7, NUMPY)
-        bandits = source.sample(3, 7, backend64)
-        np.testing.assert_array_equal(backend64.to_numpy(bandits.means), expected.means)
-        for stage in (2, 0, 2):  # in any order, and again
-            found = bandits.rollout(constant(backend64.asarray(logits)), stage)
-            for part, truth in zip(found, expected.rollout(constant(logits), stage), strict=True):
-                assert backend64.owns(part)
-                np.testing.assert_allclose(backend64.to_numpy(part), truth, rtol=1e-14)
 
     def test_another_seed_gives_other_means_and_other_trajectories(self):
         rng = np.random.default_rng(0)
         one, other = (Bandits(4, 50).sample(2, rng, NUMPY) for _ in range(2))
         assert not np.isin(one.means, other.means).any()
-        pulls = [tasks.rollout(constant(np.zeros(4)), 0).actions for tasks in (one, other)]
+        pulls = [tasks.rollout(everywhere(np.zeros(4)), 0).actions for tasks in (one, other)]
         assert (pulls[0] != pulls[1]).any()
 
     def test_single_precision(self, backend32):
         bandits = Bandits(3, 4, noise=0.1).sample(2, 0, backend32)
-        rollout = bandits.rollout(constant(backend32.asarray(np.zeros(3))), 0)
+        rollout = bandits.rollout(everywhere(backend32.asarray(np.zeros(3))), 0)
         assert all(backend32.owns(part) for part in (bandits.means, *rollout))
         assert backend32.owns(bandits.meta_gradient(backend32.asarray(np.zeros(3)), 0.5))
 
@@ -256,28 +306,6 @@ def test_means_are_uniform():
     assert means.shape == (400, 5)
     assert kstest(means.ravel(), "uniform", (-3.0, 5.0)).pvalue > ONCE_IN
     assert np.unique(means).size == means.size
-
-
-def test_bad_settings_are_refused():
-    for settings_, message in {
-        (("arms", 1),): "arms is 1; expected an integer of at least 2",
-        (("trajectories", 0),): "trajectories is 0",
-        (("pulls", 0),): "pulls is 0",
-        (("means", (1.0, -1.0)),): "means is",
-        (("noise", -0.1),): "noise is -0.1",
-    }.items():
-        with pytest.raises(SettingError, match=message):
-            Bandits(**dict(settings_))
-    with pytest.raises(SettingError, match="backend is 'numpy'"):
-        Bandits().sample(1, 0, "numpy")
-    with pytest.raises(SettingError, match="n_tasks is 0"):
-        Bandits().sample(0, 0, NUMPY)
-
-
-def test_a_policy_without_an_output_for_each_arm_is_refused():
-    bandits = Bandits(3, 4).sample(2, 0, NUMPY)
-    with pytest.raises(ShapeError, match=r"shape \(2, 4, 2\); expected \(2, 4, 3\), for 3 arms"):
-        bandits.rollout(constant(np.zeros(2)), 0)
 
 
 @pytest.mark.parametrize("shape", [(), (3,), (4, 1), (2, 4), (1, 1, 4)])
@@ -294,3 +322,14 @@ def test_logits_of_another_shape_are_refused(shape):
 def test_logits_of_another_library_are_refused():
     with pytest.raises(MismatchError, match="logits holds an array of torch"):
         Bandits(4).sample(1, 0, NUMPY).expected_cost(torch.zeros(4, dtype=torch.float64))
+
+
+@pytest.mark.parametrize(("setting", "value"), [("trajectories", 0), ("noise", -0.1)])
+def test_bad_settings_are_refused(setting, value):
+    with pytest.raises(SettingError, match=f"^{setting} is"):
+        Bandits(**{setting: value})
+
+
+def test_a_name_is_no_backend():
+    with pytest.raises(SettingError, match="backend is 'numpy'"):
+        Bandits().sample(1, 0, "numpy")
