@@ -17,7 +17,7 @@ from mltk.config import Config, differences, to_config, versions
 from mltk.data.prefetch import Prefetch
 from mltk.data.source import TaskSource
 from mltk.episode import Episode
-from mltk.errors import DivergedError, RunError
+from mltk.errors import DivergedError, NotFiniteError, RunError
 from mltk.optim import Transform, apply_updates
 from mltk.run_folder import Checkpoint, RunFolder, from_arrays, to_arrays
 from mltk.tree import Array, Tree
@@ -182,7 +182,10 @@ class Training:
             for step, episode in zip(steps, episodes, strict=True):
                 if self.validate:
                     episode.validate()
-                loss, grads = self.algorithm.value_and_grad(meta_params, episode)
+                try:
+                    loss, grads = self.algorithm.value_and_grad(meta_params, episode)
+                except NotFiniteError as error:  # of a learner that looks at its own numbers
+                    raise self._diverged(f"{error}, at step {step}") from error
                 if on_host:
                     loss = self._finite(float(loss), step)
                 loss_sum = loss_sum + loss
