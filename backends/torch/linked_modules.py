@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 from torch.nn import Module, Parameter, UninitializedBuffer, UninitializedParameter
 
-from mltk import ops
 from mltk.errors import SettingError, ShapeError, UnsupportedError
 from mltk.ops import Loss
 
+from .bridges import value_of
 from .learnable_optimizer import LearnableOptimizer as LearnableOptimizer  # for mltk.modules
 from .module_structure import (
     Links,
@@ -170,7 +170,7 @@ def meta_grad(
         raise UnsupportedError("meta_grad was called in torch.inference_mode(), where Torch records nothing")
     parameters = list(wrt.parameters())
     with torch.enable_grad():
-        value = _value(loss, module(x), y)
+        value = value_of(loss, module(x), y)
     if value.numel() != 1:
         raise ShapeError(f"the loss has shape {tuple(value.shape)}; expected one number")
     grads = {id(p): torch.zeros_like(p) for p in parameters}
@@ -181,13 +181,6 @@ def meta_grad(
         )
         grads |= {id(p): grad for p, grad in zip(inputs, found, strict=True) if grad is not None}
     return [grads[id(p)].detach() for p in parameters]
-
-
-def _value(loss: str | Loss | Callable[[Any, Any], Tensor], outputs: Any, target: Any) -> Tensor:
-    if callable(loss) and not isinstance(loss, Loss):
-        return loss(outputs, target)
-    value, _ = ops.loss(loss).forward({"target": target}, outputs)
-    return value  # type: ignore[no-any-return]
 
 
 def _check_initialised(module: Module, tensors: Iterable[Tensor]) -> None:
