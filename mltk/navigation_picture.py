@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mltk.algorithms import StochasticMAML
     from mltk.data import Navigation
 
-PATHS = 12
+PATHS = 6
 """At most so many trajectories are drawn for one goal."""
 
 
@@ -77,7 +77,15 @@ def navigation_figure(
                 for number, walk in enumerate(xs[task, :PATHS]):
                     name = label if number == 0 else None
                     axes.plot(walk[:, 0], walk[:, 1], color=colour, linewidth=0.9, alpha=0.8, label=name)
-            axes.plot(*places[task], marker="*", color=BLACK, markersize=10, linestyle="none", label="goal")
+            axes.plot(
+                *places[task],
+                marker="*",
+                color=BLACK,
+                markersize=10,
+                linestyle="none",
+                zorder=5,
+                label="goal",
+            )
             axes.plot(0, 0, marker="o", color=BLACK, markersize=3)
             axes.set_aspect("equal")
             axes.set_title(f"return {returns[0][task]:.1f} → {returns[1][task]:.1f}", fontsize=10)
