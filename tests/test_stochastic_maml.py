@@ -271,6 +271,11 @@ def test_bad_input_is_refused():
         learner.value_and_grad(meta, Bandits(ARMS))
     with pytest.raises(TreeError, match=r"meta_params: '0.weight' has shape \(3, 1\); expected \(4, 1\)"):
         StochasticMAML(softmax_policy(4)).adapt(meta, Bandits(ARMS).sample(1, 0, NUMPY))
+    with pytest.raises(SettingError, match=r"StochasticMAML, which learns policies.*evaluation\.returns"):
+        mltk.evaluate(learner, meta, Bandits(ARMS), episodes=1)
+    maml = mltk.algorithms.MAML(softmax_policy(), "mse")
+    with pytest.raises(SettingError, match=r"algorithm is MAML.*expected an object with returns"):
+        mltk.evaluation.returns(maml, meta, Bandits(ARMS), episodes=1)
     with pytest.raises(SettingError, match="inner_steps is -1"):
         StochasticMAML(softmax_policy(), inner_steps=-1)
     with pytest.raises(SettingError, match="model is 'mlp'"):

@@ -12,7 +12,7 @@ import numpy as np
 from mltk.backend import Backend, backend_of, check_backend
 from mltk.data.source import TaskSource
 from mltk.episode import Episode
-from mltk.errors import NotFiniteError, ShapeError
+from mltk.errors import NotFiniteError, SettingError, ShapeError
 from mltk.evaluation.transductive import is_transductive
 from mltk.settings import check_count, check_has
 from mltk.tree import Tree
@@ -92,6 +92,11 @@ def evaluate(
         ShapeError: If the predictions know fewer classes than the tasks have.
         NotFiniteError: If the predictions for a task hold NaN or infinity.
     """
+    if hasattr(algorithm, "returns"):
+        raise SettingError(
+            f"algorithm is {type(algorithm).__name__}, which learns policies; expected a learner of examples "
+            "(mltk.evaluation.returns judges policies)"
+        )
     check_has("algorithm", algorithm, "predict", "mltk.algorithms.MAML(...)")
     check_has("tasks", tasks, "sample", "mltk.data.Sinusoid(...)")
     check_count("episodes", episodes)
