@@ -117,9 +117,7 @@ def test_bad_input_is_refused():
         Navigation().sample(1, 0, NUMPY).rollout(lambda x: x[..., :1], 0)
 
 
-ONCE_IN = (
-    1e-6  # how often a bound on samples may fail by chance  # how often a bound on samples may fail by chance
-)
+ONCE_IN = 1e-6  # how often a bound on samples may fail by chance
 
 
 def stay(x):
