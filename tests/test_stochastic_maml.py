@@ -234,6 +234,42 @@ def test_adaptation_and_returns_use_different_noise():
     assert float(value) == pytest.approx(-np.mean(learner.returns(meta, tasks)), rel=1e-12)
 
 
+@pytest.mark.parametrize("form", ["sampled_step", "first_order"])
+def test_baselines_make_a_constant_reward_worth_nothing(form):
+    """Of each pull, in each step and in the weight of the score: gradients do not change with it at all."""
+    learner = StochasticMAML(softmax_policy(), inner_lr=0.5, inner_steps=2, **{form: True})
+    drawn = Bandits(ARMS, 4, pulls=3).sample(3, 0, NUMPY)
+    richer = replace(drawn, means=drawn.means + 10)
+    meta = logits_tree(NUMPY, [0.3, 0.0, -0.4])
+    (poor, grads), (rich, same) = (learner.value_and_grad(meta, tasks) for tasks in (drawn, richer))
+    assert float(rich) == pytest.approx(float(poor) - 30, rel=1e-12)
+    np.testing.assert_allclose(same["0"]["weight"], grads["0"]["weight"], rtol=1e-9, atol=1e-11)
+
+
+def test_every_step_samples_anew():
+    stages = []
+
+    @dataclass(frozen=True)
+    class Recorded(EveryArm):
+        def rollout(self, policy, stage):
+            stages.append(stage)
+            return super().rollout(policy, stage)
+
+    tasks = Recorded(np.array([[1.0, 0.0, -1.0]]))
+    learner = StochasticMAML(softmax_policy(), inner_steps=3)
+    learner.value_and_grad(learner.init(NUMPY, 0), tasks)
+    assert stages == [0, 1, 2, 3]
+
+
+def test_returns_of_fewer_tasks_are_the_first_of_more():
+    learner, source = StochasticMAML(softmax_policy()), Bandits(ARMS, 3)
+    meta = learner.init(NUMPY, 0)
+    few, many = (mltk.evaluation.returns(learner, meta, source, episodes=count, seed=2) for count in (25, 50))
+    for ours, theirs in zip(few, many, strict=True):
+        np.testing.assert_array_equal(ours.values, theirs.values[:25])
+    np.testing.assert_array_equal(few.gain.values, few.after.values - few.before.values)
+
+
 def before_and_after_training(source, learner, *, steps, rate):
     backend = mltk.backend("numpy")
     start = learner.init(backend, 0)

@@ -39,7 +39,10 @@ class StochasticMAML:
       with more variance.
 
     The baseline of each trajectory is the mean cost that is still to come in the other trajectories of its
-    task; that of the score is the mean cost in the other tasks. Both lower the variance and add no bias.
+    task; that of the score is the mean cost in the other tasks. Gradients and Hessian products of costs stay
+    unbiased with them, and so does the whole with ``sampled_step``; the bias that few trajectories leave in
+    the default form is another one. They make costs that all trajectories share count for nothing, and pay
+    with many trajectories: the mean of one other trajectory is a poor baseline.
 
     Attributes:
         model: The policy: from observations to the numbers that the distribution of actions needs.
