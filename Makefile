@@ -34,6 +34,7 @@ bench: $(VENV)/package $(VENV)/bench
 	$(BIN)/mltk bench conv4-maml --queries 15
 	$(BIN)/mltk bench conv4-maml --queries 1
 	$(BIN)/mltk bench prototypical
+	$(BIN)/mltk bench modules
 
 docs: $(VENV)/package $(VENV)/docs
 	$(BIN)/mkdocs build
