@@ -1,18 +1,38 @@
-"""What the README shows works as it stands there."""
+"""What the README and the documentation show works as it stands there."""
 
+import doctest
 import re
 from pathlib import Path
 
 import pytest
 
-BLOCKS = re.findall(r"```python\n(.*?)```", (Path(__file__).parent.parent / "README.md").read_text(), re.S)
+from mltk import modules
+
+ROOT = Path(__file__).parent.parent
 
 
-@pytest.mark.parametrize("number", range(len(BLOCKS)))
-def test_python_blocks_run(number, capsys):
-    exec(compile(BLOCKS[number], f"README.md, block {number}", "exec"), {})
+def blocks(*pages):
+    """The blocks of Python, each with the page that it stands on and its number there."""
+    found = [
+        (page.name, number, block)
+        for page in pages
+        for number, block in enumerate(re.findall(r"```python\n(.*?)```", page.read_text(), re.S))
+    ]
+    assert found
+    return [pytest.param(*block, id=f"{block[0]}-{block[1]}") for block in found]
+
+
+@pytest.mark.parametrize(("page", "number", "block"), blocks(ROOT / "README.md"))
+def test_the_readme_shows_evaluations(page, number, block, capsys):
+    exec(compile(block, f"{page}, block {number}", "exec"), {})
     assert "95 % interval" in capsys.readouterr().out
 
 
-def test_there_is_a_block():
-    assert BLOCKS
+@pytest.mark.parametrize(("page", "number", "block"), blocks(*sorted((ROOT / "docs").glob("*.md"))))
+def test_the_documentation_shows_what_runs(page, number, block):
+    exec(compile(block, f"{page}, block {number}", "exec"), {})
+
+
+def test_the_example_of_modules():
+    assert doctest.testmod(modules).failed == 0
+    assert doctest.testmod(modules).attempted
