@@ -27,7 +27,8 @@ def test_all_compute_the_same_and_are_timed_as_often():
         assert {aim.name for aim in AIMS[title]} <= named.keys()
         assert all(len(row.seconds) == 2 for row in rows)
         compared = named.keys() - {"forward", "functional_call", BOOKKEEPING}
-        assert len(compared) > 1
+        assert "mltk" in compared
+        assert len(compared) > 1 or title == "clone and update"  # where only peers are compared with
         assert all(named[name].error <= 1e-5 for name in compared)
         assert {aim.peer for aim in AIMS[title]} & named.keys()
 
