@@ -100,7 +100,8 @@ class InnerLoop:
     @cached_property
     def descent(self) -> Objective:
         """The objective whose gradient is the step, if there is no transform."""
-        return self.objective if self.transform else self.objective._replace(factor=-float(self.rate))
+        constant = self.transform is None
+        return self.objective._replace(factor=-float(self.rate)) if constant else self.objective
 
     @cached_property
     def moves_all(self) -> bool:
