@@ -91,8 +91,9 @@ def test_a_stage_has_noise_of_its_own_and_repeats_it():
 
 def test_the_picture_shows_paths_before_and_after():
     learner = mltk.algorithms.StochasticMAML(mltk.models.mlp([2, 4, 2]), inner_lr=0.01)
-    source = Navigation(3, 6)
-    meta = learner.init(NUMPY, 0)
+    source = Navigation(3, 6, std=0.03)
+    # From zeros, or every action would be clipped, and every path the same.
+    meta = mltk.tree.map(np.zeros_like, learner.init(NUMPY, 0))
     figure = navigation_figure(learner, meta, source, backend=NUMPY, goals=2, seed=4)
     drawn = source.sample(2, 4, NUMPY)
     for task, axes in enumerate(figure.axes):
@@ -101,6 +102,7 @@ def test_the_picture_shows_paths_before_and_after():
             x = drawn.rollout(lambda x, p=params: learner.model.apply(p, x), 1).x
             expected = x.reshape(2, 3, 6, 2)[task]
             np.testing.assert_allclose(lines[first : first + 3], expected)
+        assert len({line.tobytes() for line in lines[:6]}) == 6
         assert any(np.array_equal(line, drawn.goals[task][None]) for line in lines)
         before, after = (learner.returns(p, drawn)[task] for p in (meta, learner.adapt(meta, drawn)))
         assert axes.get_title() == f"return {before:.1f} → {after:.1f}"

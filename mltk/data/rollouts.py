@@ -60,6 +60,9 @@ class Environments(Protocol):
                 independent ones for another.
         """
 
+    def validate(self) -> Environments:
+        """Check the values, and return the tasks themselves; `mltk.train` asks for it if told to."""
+
 
 class EnvironmentSource(Protocol):
     """Where tasks come from in which a learner acts."""
