@@ -1,0 +1,7 @@
+"""Losses and distributions: value and three derivatives."""
+
+from __future__ import annotations
+
+from mltk.oracle.computation import Computation
+
+COMPUTATIONS: tuple[Computation, ...] = ()

@@ -1,0 +1,318 @@
+"""Arrays of 50-digit numbers that differentiate themselves, as often as wanted.
+
+Each operation remembers how a cotangent goes back through it, in terms of these same operations; so a
+gradient is a `Tensor` that can be differentiated again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import mpmath
+import numpy as np
+
+DIGITS = 50
+
+context = mpmath.MPContext()
+context.dps = DIGITS
+
+_number = np.frompyfunc(lambda value: context.mpf(value), 1, 1)
+_exp, _log, _tanh, _sqrt = (
+    np.frompyfunc(f, 1, 1) for f in (context.exp, context.log, context.tanh, context.sqrt)
+)
+_double = np.frompyfunc(float, 1, 1)
+
+Number = int | float
+
+
+class Tensor:
+    """An array of 50-digit numbers, and where it came from.
+
+    Attributes:
+        value: The numbers, an object array.
+        parents: What it was computed from, each with the pullback of its cotangent; empty for a constant.
+        varies: Whether a `variable` stands behind it.
+    """
+
+    __array_ufunc__ = None  # so that NumPy leaves the operators to this class
+
+    def __init__(
+        self,
+        value: Any,
+        parents: Sequence[tuple[Tensor, Callable[[Tensor], Tensor]]] = (),
+        *,
+        varies: bool = False,
+    ) -> None:
+        self.value: np.ndarray = np.asarray(value, dtype=object)
+        self.parents = tuple(parent for parent in parents if parent[0].varies)
+        self.varies: bool = varies or bool(self.parents)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Its extents."""
+        return self.value.shape
+
+    @property
+    def ndim(self) -> int:
+        """How many axes it has."""
+        return self.value.ndim
+
+    @property
+    def mT(self) -> Tensor:  # noqa: N802 - the name of the standard
+        """Its last two axes exchanged."""
+        return self.transpose((*range(self.ndim - 2), self.ndim - 1, self.ndim - 2))
+
+    def __len__(self) -> int:
+        return len(self.value)
+
+    def __add__(self, other: Tensor | Number) -> Tensor:
+        other = constant(other)
+        return Tensor(
+            self.value + other.value,
+            [(self, lambda g: g._sum_to(self.shape)), (other, lambda g: g._sum_to(other.shape))],
+        )
+
+    __radd__ = __add__
+
+    def __neg__(self) -> Tensor:
+        return Tensor(-self.value, [(self, lambda g: -g)])
+
+    def __sub__(self, other: Tensor | Number) -> Tensor:
+        return self + -constant(other)
+
+    def __rsub__(self, other: Tensor | Number) -> Tensor:
+        return constant(other) - self
+
+    def __mul__(self, other: Tensor | Number) -> Tensor:
+        other = constant(other)
+        return Tensor(
+            self.value * other.value,
+            [
+                (self, lambda g: (g * other)._sum_to(self.shape)),
+                (other, lambda g: (g * self)._sum_to(other.shape)),
+            ],
+        )
+
+    __rmul__ = __mul__
+
+    def __truediv__(self, other: Tensor | Number) -> Tensor:
+        other = constant(other)
+        return Tensor(
+            self.value / other.value,
+            [
+                (self, lambda g: (g / other)._sum_to(self.shape)),
+                (other, lambda g: (-(g * self) / (other * other))._sum_to(other.shape)),
+            ],
+        )
+
+    def __rtruediv__(self, other: Tensor | Number) -> Tensor:
+        return constant(other) / self
+
+    def __matmul__(self, other: Tensor) -> Tensor:
+        """Matrix products; both have at least two axes, the leading ones broadcast."""
+        return Tensor(
+            self.value @ other.value,
+            [
+                (self, lambda g: (g @ other.mT)._sum_to(self.shape)),
+                (other, lambda g: (self.mT @ g)._sum_to(other.shape)),
+            ],
+        )
+
+    def __getitem__(self, index: Any) -> Tensor:
+        return Tensor(self.value[index], [(self, lambda g: _scatter(g, index, self.shape))])
+
+    def exp(self) -> Tensor:
+        """The exponential."""
+        result = Tensor(_exp(self.value), [(self, lambda g: g * result)])
+        return result
+
+    def log(self) -> Tensor:
+        """The natural logarithm."""
+        return Tensor(_log(self.value), [(self, lambda g: g / self)])
+
+    def tanh(self) -> Tensor:
+        """The hyperbolic tangent."""
+        result = Tensor(_tanh(self.value), [(self, lambda g: g * (1 - result * result))])
+        return result
+
+    def sqrt(self) -> Tensor:
+        """The square root, of positive numbers."""
+        result = Tensor(_sqrt(self.value), [(self, lambda g: g / (2 * result))])
+        return result
+
+    def sum(self, axis: int | tuple[int, ...] | None = None, *, keepdims: bool = False) -> Tensor:
+        """The sum over axes; ``None`` for all."""
+        axes = range(self.ndim) if axis is None else [axis] if isinstance(axis, int) else axis
+        reduced = tuple(1 if i in {a % self.ndim for a in axes} else n for i, n in enumerate(self.shape))
+        return Tensor(
+            self.value.sum(axis=tuple(axes), keepdims=keepdims) if self.ndim else self.value,
+            [(self, lambda g: g.reshape(reduced).broadcast_to(self.shape))],
+        )
+
+    def mean(self, axis: int | tuple[int, ...] | None = None, *, keepdims: bool = False) -> Tensor:
+        """The mean over axes; ``None`` for all."""
+        total = self.sum(axis, keepdims=keepdims)
+        return total * total.value.size / self.value.size
+
+    def reshape(self, shape: tuple[int, ...]) -> Tensor:
+        """Its numbers in another shape."""
+        return Tensor(self.value.reshape(shape), [(self, lambda g: g.reshape(self.shape))])
+
+    def transpose(self, axes: tuple[int, ...]) -> Tensor:
+        """Its axes in another order."""
+        back = tuple(int(axis) for axis in np.argsort(axes))
+        return Tensor(self.value.transpose(axes), [(self, lambda g: g.transpose(back))])
+
+    def broadcast_to(self, shape: tuple[int, ...]) -> Tensor:
+        """Repeated along axes of extent 1 and new leading ones."""
+        if shape == self.shape:
+            return self
+        return Tensor(np.broadcast_to(self.value, shape), [(self, lambda g: g._sum_to(self.shape))])
+
+    def _sum_to(self, shape: tuple[int, ...]) -> Tensor:
+        """The adjoint of `broadcast_to`."""
+        if shape == self.shape:
+            return self
+        lead = self.ndim - len(shape)
+        axes = [
+            *range(lead),
+            *(lead + i for i, n in enumerate(shape) if n == 1 and self.shape[lead + i] != 1),
+        ]
+        return self.sum(tuple(axes)).reshape(shape)
+
+    def detach(self) -> Tensor:
+        """The same numbers, as a constant."""
+        return Tensor(self.value)
+
+    def double(self) -> np.ndarray:
+        """The numbers rounded to the nearest float64."""
+        return np.asarray(_double(self.value), np.float64)
+
+
+def constant(value: Any) -> Tensor:
+    """An array or a number as a constant; floats are taken exactly. A `Tensor` is returned as it is."""
+    if isinstance(value, Tensor):
+        return value
+    values = np.asarray(value)
+    return Tensor(values if values.dtype == object else _number(values.astype(float)))
+
+
+def variable(value: Any) -> Tensor:
+    """An array that gradients can be taken for."""
+    return Tensor(constant(value).value, varies=True)
+
+
+def grad(y: Tensor, xs: Sequence[Tensor], cotangent: Tensor | None = None) -> list[Tensor]:
+    """The cotangents of ``xs`` that one of ``y`` pulls back to; they can be differentiated again.
+
+    Args:
+        y: A function of ``xs``.
+        xs: What the derivative is for, as if none depended on another; zeros for one without influence.
+        cotangent: That of ``y``, of its shape; ones if ``None``.
+    """
+    order = _between(y, xs)
+    leads = {id(tensor) for tensor in (*order, *xs)}
+    cotangents = {id(y): constant(np.ones(y.shape)) if cotangent is None else cotangent}
+    for node in reversed(order):
+        g = cotangents.get(id(node))
+        if g is None:
+            continue
+        for parent, pull_back in node.parents:
+            if id(parent) in leads:
+                pulled, before = pull_back(g), cotangents.get(id(parent))
+                cotangents[id(parent)] = pulled if before is None else before + pulled
+    return [cotangents.get(id(x), constant(np.zeros(x.shape))) for x in xs]
+
+
+def _between(y: Tensor, xs: Sequence[Tensor]) -> list[Tensor]:
+    """What was computed from ``xs`` on the way to ``y``, in the order of its computation, without ``xs``."""
+    order: list[Tensor] = []
+    leads = {id(x): True for x in xs}
+    stack = [(y, iter(y.parents))]
+    while stack:
+        node, parents = stack[-1]
+        new = next((parent for parent, _ in parents if id(parent) not in leads), None)
+        if new is not None:
+            stack.append((new, iter(new.parents)))
+            continue
+        stack.pop()
+        if id(node) not in leads:
+            leads[id(node)] = any(leads[id(parent)] for parent, _ in node.parents)
+            if leads[id(node)]:
+                order.append(node)
+    return order
+
+
+def jvp(outputs: Sequence[Tensor], xs: Sequence[Tensor], tangents: Sequence[Tensor]) -> list[Tensor]:
+    """The tangents of outputs along tangents of ``xs``: the pullback, which is linear, pulled back itself."""
+    results = []
+    for y in outputs:
+        cotangent = variable(np.zeros(y.shape))
+        pulled = grad(y, xs, cotangent)
+        product = constant(0.0)
+        for g, tangent in zip(pulled, tangents, strict=True):
+            product = product + (g * tangent).sum()
+        (result,) = grad(product, [cotangent])
+        results.append(result)
+    return results
+
+
+def where(mask: np.ndarray, a: Tensor | Number, b: Tensor | Number) -> Tensor:
+    """``a`` where a constant mask holds, else ``b``; the three have one shape, or broadcast to it."""
+    chosen = constant(mask.astype(float))
+    return chosen * a + (1 - chosen) * b
+
+
+def concat(parts: Sequence[Tensor], axis: int) -> Tensor:
+    """Arrays one behind the other."""
+    axis %= parts[0].ndim
+    extents = [part.shape[axis] for part in parts]
+    stops = np.cumsum(extents)
+
+    def cut(k: int) -> tuple[slice, ...]:
+        return (*[slice(None)] * axis, slice(int(stops[k] - extents[k]), int(stops[k])))
+
+    return Tensor(
+        np.concatenate([part.value for part in parts], axis=axis),
+        [(part, partial(_cut, index=cut(k))) for k, part in enumerate(parts)],
+    )
+
+
+def _cut(g: Tensor, index: Any) -> Tensor:
+    return g[index]
+
+
+def stack(parts: Sequence[Tensor]) -> Tensor:
+    """Arrays of one shape along a new first axis."""
+    return concat([part.reshape((1, *part.shape)) for part in parts], 0)
+
+
+def solve(a: Tensor, b: Tensor) -> Tensor:
+    """The solution of ``a @ x = b``, of one square matrix, by elimination with pivots."""
+    result = Tensor(
+        _eliminate(a.value, b.value),
+        [(a, lambda g: -(solve(a.mT, g) @ result.mT)), (b, lambda g: solve(a.mT, g))],
+    )
+    return result
+
+
+def _eliminate(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    rows = np.concatenate([a, b], axis=1)
+    n = len(a)
+    for k in range(n):
+        pivot = k + int(np.argmax([abs(value) for value in rows[k:, k]]))
+        rows[[k, pivot]] = rows[[pivot, k]]
+        rows[k] = rows[k] / rows[k, k]
+        for i in range(n):
+            if i != k:
+                rows[i] = rows[i] - rows[i, k] * rows[k]
+    return rows[:, n:]
+
+
+def _scatter(g: Tensor, index: Any, shape: tuple[int, ...]) -> Tensor:
+    """The adjoint of indexing: ``g`` added up where it came from."""
+    value = np.full(shape, context.mpf(0), dtype=object)
+    np.add.at(value, index, g.value)
+    return Tensor(value, [(g, lambda h: h[index])])

@@ -1,0 +1,7 @@
+"""The known mistakes of heads."""
+
+from __future__ import annotations
+
+from mltk.oracle.mistakes.mistake import Mistake
+
+MISTAKES: tuple[Mistake, ...] = ()
