@@ -1,7 +1,0 @@
-"""The known mistakes of learners."""
-
-from __future__ import annotations
-
-from mltk.oracle.mistakes.mistake import Mistake
-
-MISTAKES: tuple[Mistake, ...] = ()

@@ -1,0 +1,155 @@
+r"""The known mistakes of inner steps: how far, and which parameters.
+
+The symbols are those of `mltk.oracle.mistakes.inner_loop`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from mltk.oracle.case import Values
+from mltk.oracle.mistakes.mistake import Mistake, Outputs, Variant
+from mltk.oracle.mistakes.varied import SUBSETS, UNROLLED, edited, fitted, varied
+
+
+def examples(settings: Mapping[str, Any], inputs: Values) -> float:
+    """The number of support examples of a task."""
+    return float(inputs["support_y"].shape[1])
+
+
+def targets(settings: Mapping[str, Any], inputs: Values) -> float:
+    """The number of support targets of a task: examples times output features."""
+    return float(inputs["support_y"][0].size)
+
+
+def tasks(settings: Mapping[str, Any], inputs: Values) -> float:
+    """The number of tasks."""
+    return float(len(inputs["support_x"]))
+
+
+def complement(names: list[str], asked: list[str]) -> list[str]:
+    """The parameters that shall not be adapted."""
+    return [name for name in names if name not in asked]
+
+
+def whole(names: list[str], asked: list[str]) -> list[str]:
+    """All parameters."""
+    return names
+
+
+def weights_alone(names: list[str], asked: list[str]) -> list[str]:
+    """Those of the parameters to be adapted that are no biases."""
+    return [name for name in asked if not name.endswith(".bias")]
+
+
+def biases_alone(names: list[str], asked: list[str]) -> list[str]:
+    """Those of the parameters to be adapted that are biases."""
+    return [name for name in asked if name.endswith(".bias")]
+
+
+def one_layer_more(names: list[str], asked: list[str]) -> list[str]:
+    """The parameters to be adapted, and those of the layer before (or, after the first ones, behind) them."""
+    layers = list(dict.fromkeys(name.rpartition(".")[0] for name in names))
+    inside = {name.rpartition(".")[0] for name in asked}
+    first, last = (min(map(layers.index, inside)), max(map(layers.index, inside)))
+    more = {layers[first - 1]} if first else {layers[min(last + 1, len(layers) - 1)]}
+    return [name for name in names if name.rpartition(".")[0] in inside | more]
+
+
+def _rates(factor: float) -> Outputs:
+    return edited(lambda name, g, settings, inputs: factor * g if name.startswith("lr.") else g)
+
+
+def _adapted_alone(adapted: bool) -> Outputs:
+    """Zero gradients for the parameters that the inner loop does not move, or for those that it moves."""
+    return edited(
+        lambda name, g, settings, inputs: (
+            g if (name in (settings.get("adapted") or [name])) == adapted else 0 * g
+        )
+    )
+
+
+MISTAKES: tuple[Mistake, ...] = (
+    Mistake(
+        "inner-loss-summed",
+        "The inner loss is a sum over the examples: the step size is off by their number.",
+        r"\theta_{k+1} = \theta_k - N \alpha g_k",
+        'A loss with `reduction="sum"` in the inner loop.',
+        UNROLLED,
+        (
+            varied("over the examples", rate=examples),
+            varied("over the examples and the output features", rate=targets),
+            varied("over the output features", rate=lambda s, i: targets(s, i) / examples(s, i)),
+        ),
+    ),
+    Mistake(
+        "inner-rate-factor",
+        "The inner step size is off by a factor.",
+        r"\theta_{k+1} = \theta_k - c \alpha g_k",
+        "A loss or a step size divided once too often, or a wrong default.",
+        UNROLLED,
+        (
+            varied("the number of tasks", rate=tasks),
+            varied("one over the number of tasks", rate=lambda s, i: 1 / tasks(s, i)),
+            varied("one over the number of examples", rate=lambda s, i: 1 / examples(s, i)),
+            varied("one over the number of inner steps", rate=lambda s, i: 1 / max(s["inner_steps"], 1)),
+            fitted("factor c", (2.0, 0.5, 10.0, 0.1, -1.0), lambda c: {"rate": lambda s, i: c}),
+        ),
+    ),
+    Mistake(
+        "rate-gradient-missing",
+        "The learned step sizes get no gradient.",
+        r"\bar\alpha = 0",
+        "The step sizes are detached, or are not among the parameters that are differentiated.",
+        ("meta-sgd",),
+        (Variant(_rates(0.0)),),
+    ),
+    Mistake(
+        "rate-gradient-sign",
+        "The gradient of the learned step sizes has the wrong sign.",
+        r"\bar\alpha = +\textstyle\sum_k \lambda_{k+1} \odot g_k",
+        "A derivation by hand that forgets the minus of the update.",
+        ("meta-sgd",),
+        (Variant(_rates(-1.0)),),
+    ),
+    Mistake(
+        "adapts-all-instead-of-subset",
+        "The inner loop moves all parameters instead of some.",
+        r"\theta_{k+1} = \theta_k - \alpha g_k \text{ without the mask}",
+        "The inner optimiser is given `model.parameters()`.",
+        SUBSETS,
+        (varied(adapted=whole),),
+    ),
+    Mistake(
+        "anil-boil-exchanged",
+        "The inner loop moves exactly the parameters that it should leave.",
+        r"\theta_{k+1} = \theta_k - \alpha (1 - m) \odot g_k",
+        "The mask is inverted: ANIL for BOIL, or BOIL for ANIL.",
+        SUBSETS,
+        (varied(adapted=complement),),
+    ),
+    Mistake(
+        "adapted-subset-wrong",
+        "The inner loop moves some other parameters than asked for.",
+        r"\theta_{k+1} = \theta_k - \alpha m' \odot g_k",
+        "Names or indices of the parameters that are off by one, or a mask by kind.",
+        UNROLLED,
+        (
+            varied("no biases", adapted=weights_alone),
+            varied("biases alone", adapted=biases_alone),
+            varied("a layer more", adapted=one_layer_more),
+        ),
+    ),
+    Mistake(
+        "meta-gradient-of-subset",
+        "Part of the parameters has no meta-gradient.",
+        r"m \odot \lambda_0",
+        "Only the adapted parameters, or only the others, are given to the outer optimiser.",
+        SUBSETS,
+        (
+            Variant(_adapted_alone(True), "only what the inner loop moves has one"),
+            Variant(_adapted_alone(False), "what the inner loop moves has none"),
+        ),
+    ),
+)
