@@ -1,0 +1,142 @@
+"""What the specimens share, as users write it: the network of a case layer by layer, and its losses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812 - everybody's name for it
+
+Arrays = dict[str, Tensor]
+Result = tuple[Tensor, Arrays]
+Normalisation = Callable[[Mapping[str, Any], Arrays, Tensor, int | None], Tensor]
+"""From the settings of a batch norm, its parameters, its input and the support rows to its output."""
+
+
+class Task(NamedTuple):
+    """The support set and the query set of one task."""
+
+    support_x: Tensor
+    support_y: Tensor
+    query_x: Tensor
+    query_y: Tensor
+
+
+def tasks(data: Any) -> Iterator[Task]:
+    """One task after the other."""
+    return map(Task, data.support_x, data.support_y, data.query_x, data.query_y)
+
+
+def learnable(params: Arrays) -> Arrays:
+    """Leaves of the same values that autograd differentiates for."""
+    return {name: p.detach().clone().requires_grad_() for name, p in params.items()}
+
+
+def gradients(value: Tensor, params: Arrays) -> Arrays:
+    """The gradient of a value for leaves, zero where it does not depend on one."""
+    grads = torch.autograd.grad(value, list(params.values()), allow_unused=True, materialize_grads=True)
+    return dict(zip(params, grads, strict=True))
+
+
+def grads_of(params: Arrays) -> Arrays:
+    """What ``backward`` left at leaves."""
+    return {name: torch.zeros_like(p) if p.grad is None else p.grad for name, p in params.items()}
+
+
+def forward(
+    layers: Iterable[Mapping[str, Any]],
+    params: Arrays,
+    x: Tensor,
+    *,
+    support_rows: int | None = None,
+    normalise: Normalisation | None = None,
+) -> Tensor:
+    """The outputs of the network for inputs ``(N, *features)``."""
+    for position, layer in enumerate(layers):
+        start = f"{position}."
+        p = {name.removeprefix(start): value for name, value in params.items() if name.startswith(start)}
+        if layer["layer"] == "batch_norm":
+            x = (normalise or batch_norm)(layer, p, x, support_rows)
+        else:
+            x = _layer(layer, p, x)
+    return x
+
+
+def batch_norm(layer: Mapping[str, Any], p: Arrays, x: Tensor, support_rows: int | None) -> Tensor:
+    """By the rows that the layer asks for: its own set, or the support set in front of it."""
+    rows = x[:support_rows] if layer["statistics"] == "support" else x
+    axes = tuple(axis for axis in range(x.ndim) if axis != 1)
+    variance, mean = torch.var_mean(rows, axes, correction=0, keepdim=True)
+    shape = mean.shape
+    return (x - mean) / (variance + layer["eps"]).sqrt() * p["weight"].view(shape) + p["bias"].view(shape)
+
+
+def query_outputs(
+    settings: Any, params: Arrays, task: Task, *, normalise: Normalisation | None = None
+) -> Tensor:
+    """The outputs of the network for the query set; the support set goes first where it normalises."""
+    if not any(layer.get("statistics") == "support" for layer in settings.layers):
+        return forward(settings.layers, params, task.query_x, normalise=normalise)
+    both, rows = torch.cat([task.support_x, task.query_x]), len(task.support_x)
+    return forward(settings.layers, params, both, support_rows=rows, normalise=normalise)[rows:]
+
+
+def support_loss(settings: Any, params: Arrays, task: Task) -> Tensor:
+    """The mean loss on the support set."""
+    outputs = forward(settings.layers, params, task.support_x)
+    loss: Tensor = settings.loss_function()(outputs, task.support_y)
+    return loss
+
+
+def query_loss(settings: Any, params: Arrays, task: Task) -> Tensor:
+    """The mean loss on the query set."""
+    loss: Tensor = settings.loss_function()(query_outputs(settings, params, task), task.query_y)
+    return loss
+
+
+def descend(params: Arrays, value: Tensor, rate: float, *, create_graph: bool = True) -> Arrays:
+    """A step of gradient descent that autograd can differentiate."""
+    grads = torch.autograd.grad(value, list(params.values()), create_graph=create_graph)
+    return {name: p - rate * g for (name, p), g in zip(params.items(), grads, strict=True)}
+
+
+def adapt(settings: Any, params: Arrays, task: Task, *, create_graph: bool = True) -> Arrays:
+    """The parameters after the inner loop."""
+    for _ in range(settings.inner_steps):
+        value = support_loss(settings, params, task)
+        params = descend(params, value, settings.inner_lr, create_graph=create_graph)
+    return params
+
+
+def mean(values: Iterable[Tensor]) -> Tensor:
+    """The mean of numbers."""
+    return torch.stack(list(values)).mean()
+
+
+def _layer(layer: Mapping[str, Any], p: Arrays, x: Tensor) -> Tensor:
+    match layer["layer"]:
+        case "linear":
+            return F.linear(x, p["weight"], p.get("bias"))
+        case "convolution":
+            return F.conv2d(x, p["weight"], p.get("bias"), _pair(layer["stride"]), _pair(layer["padding"]))
+        case "tanh":
+            return torch.tanh(x)
+        case "relu":
+            return torch.relu(x)
+        case "sigmoid":
+            return torch.sigmoid(x)
+        case "silu":
+            return F.silu(x)
+        case "flatten":
+            return x.flatten(1)
+        case "max_pool":
+            size, padding = _pair(layer["kernel_size"]), _pair(layer["padding"])
+            stride = size if layer["stride"] is None else _pair(layer["stride"])
+            return F.max_pool2d(x, size, stride, padding)
+    raise NotImplementedError(f"the layer {layer['layer']}")
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    return (value, value) if isinstance(value, int) else (value[0], value[1])
