@@ -1,0 +1,263 @@
+"""One call of a candidate: what it is given, and whether what it returns has the right form."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from mltk.errors import UnsupportedError
+from mltk.oracle.case import Case, Values, flat
+from mltk.oracle.computation import Computation
+from mltk.oracle.conversion import FormError, converter, given_back, kind, precision, returned
+from mltk.oracle.settings import Settings
+
+Candidate = Callable[[dict[str, Any], SimpleNamespace, Settings], Any]
+"""From parameters, data and settings to what is judged."""
+
+FRAMES = 3
+"""How many of the innermost lines of a candidate's own files are shown."""
+
+LONGEST = 2000
+"""Characters of an error's message that are shown."""
+
+SHOWN = 6
+"""How many names a message lists."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Why the outputs of a call cannot be judged.
+
+    Attributes:
+        kind: ``"hangs"``, ``"crashes"``, ``"raises"``, ``"unsupported"``, ``"malformed"``, ``"wrong-names"``,
+            ``"wrong-shapes"`` or ``"not-finite"``.
+        message: What was found, and what was expected.
+    """
+
+    kind: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a call.
+
+    Attributes:
+        outputs: In NumPy's float64; ``None`` if there is a problem.
+        problem: Why there are none.
+        changed: Dotted names of the inputs that the call changed.
+    """
+
+    outputs: Values | None
+    problem: Problem | None
+    changed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Request:
+    """A case, without what a candidate must not see.
+
+    Attributes:
+        settings: Of the case.
+        inputs: Of the case.
+        outputs: The names of what may be returned; the first is that of a bare array.
+        shapes: The shapes of the expected outputs, groups as dicts; empty if nothing is expected.
+    """
+
+    settings: Mapping[str, Any]
+    inputs: Values
+    outputs: tuple[str, ...]
+    shapes: Mapping[str, Any]
+
+
+def request(computation: Computation, case: Case) -> Request:
+    """What a candidate is asked in a case."""
+    shapes = {
+        name: {key: list(array.shape) for key, array in value.items()}
+        if isinstance(value, dict)
+        else list(value.shape)
+        for name, value in case.expected.items()
+    }
+    return Request(case.settings, case.inputs, tuple(computation.outputs), shapes)
+
+
+def call(function: Candidate, asked: Request, *, arrays: str, dtype: str, folder: Path | None) -> Outcome:
+    """Call a candidate once.
+
+    Args:
+        function: The candidate.
+        asked: What it is given.
+        arrays: The library of its arrays.
+        dtype: Their precision.
+        folder: Where the candidate's own files are, for the places that an error names.
+    """
+    with precision(arrays, dtype):
+        convert = converter(arrays, dtype)
+        inputs = {
+            name: {key: convert(array) for key, array in value.items()}
+            if isinstance(value, dict)
+            else convert(value)
+            for name, value in asked.inputs.items()
+        }
+        objects = flat(inputs)
+        before = {name: given_back(array) for name, array in objects.items()}
+        params = inputs.get("params", {})
+        data = SimpleNamespace(**{name: value for name, value in inputs.items() if name != "params"})
+        try:
+            value = function(params, data, Settings(asked.settings))
+        except (NotImplementedError, UnsupportedError) as error:
+            return Outcome(None, Problem("unsupported", _message(error)))
+        except BaseException as error:  # a candidate may raise anything, SystemExit as well
+            return Outcome(None, Problem("raises", describe(error, folder)))
+        now = flat(inputs)
+        changed = tuple(
+            name
+            for name, array in objects.items()
+            if now.get(name) is not array or not _holds(array, before[name])
+        ) + tuple(name for name in now if name not in objects)
+        try:
+            outputs = judged(_named(value, asked), asked.shapes, dtype)
+        except _WrongFormError as problem:
+            return Outcome(None, problem.problem, changed)
+    return Outcome(outputs, None, changed)
+
+
+def judged(outputs: Mapping[str, Any], shapes: Mapping[str, Any], dtype: str) -> Values:
+    """Outputs under their names in NumPy, their names, shapes and numbers looked at.
+
+    Where nothing is expected, only the numbers are.
+    """
+    groups = {name for name, value in outputs.items() if isinstance(shapes.get(name, value), Mapping)}
+    for name in groups & shapes.keys():
+        _check_group(name, outputs[name], shapes[name])
+    extents = flat(shapes)
+    wrong = []
+    for name, value in flat(outputs).items():
+        shape = getattr(value, "shape", None)  # looked at first: too large an array is not worth converting
+        shape = tuple(shape) if isinstance(shape, tuple) else _array(name, value, dtype).shape
+        if name in extents and shape != tuple(extents[name]):
+            wrong.append(f"{name} has shape {shape}; expected {tuple(extents[name])}")
+    if wrong:
+        raise _WrongFormError("wrong-shapes", some(wrong, "; "))
+    found: Values = {
+        name: {key: _array(f"{name}.{key}", each, dtype) for key, each in value.items()}
+        if name in groups
+        else _array(name, value, dtype)
+        for name, value in outputs.items()
+    }
+    spoilt = [name for name, array in flat(found).items() if not np.isfinite(array).all()]
+    if spoilt:
+        raise _WrongFormError("not-finite", f"NaN or infinity in {some(spoilt)}")
+    return found
+
+
+def describe(error: BaseException, folder: Path | None) -> str:
+    """An error's class and message, and where in the candidate's own files it was raised."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"{_message(error)}{places(frames, folder)}"
+
+
+def places(frames: Iterable[traceback.FrameSummary], folder: Path | None) -> str:
+    """The innermost lines of code that are the candidate's own, a line each; empty if none is."""
+    own = [frame for frame in frames if _is_own(Path(frame.filename), folder)]
+    return "".join(
+        f"\n  {_short(Path(frame.filename))}, line {frame.lineno}, in {frame.name}"
+        + (f": {frame.line}" if frame.line else "")
+        for frame in own[-FRAMES:]
+    )
+
+
+def stack(frame: FrameType | None) -> list[traceback.FrameSummary]:
+    """Where a running thread is."""
+    return list(traceback.extract_stack(frame)) if frame else []
+
+
+def some(texts: Iterable[str], separator: str = ", ") -> str:
+    """The first few of many texts."""
+    texts = list(texts)
+    rest = len(texts) - SHOWN
+    return separator.join(texts[:SHOWN]) + (f" and {rest} more" if rest > 0 else "")
+
+
+class _WrongFormError(Exception):
+    """The form of what was returned is wrong."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.problem = Problem(kind, message)
+
+
+def _named(value: Any, asked: Request) -> Mapping[str, Any]:
+    """What a candidate returned, under the names of the computation's outputs."""
+    choices = ", ".join(asked.outputs)
+    if isinstance(value, Mapping):
+        if not value or not set(value) <= set(asked.outputs):
+            names = some(map(repr, value)) or "none"
+            raise _WrongFormError(
+                "wrong-names", f"the returned dict has the names {names}; expected some of {choices}"
+            )
+        return {str(name): each for name, each in value.items()}
+    if isinstance(value, tuple | list):
+        if len(value) == 2 and {"loss", "gradients"} <= set(asked.outputs):
+            return {"loss": value[0], "gradients": value[1]}
+        raise _WrongFormError(
+            "malformed",
+            f"returned {kind(value)} of {len(value)}; expected the pair (loss, gradients), "
+            f"an array ({asked.outputs[0]}) or a dict with some of {choices}",
+        )
+    return {asked.outputs[0]: value}
+
+
+def _check_group(name: str, value: Any, expected: Mapping[str, Any]) -> None:
+    if not isinstance(value, Mapping):
+        raise _WrongFormError(
+            "malformed", f"{name} is {kind(value)}; expected a dict with the names {some(expected)}"
+        )
+    if set(value) != set(expected):
+        missing = [key for key in expected if key not in value]
+        beyond = [str(key) for key in value if key not in expected]
+        parts = [f"{some(missing)} missing"] * bool(missing) + [f"{some(beyond)} too many"] * bool(beyond)
+        raise _WrongFormError(
+            "wrong-names", f"{name}: {'; '.join(parts)}; expected the names {some(expected)}"
+        )
+
+
+def _array(name: str, value: Any, dtype: str) -> np.ndarray:
+    try:
+        return returned(value, dtype)
+    except FormError as error:
+        raise _WrongFormError("malformed", f"{name} {error}") from None
+
+
+def _holds(array: Any, content: np.ndarray) -> bool:
+    """Whether an array that was given away still holds what it held."""
+    try:
+        now = given_back(array)
+    except Exception:  # deleted by the candidate, as JAX does with donated arrays
+        return False
+    return now.dtype == content.dtype and np.array_equal(now, content, equal_nan=now.dtype.kind == "f")
+
+
+def _message(error: BaseException) -> str:
+    try:
+        text = str(error)[:LONGEST]
+    except Exception:  # the candidate's own class may be broken, too
+        text = "its message cannot be shown"
+    name = type(error).__name__
+    return f"{name}: {text}" if text else name
+
+
+def _is_own(file: Path, folder: Path | None) -> bool:
+    if folder is None or not file.is_relative_to(folder) or file.parent == Path(__file__).parent:
+        return False
+    return "site-packages" not in file.relative_to(folder).parts
+
+
+def _short(file: Path) -> Path:
+    return file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file

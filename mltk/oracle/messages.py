@@ -1,0 +1,83 @@
+"""What a candidate's process is sent and answers: a line of JSON each, arrays as base64 of their bytes."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from mltk.oracle.calling import Outcome, Problem, Request
+from mltk.oracle.case import Values
+
+
+def to_line(message: Mapping[str, Any]) -> bytes:
+    """One line."""
+    return json.dumps(message).encode() + b"\n"
+
+
+def from_line(line: bytes) -> dict[str, Any]:
+    """What a line says."""
+    message: dict[str, Any] = json.loads(line)
+    return message
+
+
+def pack_request(asked: Request) -> dict[str, Any]:
+    """A request in plain data."""
+    return {
+        "settings": dict(asked.settings),
+        "inputs": _pack(asked.inputs),
+        "outputs": list(asked.outputs),
+        "shapes": dict(asked.shapes),
+    }
+
+
+def unpack_request(message: Mapping[str, Any]) -> Request:
+    """A request again."""
+    return Request(
+        message["settings"], _unpack(message["inputs"]), tuple(message["outputs"]), message["shapes"]
+    )
+
+
+def pack_outcome(outcome: Outcome) -> dict[str, Any]:
+    """An outcome in plain data."""
+    problem = outcome.problem
+    return {
+        "outputs": None if outcome.outputs is None else _pack(outcome.outputs),
+        "problem": None if problem is None else [problem.kind, problem.message],
+        "changed": list(outcome.changed),
+    }
+
+
+def unpack_outcome(message: Mapping[str, Any]) -> Outcome:
+    """An outcome again."""
+    outputs, problem = message["outputs"], message["problem"]
+    return Outcome(
+        None if outputs is None else _unpack(outputs),
+        None if problem is None else Problem(*problem),
+        tuple(message["changed"]),
+    )
+
+
+def _pack(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: {"group": _pack(value)}
+        if isinstance(value, Mapping)
+        else {
+            "dtype": value.dtype.newbyteorder("<").str,
+            "shape": list(value.shape),
+            "bytes": base64.b64encode(value.astype(value.dtype.newbyteorder("<")).tobytes()).decode(),
+        }
+        for name, value in values.items()
+    }
+
+
+def _unpack(message: Mapping[str, Any]) -> Values:
+    return {
+        name: _unpack(value["group"])
+        if "group" in value
+        else np.frombuffer(base64.b64decode(value["bytes"]), value["dtype"]).reshape(value["shape"])
+        for name, value in message.items()
+    }
