@@ -130,7 +130,6 @@ MISTAKES: tuple[Mistake, ...] = (
             varied("gradient at each task's own start", leaks="own start"),
             varied("first-order gradient", leaks="own start", hessian=never),
             varied("gradient back through all tasks before", leaks="all before"),
-            varied("first-order, summed over later tasks", leaks="all before", hessian=never),
         ),
     ),
     Mistake(
