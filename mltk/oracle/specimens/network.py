@@ -66,11 +66,12 @@ def forward(
 
 def batch_norm(layer: Mapping[str, Any], p: Arrays, x: Tensor, support_rows: int | None) -> Tensor:
     """By the rows that the layer asks for: its own set, or the support set in front of it."""
-    rows = x[:support_rows] if layer["statistics"] == "support" else x
+    rows = x[:support_rows] if layer["statistics"] == "support" else x[: layer["rows"]]
     axes = tuple(axis for axis in range(x.ndim) if axis != 1)
     variance, mean = torch.var_mean(rows, axes, correction=0, keepdim=True)
-    shape = mean.shape
-    return (x - mean) / (variance + layer["eps"]).sqrt() * p["weight"].view(shape) + p["bias"].view(shape)
+    weight, bias = (p[name].view(mean.shape) for name in ("weight", "bias"))
+    standardised: Tensor = (x - mean) / (variance + layer["eps"]).sqrt()
+    return standardised * weight + bias
 
 
 def query_outputs(

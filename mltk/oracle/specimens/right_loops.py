@@ -190,11 +190,10 @@ def reptile(params: Arrays, data: Any, settings: Any) -> Result:
     losses, ways = [], []
     for task in tasks(data):
         fast = learnable(params)
-        size = settings.get("inner_batch") or len(task.support_x)
-        first = 0
-        for _ in range(settings.inner_steps):
+        size = min(settings.inner_batch or len(task.support_x), len(task.support_x))
+        for step in range(settings.inner_steps):
+            first = step % (len(task.support_x) // size) * size
             rows = slice(first, first + size)
-            first = 0 if rows.stop >= len(task.support_x) else rows.stop
             batch = task._replace(support_x=task.support_x[rows], support_y=task.support_y[rows])
             value = support_loss(settings, fast, batch)
             fast = learnable(descend(fast, value, settings.inner_lr, create_graph=False))

@@ -33,7 +33,7 @@ def summed_query_loss(settings: Any, params: Arrays, task: Task) -> Tensor:
     return loss
 
 
-def squared_norms(settings: Any, outputs: Tensor, target: Tensor) -> Tensor:
+def example_losses(settings: Any, outputs: Tensor, target: Tensor) -> Tensor:
     """A loss for each example: the mean of squares over output features, or the cross-entropy."""
     if settings.loss == "mse":
         return (outputs - target).square().mean(1)
@@ -43,7 +43,9 @@ def squared_norms(settings: Any, outputs: Tensor, target: Tensor) -> Tensor:
 def sum_over_tasks(params: Arrays, data: Any, settings: Any) -> Result:
     """MAML that adds the losses of the tasks and does not divide."""
     meta = learnable(params)
-    loss = torch.stack([query_loss(settings, adapt(settings, meta, task), task) for task in tasks(data)]).sum()
+    loss = torch.stack(
+        [query_loss(settings, adapt(settings, meta, task), task) for task in tasks(data)]
+    ).sum()
     return loss.detach(), gradients(loss, meta)
 
 
@@ -64,7 +66,7 @@ def sum_over_examples(params: Arrays, data: Any, settings: Any) -> Result:
     losses = []
     for task in tasks(data):
         outputs = query_outputs(settings, adapt(settings, meta, task), task)
-        losses.append(squared_norms(settings, outputs, task.query_y).sum())
+        losses.append(example_losses(settings, outputs, task.query_y).sum())
     loss = mean(losses)
     return loss.detach(), gradients(loss, meta)
 
@@ -82,7 +84,7 @@ def sum_over_everything(params: Arrays, data: Any, settings: Any) -> Result:
     total = torch.zeros((), dtype=data.query_x.dtype)
     for task in tasks(data):
         outputs = query_outputs(settings, adapt(settings, meta, task), task)
-        for loss in squared_norms(settings, outputs, task.query_y):
+        for loss in example_losses(settings, outputs, task.query_y):
             total = total + loss
     return total.detach(), gradients(total, meta)
 
@@ -95,7 +97,7 @@ def inner_loss_summed(params: Arrays, data: Any, settings: Any) -> Result:
         fast = meta
         for _ in range(settings.inner_steps):
             outputs = forward(settings.layers, fast, task.support_x)
-            value = squared_norms(settings, outputs, task.support_y).sum()
+            value = example_losses(settings, outputs, task.support_y).sum()
             fast = descend(fast, value, settings.inner_lr)
         losses.append(query_loss(settings, fast, task))
     loss = mean(losses)
@@ -120,16 +122,11 @@ def inner_loss_by_reduction(params: Arrays, data: Any, settings: Any) -> Result:
 def rate_over_tasks(params: Arrays, data: Any, settings: Any) -> Result:
     """MAML whose inner loss is the mean over the tasks, which adapt together: each moves too little."""
     meta = learnable(params)
-    fast = [meta for _ in data.support_x]
+    fast = [{name: p * 1 for name, p in meta.items()} for _ in data.support_x]
     for _ in range(settings.inner_steps):
         value = mean(support_loss(settings, p, task) for p, task in zip(fast, tasks(data), strict=True))
-        flat = [leaf for p in fast for leaf in p.values()] if fast[0] is not meta else []
-        if not flat:
-            copies = [{name: p * 1 for name, p in meta.items()} for _ in fast]
-            value = mean(support_loss(settings, p, task) for p, task in zip(copies, tasks(data), strict=True))
-            fast, flat = copies, [leaf for p in copies for leaf in p.values()]
-        slopes = iter(torch.autograd.grad(value, flat, create_graph=True))
-        fast = [{name: leaf - settings.inner_lr * next(slopes) for name, leaf in p.items()} for p in fast]
+        slopes = iter(torch.autograd.grad(value, [w for p in fast for w in p.values()], create_graph=True))
+        fast = [{name: w - settings.inner_lr * next(slopes) for name, w in p.items()} for p in fast]
     loss = mean(query_loss(settings, p, task) for p, task in zip(fast, tasks(data), strict=True))
     return loss.detach(), gradients(loss, meta)
 
@@ -189,7 +186,7 @@ def extra_step_and_sum_over_examples(params: Arrays, data: Any, settings: Any) -
         fast = meta
         for _ in range(settings.inner_steps + 1):
             fast = descend(fast, support_loss(settings, fast, task), settings.inner_lr)
-        losses.append(squared_norms(settings, query_outputs(settings, fast, task), task.query_y).sum())
+        losses.append(example_losses(settings, query_outputs(settings, fast, task), task.query_y).sum())
     loss = mean(losses)
     return loss.detach(), gradients(loss, meta)
 
@@ -202,9 +199,9 @@ def summed_everywhere(params: Arrays, data: Any, settings: Any) -> Result:
         fast = meta
         for _ in range(settings.inner_steps):
             outputs = forward(settings.layers, fast, task.support_x)
-            value = squared_norms(settings, outputs, task.support_y).sum()
+            value = example_losses(settings, outputs, task.support_y).sum()
             fast = descend(fast, value, settings.inner_lr)
-        losses.append(squared_norms(settings, query_outputs(settings, fast, task), task.query_y).sum())
+        losses.append(example_losses(settings, query_outputs(settings, fast, task), task.query_y).sum())
     loss = mean(losses)
     return loss.detach(), gradients(loss, meta)
 
@@ -220,7 +217,7 @@ def truncated_and_sum_over_everything(params: Arrays, data: Any, settings: Any) 
             last = step + 1 == settings.inner_steps
             fast = descend(fast, value, settings.inner_lr, create_graph=last)
         outputs = query_outputs(settings, fast, task)
-        total = total + squared_norms(settings, outputs, task.query_y).sum()
+        total = total + example_losses(settings, outputs, task.query_y).sum()
     return total.detach(), gradients(total, meta)
 
 
