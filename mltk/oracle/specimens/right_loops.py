@@ -186,8 +186,8 @@ def meta_sgd(params: Arrays, data: Any, settings: Any) -> Result:
 
 
 def reptile(params: Arrays, data: Any, settings: Any) -> Result:
-    """Reptile: the way from the start to where the inner loop ended, divided by the rate."""
-    losses, ways = [], []
+    """Reptile: the sum of the inner gradients, which is the way of the parameters divided by the rate."""
+    losses, total = [], {name: torch.zeros_like(p) for name, p in params.items()}
     for task in tasks(data):
         fast = learnable(params)
         size = min(settings.inner_batch or len(task.support_x), len(task.support_x))
@@ -195,8 +195,9 @@ def reptile(params: Arrays, data: Any, settings: Any) -> Result:
             first = step % (len(task.support_x) // size) * size
             rows = slice(first, first + size)
             batch = task._replace(support_x=task.support_x[rows], support_y=task.support_y[rows])
-            value = support_loss(settings, fast, batch)
-            fast = learnable(descend(fast, value, settings.inner_lr, create_graph=False))
+            slopes = gradients(support_loss(settings, fast, batch), fast)
+            for name, g in slopes.items():
+                total[name] += g / len(data.support_x)
+            fast = learnable({name: p - settings.inner_lr * slopes[name] for name, p in fast.items()})
         losses.append(query_loss(settings, fast, task).detach())
-        ways.append({name: (params[name] - fast[name]) / settings.inner_lr for name in params})
-    return mean(losses), {name: torch.stack([way[name] for way in ways]).mean(0).detach() for name in params}
+    return mean(losses), total

@@ -13,8 +13,8 @@ from torch.nn import functional as F  # noqa: N812 - everybody's name for it
 from mltk.oracle.specimens.network import (
     Arrays,
     Result,
-    Task,
     adapt,
+    batch_norm,
     descend,
     forward,
     gradients,
@@ -31,13 +31,6 @@ from mltk.oracle.specimens.network import (
 def _classification(settings: Any) -> None:
     if settings.loss != "cross_entropy":
         raise NotImplementedError("only for classification")
-
-
-def _batch_normalised(
-    settings: Any, statistics: tuple[str, ...] = ("batch", "support", "population")
-) -> None:
-    if not any(layer.get("statistics") in statistics for layer in settings.layers):
-        raise NotImplementedError("only for networks with such a batch norm")
 
 
 def _means(params: Arrays, found: list[tuple[Tensor, ...]]) -> Arrays:
@@ -97,15 +90,16 @@ def label_smoothing(params: Arrays, data: Any, settings: Any) -> Result:
 
 
 def label_smoothing_outside(params: Arrays, data: Any, settings: Any) -> Result:
-    """MAML with label smoothing in the query loss alone."""
-    _classification(settings)
+    """MAML with label smoothing in the query loss alone; regression is right."""
+    criterion = settings.loss_function()
+    if settings.loss == "cross_entropy":
+        criterion = torch.nn.CrossEntropyLoss(label_smoothing=0.1)
     meta = learnable(params)
-    loss = mean(
-        F.cross_entropy(
-            query_outputs(settings, adapt(settings, meta, task), task), task.query_y, label_smoothing=0.1
-        )
-        for task in tasks(data)
-    )
+    losses = []
+    for task in tasks(data):
+        outputs = query_outputs(settings, adapt(settings, meta, task), task)
+        losses.append(criterion(outputs, task.query_y))
+    loss = mean(losses)
     return loss.detach(), gradients(loss, meta)
 
 
@@ -219,7 +213,6 @@ def meta_gradient_clipped(params: Arrays, data: Any, settings: Any) -> Result:
 
 def evaluation_mode(params: Arrays, data: Any, settings: Any) -> Result:
     """MAML on a network in evaluation mode whose buffers never saw data: mean 0 and variance 1."""
-    _batch_normalised(settings)
 
     def fresh(layer: Mapping[str, Any], p: Arrays, x: Tensor, rows: int | None) -> Tensor:
         zeros, ones = torch.zeros_like(p["weight"]), torch.ones_like(p["weight"])
@@ -258,7 +251,6 @@ class RunningAverages:
 
 def running_statistics(params: Arrays, data: Any, settings: Any) -> Result:
     """MAML that adapts in training mode, and sees the query set with the running averages of that."""
-    _batch_normalised(settings)
     meta, criterion = learnable(params), settings.loss_function()
     losses = []
     for task in tasks(data):
@@ -276,7 +268,6 @@ def running_statistics(params: Arrays, data: Any, settings: Any) -> Result:
 
 def query_statistics(params: Arrays, data: Any, settings: Any) -> Result:
     """MAML whose batch norms take the query set's own statistics instead of the support set's."""
-    _batch_normalised(settings, ("support",))
 
     def own(layer: Mapping[str, Any], p: Arrays, x: Tensor, rows: int | None) -> Tensor:
         return F.batch_norm(x, None, None, p["weight"], p["bias"], training=True, eps=layer["eps"])
@@ -299,9 +290,10 @@ def query_statistics(params: Arrays, data: Any, settings: Any) -> Result:
 
 def constant_support_statistics(params: Arrays, data: Any, settings: Any) -> Result:
     """MAML that normalises by the support set without a gradient through its mean and variance."""
-    _batch_normalised(settings, ("support",))
 
     def detached(layer: Mapping[str, Any], p: Arrays, x: Tensor, rows: int | None) -> Tensor:
+        if layer["statistics"] != "support":
+            return batch_norm(layer, p, x, rows)
         axes = tuple(axis for axis in range(x.ndim) if axis != 1)
         variance, average = torch.var_mean(x[:rows].detach(), axes, correction=0)
         return F.batch_norm(x, average, variance, p["weight"], p["bias"], eps=layer["eps"])
@@ -310,7 +302,7 @@ def constant_support_statistics(params: Arrays, data: Any, settings: Any) -> Res
     losses = []
     for task in tasks(data):
         fast = adapt(settings, meta, task)
-        outputs = query_outputs(settings, fast, Task(*task), normalise=detached)
+        outputs = query_outputs(settings, fast, task, normalise=detached)
         losses.append(criterion(outputs, task.query_y))
     loss = mean(losses)
     return loss.detach(), gradients(loss, meta)

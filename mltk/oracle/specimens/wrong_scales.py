@@ -57,7 +57,7 @@ def sum_over_tasks_in_grad(params: Arrays, data: Any, settings: Any) -> Result:
         loss = query_loss(settings, adapt(settings, meta, task), task)
         torch.autograd.backward(loss)
         losses.append(loss.item())
-    return torch.tensor(sum(losses) / len(losses)), grads_of(meta)
+    return torch.tensor(sum(losses) / len(losses), dtype=data.query_x.dtype), grads_of(meta)
 
 
 def sum_over_examples(params: Arrays, data: Any, settings: Any) -> Result:

@@ -205,10 +205,10 @@ def forgets_the_bias(params: Arrays, data: Any, settings: Any) -> Result:
 
 def forgets_the_first_layer(params: Arrays, data: Any, settings: Any) -> Result:
     """BOIL that leaves the first layer as it is, too."""
-    first = min(int(name.split(".")[0]) for name in params)
-    return _subset(
-        params, data, settings, [name for name in settings.adapted if not name.startswith(f"{first}.")]
-    )
+    adapted = [name for name in settings.adapted if not name.startswith("0.")]
+    if not adapted:
+        raise NotImplementedError("only for networks of three layers or more")
+    return _subset(params, data, settings, adapted)
 
 
 def _meta_sgd(params: Arrays, data: Any, settings: Any) -> tuple[torch.Tensor, Arrays]:
