@@ -1,9 +1,9 @@
-"""The contract of an adapter, and the meta-gradient that it is asked for."""
+"""The contracts of adapters, and the meta-gradient that they are asked for."""
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass
 from itertools import pairwise
 from typing import Any, Protocol
@@ -71,6 +71,43 @@ class Peer(Protocol):
 
         Raises:
             UnsupportedError: If the peer cannot express the model.
+        """
+
+
+class HeadPeer(Protocol):
+    """Heads of another library: from embeddings to logits, on Torch."""
+
+    @property
+    def name(self) -> str:
+        """What the oracle calls it: lower case, with hyphens."""
+
+    @property
+    def computations(self) -> tuple[str, ...]:
+        """The names of the oracle's computations that it offers."""
+
+    def available(self) -> str | None:
+        """Why it cannot be used here; ``None`` if it can."""
+
+    def logits(
+        self, computation: str, params: Mapping[str, Any], data: Any, settings: Mapping[str, Any]
+    ) -> Any:
+        """The logits of the queries, through which gradients flow to the embeddings and the parameters.
+
+        Who calls it makes leaves of the embeddings and the parameters, computes the loss of the logits, and
+        has Torch differentiate it.
+
+        Args:
+            computation: One of `computations`.
+            params: The head's parameters under their names, as Torch tensors.
+            data: Has the embeddings ``support_x`` ``(T, N, d)`` and ``query_x`` ``(T, M, d)``, and the labels
+                ``support_y`` ``(T, N)``.
+            settings: Of the case.
+
+        Returns:
+            A Torch tensor ``(T, M, ways)``.
+
+        Raises:
+            UnsupportedError: If the library does not have what the settings ask for.
         """
 
 
