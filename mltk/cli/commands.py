@@ -18,6 +18,7 @@ from mltk.algorithms import StochasticMAML
 from mltk.backend import Backend
 from mltk.backend import backend as choose_backend
 from mltk.cli import data as data_commands
+from mltk.cli import oracle as oracle_commands
 from mltk.cli.choices import AlgorithmName, DataName, Dtype, Protocol, TransformName, backend_names
 from mltk.cli.policies import FAMILIES, check_policy, draw_policy, policy_recipe
 from mltk.cli.progress import duration, reporting
@@ -66,6 +67,7 @@ reproduce = typer.Typer(help="Reproduce published results.", no_args_is_help=Tru
 app.add_typer(reproduce, name="reproduce")
 app.add_typer(benchmark.app, name="bench")
 app.add_typer(data_commands.app, name="data")
+app.add_typer(oracle_commands.app, name="oracle")
 
 
 def main() -> None:

@@ -96,7 +96,11 @@ def find(name: str) -> Loaded:
     value: Any = module
     for part in attribute.split("."):
         if not hasattr(value, part):
-            functions = [key for key, each in vars(module).items() if inspect.isfunction(each)]
+            functions = [
+                key
+                for key, each in vars(module).items()
+                if inspect.isfunction(each) and each.__module__ == module.__name__
+            ]
             raise CandidateError(
                 f"{module_name} has no function {attribute!r}; it has {', '.join(functions) or 'none'}"
             )

@@ -1,0 +1,224 @@
+"""The subcommands of `oracle`: test vectors, the check of other implementations, known mistakes."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mltk.cli.choices import Dtype
+
+if TYPE_CHECKING:
+    from mltk.oracle.check import Progress
+
+app = typer.Typer(
+    help="Check other implementations against mltk, and find out what is wrong with them.",
+    no_args_is_help=True,
+)
+
+WRONG, IMPOSSIBLE = 1, 2
+"""The exit statuses of a wrong candidate, and of one that cannot be checked."""
+
+
+class Arrays(StrEnum):
+    """Libraries of a candidate's arrays."""
+
+    TORCH = "torch"
+    NUMPY = "numpy"
+    JAX = "jax"
+
+
+Names = Annotated[
+    list[str] | None,
+    typer.Option("--computation", "-c", help="What it computes; may be repeated. By default maml."),
+]
+
+
+@app.command(
+    epilog="Examples:\n\n"
+    "mltk oracle check my_package.maml:meta_gradient\n\n"
+    "mltk oracle check my_file.py:head -c prototypical --arrays numpy\n\n"
+    "mltk oracle check higher -c maml -c fomaml"
+)
+def check(
+    candidate: Annotated[
+        str,
+        typer.Argument(
+            help="package.module:function, path/to/file.py:function, or a peer such as higher.",
+            show_default=False,
+        ),
+    ],
+    computation: Names = None,
+    arrays: Annotated[
+        Arrays, typer.Option(help="The library of the arrays that it is given.")
+    ] = Arrays.TORCH,
+    dtype: Annotated[Dtype, typer.Option(help="Their precision.")] = Dtype.FLOAT64,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds for one call.")] = 20.0,
+    examples: Annotated[int, typer.Option(min=0, help="Random cases besides the test vectors.")] = 50,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the random cases.")] = 0,
+    json: Annotated[bool, typer.Option("--json/--no-json", help="Print JSON.")] = False,
+) -> None:
+    """Run an implementation on test vectors and random cases, and say what is wrong with it.
+
+    `mltk oracle computations` lists what can be checked, and what a candidate is given and returns.
+
+    The exit status is 0 if it is right, 1 if it is wrong, 2 if it cannot be checked.
+    """
+    import json as json_format
+
+    from rich.console import Console
+
+    from mltk.errors import MltkError
+    from mltk.oracle.check import check as check_candidate
+    from mltk.oracle.report import print_report
+
+    try:
+        with _progress() as progress:
+            report = check_candidate(
+                candidate,
+                computation or _default(candidate),
+                arrays=str(arrays),
+                dtype=str(dtype),
+                timeout=timeout,
+                examples=examples,
+                seed=seed,
+                progress=progress,
+            )
+    except MltkError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(IMPOSSIBLE) from None
+    if json:
+        typer.echo(json_format.dumps(report.to_json(), indent=1, ensure_ascii=False))
+    else:
+        print_report(Console(), report)
+    if not report.passed:
+        raise typer.Exit(WRONG if report.judged else IMPOSSIBLE)
+
+
+@app.command()
+def computations() -> None:
+    """Show what can be checked: what a candidate is given, and what it returns."""
+    from rich.console import Console
+    from rich.text import Text
+
+    from mltk.oracle.computations import computations as known
+
+    console = Console()
+    for each in known().values():
+        console.print(Text.assemble((each.name, "bold"), f"  {each.summary}"))
+        console.print(Text(f"  given    {each.signature}"), soft_wrap=True)
+        for name, meaning in each.outputs.items():
+            console.print(Text(f"  returns  {name}: {meaning}"), soft_wrap=True)
+
+
+@app.command()
+def vectors(
+    out: Annotated[Path, typer.Option(help="The folder for the files.", show_default=False)],
+    only: Annotated[
+        list[str] | None, typer.Option(help="A computation; may be repeated. By default all.")
+    ] = None,
+    compare: Annotated[
+        Path | None, typer.Option(help="A folder whose files must be the same.", show_default=False)
+    ] = None,
+) -> None:
+    """Compute the test vectors, a JSON file for each computation.
+
+    The outputs are computed in 50 digits; independent ways in double precision must agree with them.
+
+    With --compare, the exit status is 1 if a file differs.
+    """
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    from mltk.oracle.computations import computation, computations
+    from mltk.oracle.vectors import write
+
+    chosen = [computation(name) for name in only or computations()]
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("file", no_wrap=True)
+    for title in ("cases", "bytes", "largest disagreement"):
+        table.add_column(title, justify="right")
+    different: list[str] = []
+    with _progress() as progress:
+        for count, (each, path, content) in enumerate(write(chosen, out), 1):
+            progress(each.name, count, len(chosen))
+            worst = max(content["confirmed"]["largest_disagreement"].values())
+            table.add_row(path.name, str(len(content["cases"])), f"{path.stat().st_size:,}", f"{worst:.0e}")
+            if compare is not None and not _same(path, compare / path.name):
+                different.append(path.name)
+    Console().print(table)
+    if different:
+        typer.echo(f"error: {different[0]} is not the same in {out} and {compare}", err=True)
+        raise typer.Exit(1)
+
+
+@app.command()
+def mistakes(
+    name: Annotated[str | None, typer.Argument(help="A mistake, to read all about it.")] = None,
+) -> None:
+    """Show the mistakes that the check knows by name."""
+    from rich.console import Console
+    from rich.text import Text
+
+    from mltk.errors import SettingError
+    from mltk.oracle.mistakes import CATALOGUE
+
+    console = Console()
+    known = {mistake.name: mistake for mistake in CATALOGUE}
+    if name is None:
+        for mistake in CATALOGUE:
+            console.print(Text.assemble((mistake.name, "bold"), f"  {mistake.summary}"))
+        return
+    if name not in known:
+        raise SettingError(f"NAME is {name!r}; expected one of {', '.join(known)}")
+    mistake = known[name]
+    for title, text in (
+        ("what is computed", mistake.summary),
+        ("formula", mistake.formula),
+        ("usual cause", mistake.cause),
+        ("happens in", ", ".join(mistake.computations)),
+    ):
+        console.print(Text.assemble((f"{title}: ", "bold"), text), soft_wrap=True)
+
+
+@app.command()
+def selftest() -> None:
+    """Check the check: right implementations are not accused, and wrong ones are named."""
+    from mltk.oracle.selftest import run
+
+    raise typer.Exit(run())
+
+
+def _default(candidate: str) -> list[str]:
+    """What is checked if nothing is named."""
+    return ["maml"]
+
+
+def _same(path: Path, other: Path) -> bool:
+    return other.is_file() and path.read_bytes() == other.read_bytes()
+
+
+@contextmanager
+def _progress() -> Iterator[Progress]:
+    """Shows how far a command is, on a terminal alone."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    console = Console(stderr=True)
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        console=console,
+        transient=True,
+        disable=not sys.stderr.isatty(),
+    )
+    task = bar.add_task("starting", total=None)
+    with bar:
+        yield lambda name, done, total: bar.update(task, description=name, completed=done, total=total)

@@ -1,0 +1,195 @@
+"""Fresh random cases: hypothesis finds one that a candidate fails, and shrinks it.
+
+A drawn case is judged against the hand-derived rules on NumPy. It is thrown away where rounding errors alone
+can change the outputs much: where it is badly conditioned, or lies near a kink such as a ReLU at zero.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mltk.errors import MltkError, SettingError
+from mltk.oracle.case import Case, Values, flat
+from mltk.oracle.computation import Computation
+from mltk.oracle.judgement import tolerance
+
+SECONDS = 10.0
+"""How long random cases of a computation are drawn and shrunk; what was found until then is kept."""
+
+LARGEST_TOLERANCE = 1e-2
+"""Cases in which more than this would be allowed say nothing."""
+
+LARGEST_CONDITION = 1e6
+"""The same, for float64."""
+
+CHANGES = {"float64": (1e-7, 1e-9), "float32": (1e-5, 1e-6)}
+"""For each precision, a relative change of the inputs, and how far from linear the outputs may follow it."""
+
+FATAL = ("hangs", "crashes")
+"""Problems after which nothing more is drawn."""
+
+Judge = Callable[[Case], str | None]
+"""Runs the candidate on a case with its outputs; returns in which way it fails, ``None`` if it does not."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A case that the candidate fails.
+
+    Attributes:
+        case: With its outputs.
+        kind: In which way.
+    """
+
+    case: Case
+    kind: str
+
+
+def check_installed() -> None:
+    """Refuse to go on without hypothesis.
+
+    Raises:
+        SettingError: If it is not installed.
+    """
+    try:
+        import hypothesis  # noqa: F401
+    except ImportError as error:
+        raise SettingError(
+            'random cases need hypothesis, which is not installed: pip install "mltk[oracle]" '
+            "(or examples=0, to be judged by the test vectors alone)"
+        ) from error
+
+
+def search(
+    computation: Computation,
+    judge: Judge,
+    *,
+    dtype: str,
+    examples: int,
+    seed: int,
+    kind: str | None = None,
+    seconds: float = SECONDS,
+) -> Failure | None:
+    """Look for the smallest random case that a candidate fails.
+
+    Args:
+        computation: Whose cases are drawn.
+        judge: Runs the candidate.
+        dtype: The candidate's precision.
+        examples: How many cases are drawn until one fails.
+        seed: Of the draws.
+        kind: Only failures of this kind count; ``None`` for that of the first failure.
+        seconds: When to stop.
+
+    Returns:
+        The failing case with the fewest numbers among those tried; ``None`` if none fails.
+
+    Raises:
+        SettingError: If hypothesis is not installed.
+    """
+    check_installed()
+    if computation.random is None or examples < 1:
+        return None
+    import hypothesis
+    from hypothesis import strategies as st
+
+    end = time.monotonic() + seconds
+    found: list[Failure] = []
+
+    def attempt(drawn: Case) -> None:
+        if time.monotonic() > end:
+            raise _EnoughError
+        case = completed(computation, drawn, dtype)
+        hypothesis.assume(case is not None)
+        assert case is not None
+        failed = judge(case)
+        if failed is None or failed != (kind or (found[0].kind if found else failed)):
+            return
+        found.append(Failure(case, failed))
+        if failed in FATAL:
+            raise _EnoughError
+        raise _FailedError
+
+    configure = hypothesis.settings(
+        max_examples=examples,
+        database=None,
+        deadline=None,
+        derandomize=False,
+        phases=(hypothesis.Phase.generate, hypothesis.Phase.shrink),
+        print_blob=False,
+        report_multiple_bugs=False,
+        suppress_health_check=list(hypothesis.HealthCheck),
+        verbosity=hypothesis.Verbosity.quiet,
+    )
+    test = hypothesis.given(st.composite(computation.random)())(attempt)
+    errors = hypothesis.errors.Flaky, hypothesis.errors.Unsatisfiable
+    with contextlib.suppress(_EnoughError, _FailedError, *errors):  # what counts is in `found`
+        hypothesis.seed(seed)(configure(test))()
+    return min(reversed(found), key=lambda failure: size(failure.case), default=None)
+
+
+def size(case: Case) -> int:
+    """How many numbers a case has."""
+    return sum(int(array.size) for array in flat(case.inputs).values())
+
+
+def completed(computation: Computation, case: Case, dtype: str) -> Case | None:
+    """A case with its outputs and condition; ``None`` if it is badly conditioned or near a kink."""
+    change, nonlinear = CHANGES[dtype]
+    try:
+        here = computation.reference(case.settings, case.inputs)
+        there, opposite = (
+            computation.reference(case.settings, _moved(case.inputs, sign * change)) for sign in (1, -1)
+        )
+    except MltkError:  # what is drawn must be refused
+        return None
+    condition = 1.0
+    for group in here:
+        middle, after, before = (flat({group: values[group]}) for values in (here, there, opposite))
+        scale = max((np.abs(array).max(initial=0.0) for array in middle.values()), default=0.0)
+        if not scale:
+            if any(array.any() for outputs in (after, before) for array in outputs.values()):
+                return None
+            continue
+        first = _largest({name: after[name] - before[name] for name in middle}) / 2
+        second = _largest({name: after[name] - 2 * middle[name] + before[name] for name in middle})
+        if not second <= nonlinear * scale:
+            return None
+        condition = max(condition, first / scale / change)
+    case = dataclasses.replace(case, expected=here, condition=condition)
+    if condition > LARGEST_CONDITION or tolerance(case, np.dtype(dtype)) > LARGEST_TOLERANCE:
+        return None
+    return case
+
+
+def _moved(inputs: Values, change: float) -> Values:
+    """Inputs with each array changed by up to ``change`` of its largest number, in a fixed direction."""
+    rng = np.random.default_rng(0)
+
+    def moved(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: moved(array) for name, array in value.items()}
+        if value.dtype.kind != "f":
+            return value
+        return value + change * np.abs(value).max(initial=0.0) * rng.uniform(-1, 1, value.shape)
+
+    return {name: moved(value) for name, value in inputs.items()}
+
+
+def _largest(arrays: Mapping[str, np.ndarray]) -> float:
+    return float(max((np.abs(array).max(initial=0.0) for array in arrays.values()), default=0.0))
+
+
+class _FailedError(Exception):
+    """The candidate fails a case: what hypothesis shrinks."""
+
+
+class _EnoughError(BaseException):
+    """Nothing more shall be drawn; hypothesis lets pass what is no `Exception`."""

@@ -1,0 +1,170 @@
+"""What the check of a candidate says: a verdict for each computation, and the report of all."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from mltk.oracle.case import Case, Values
+
+if TYPE_CHECKING:
+    from mltk.oracle.diagnosis import Diagnosis
+
+FORMAT = 1
+"""The version of `Report.to_json`."""
+
+CORRECT, WRONG, SKIPPED = "correct", "wrong", "skipped"
+KEEPS_STATE, CHANGES_INPUTS = "keeps-state", "changes-its-inputs"
+
+FAILURES = (
+    "hangs",
+    "crashes",
+    KEEPS_STATE,
+    WRONG,
+    "raises",
+    "malformed",
+    "wrong-names",
+    "wrong-shapes",
+    "not-finite",
+    CHANGES_INPUTS,
+)
+"""Every way to fail; of several, the first is the verdict."""
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A case that a candidate fails.
+
+    Attributes:
+        case: With its outputs.
+        kind: In which way.
+        message: What was found, in words.
+        outputs: What was returned, if it has the right form.
+        changed: Dotted names of the inputs that were changed.
+    """
+
+    case: Case
+    kind: str
+    message: str
+    outputs: Values | None = None
+    changed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What is said about one computation.
+
+    Attributes:
+        computation: Its name.
+        verdict: ``"correct"``, ``"skipped"``, or one of `FAILURES`.
+        cases: How many were run, random ones among them.
+        skipped: How many the candidate says that it cannot do.
+        message: What was found, or why it was skipped.
+        worst_error: The largest error, relative to what is allowed in its case; ``None`` without outputs.
+        tolerance: What is allowed in that case.
+        outputs: The names of what was judged.
+        unjudged: The names of what the candidate never returned.
+        failed: Every failed case of the test vectors.
+        smallest: The smallest failed case: that of the random ones that hypothesis shrank, or of the vectors.
+        snippet: Python code that runs it.
+        diagnosis: Which known mistake it is, where outputs are wrong.
+        accepted_bad_input: The names of cases that mltk refuses and for which the candidate gives numbers.
+    """
+
+    computation: str
+    verdict: str
+    cases: int
+    skipped: int
+    message: str
+    worst_error: float | None
+    tolerance: float | None
+    outputs: tuple[str, ...]
+    unjudged: tuple[str, ...]
+    failed: tuple[Failed, ...]
+    smallest: Failed | None
+    snippet: str | None
+    diagnosis: Diagnosis | None
+    accepted_bad_input: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return {
+            "computation": self.computation,
+            "verdict": self.verdict,
+            "cases": self.cases,
+            "skipped": self.skipped,
+            "message": self.message,
+            "worst_error": _number(self.worst_error),
+            "tolerance": _number(self.tolerance),
+            "outputs": list(self.outputs),
+            "unjudged": list(self.unjudged),
+            "failed": [
+                {"case": each.case.name, "kind": each.kind, "message": each.message} for each in self.failed
+            ],
+            "smallest": None if self.smallest is None else _case(self.smallest.case),
+            "snippet": self.snippet,
+            "diagnosis": None if self.diagnosis is None else self.diagnosis.to_json(),
+            "accepted_bad_input": list(self.accepted_bad_input),
+        }
+
+
+@dataclass(frozen=True)
+class Report:
+    """What is said about a candidate.
+
+    Attributes:
+        candidate: Its name.
+        arrays: The library of its arrays.
+        dtype: Their precision.
+        verdicts: One for each computation.
+    """
+
+    candidate: str
+    arrays: str
+    dtype: str
+    verdicts: tuple[Verdict, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether something was judged, and nothing failed."""
+        found = {each.verdict for each in self.verdicts}
+        return CORRECT in found and found <= {CORRECT, SKIPPED}
+
+    @property
+    def judged(self) -> bool:
+        """Whether anything was judged."""
+        return any(each.verdict != SKIPPED for each in self.verdicts)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data, the same for the same candidate."""
+        return {
+            "format": FORMAT,
+            "candidate": self.candidate,
+            "arrays": self.arrays,
+            "dtype": self.dtype,
+            "passed": self.passed,
+            "verdicts": [each.to_json() for each in self.verdicts],
+        }
+
+
+def _case(case: Case) -> dict[str, Any]:
+    return {
+        "name": case.name,
+        "kind": case.kind,
+        "comment": case.comment,
+        "settings": dict(case.settings),
+        "inputs": _plain(case.inputs),
+        "expected": _plain(case.expected),
+    }
+
+
+def _plain(values: Values) -> dict[str, Any]:
+    return {
+        name: _plain(value) if isinstance(value, dict) else value.tolist() for name, value in values.items()
+    }
+
+
+def _number(value: float | None) -> float | None:
+    """JSON has no infinity."""
+    return value if value is None or math.isfinite(value) else None
