@@ -1,7 +1,307 @@
-"""Sequences of clone, update and detach: loss and meta-gradient."""
+"""Sequences of clones, updates and detachments of modules: what reaches the original parameters."""
 
 from __future__ import annotations
 
-from mltk.oracle.computation import Computation
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any
 
-COMPUTATIONS: tuple[Computation, ...] = ()
+import numpy as np
+
+import mltk
+from mltk import ops, tree
+from mltk.models import Sequential, mlp
+from mltk.oracle.case import Case, Kind, Values
+from mltk.oracle.computation import NUMPY, TORCH, Computation, Draw
+from mltk.oracle.computations.episodes import episode
+from mltk.oracle.exact import modules as exact
+from mltk.oracle.layers import model
+from mltk.oracle.settings import Settings
+
+Program = list[list[Any]]
+"""Instructions: ``["clone", new, of]``, ``["update", module, batch, rate, names]`` with ``None`` for all names,
+and ``["detach", module]``. An update follows the gradient at the parameters as they are, on a batch."""
+
+
+def on_numpy(settings: Mapping[str, Any], inputs: Values) -> Values:
+    """By `mltk.Module`, without autograd; tied parameters are updated alike, and their gradients added."""
+    network, groups = model(settings["layers"]), _groups(settings)
+    backend = mltk.backend("numpy", dtype="float64", engine="analytic")
+    params = {
+        name: inputs["params"][groups[name][0]]
+        for name in network.shapes
+        if groups[name][0] in inputs["params"]
+    }
+    origin = mltk.Module(network, tree.unflatten(params), backend=backend)
+    names, modules, loss = list(network.shapes), {"model": origin}, settings["loss"]
+    for instruction, name, *arguments in settings["program"]:
+        if instruction == "clone":
+            modules[name] = mltk.clone_module(modules[arguments[0]])
+        elif instruction == "detach":
+            mltk.detach_module(modules[name], keep_requires_grad=True)
+        else:
+            batch, rate, moved = arguments
+            x, y = inputs["support_x"][batch], inputs["support_y"][batch]
+            grads = _added(groups, dict(zip(names, modules[name].grad(loss, x, y), strict=True)))
+            chosen = names if moved is None else moved
+            updates = [-rate * grads[groups[key][0]] if groups[key][0] in chosen else None for key in names]
+            mltk.update_module(modules[name], updates)
+    x, y = inputs["query_x"], inputs["query_y"]
+    total = sum(_loss(modules[name](x), y, loss) for name in settings["loss_of"])
+    gradients = {name: np.zeros(shape) for name, shape in network.shapes.items()}
+    for each in settings["loss_of"]:
+        found = mltk.meta_grad(modules[each], loss, x, y, wrt=origin)
+        gradients = {name: gradients[name] + g for name, g in zip(names, found, strict=True)}
+    return {"loss": np.asarray(total), "gradients": _added(groups, gradients)}
+
+
+def _groups(settings: Mapping[str, Any]) -> dict[str, list[str]]:
+    """For each parameter the names of those that it is tied to, the first of which stands for all."""
+    names = model(settings["layers"]).shapes
+    return {name: next((group for group in settings["tied"] if name in group), [name]) for name in names}
+
+
+def _added(groups: Mapping[str, list[str]], arrays: Mapping[str, Any]) -> dict[str, Any]:
+    """The sums over tied parameters, under the names of the first ones."""
+    sums: dict[str, Any] = {}
+    for name, array in arrays.items():
+        first = groups[name][0]
+        sums[first] = sums[first] + array if first in sums else array
+    return sums
+
+
+def _loss(outputs: np.ndarray, y: np.ndarray, loss: str) -> Any:
+    value, _ = ops.loss(loss).forward({"target": y[None]}, outputs[None])
+    return value[0]
+
+
+def on_torch(settings: Mapping[str, Any], inputs: Values) -> Values:
+    """By a `torch.nn.Module`, whose tied parameters are one, and Torch's autograd."""
+    import torch
+
+    groups, held, loss = _groups(settings), inputs["params"], Settings(settings).loss_function()
+    origin = Settings(settings).module({n: held[group[0]] for n, group in groups.items() if group[0] in held})
+    for name, group in groups.items():
+        layer, _, key = name.rpartition(".")
+        setattr(origin.get_submodule(layer), key, origin.get_parameter(group[0]))
+    data = {name: torch.tensor(array) for name, array in inputs.items() if name != "params"}
+    names, modules = [name for name, _ in origin.named_parameters()], {"model": origin}
+    for instruction, name, *arguments in settings["program"]:
+        if instruction == "clone":
+            modules[name] = mltk.clone_module(modules[arguments[0]])
+        elif instruction == "detach":
+            mltk.detach_module(modules[name], keep_requires_grad=True)
+        else:
+            batch, rate, moved = arguments
+            # Aliases: what an update made of one parameter may depend on another that it left as it was.
+            point = {key: p.view_as(p) for key, p in modules[name].named_parameters()}
+            outputs = torch.func.functional_call(modules[name], point, (data["support_x"][batch],))
+            value = loss(outputs, data["support_y"][batch])
+            grads = torch.autograd.grad(value, [*point.values()], create_graph=True)
+            chosen = names if moved is None else moved
+            updates = [-rate * g if key in chosen else None for key, g in zip(names, grads, strict=True)]
+            mltk.update_module(modules[name], updates)
+    x, y = data["query_x"], data["query_y"]
+    total = torch.stack([loss(modules[name](x), y) for name in settings["loss_of"]]).sum()
+    parameters = [*origin.parameters()]
+    gradients = torch.autograd.grad(total, parameters, allow_unused=True, materialize_grads=True)
+    return {
+        "loss": total.detach().numpy(),
+        "gradients": {name: g.numpy() for name, g in zip(names, gradients, strict=True)},
+    }
+
+
+REGRESSION = mlp((3, 4, 2), activation="tanh")
+CLASSIFICATION = mlp((2, 5, 3), activation="relu")
+
+
+def sequence(
+    name: str,
+    comment: str,
+    program: Program,
+    *,
+    loss_of: tuple[str, ...] = ("a",),
+    network: Sequential = REGRESSION,
+    kind: Kind = "valid",
+    tied: list[list[str]] | None = None,
+    **sizes: Any,
+) -> Case:
+    """A case of a program; its batches are the support sets, its queries one set."""
+    first = next(iter(network.shapes.values()))
+    case = episode(name, comment, network, kind=kind, **{"features": first[1:], "tasks": 3, **sizes})
+    inputs = {key: array[0] if key.startswith("query") else array for key, array in case.inputs.items()}
+    tied = tied or []
+    others = {name for group in tied for name in group[1:]}
+    params = {key: array for key, array in case.inputs["params"].items() if key not in others}
+    settings = {
+        "layers": case.settings["layers"],
+        "loss": case.settings["loss"],
+        "tied": tied,
+        "program": program,
+        "loss_of": list(loss_of),
+    }
+    return dataclasses.replace(case, settings=settings, inputs={**inputs, "params": params})
+
+
+def cases() -> Iterator[Case]:
+    """The cases of programs."""
+
+    def clone(name: str, of: str = "model") -> list[Any]:
+        return ["clone", name, of]
+
+    def update(name: str, batch: int, rate: float = 0.2, names: list[str] | None = None) -> list[Any]:
+        return ["update", name, batch, rate, names]
+
+    classes: dict[str, Any] = {"network": CLASSIFICATION, "shots": (2, 1, 3), "queries": 4}
+    yield sequence(
+        "two-updates",
+        "catches a second update that forgets where the parameters come from",
+        [clone("a"), update("a", 0), update("a", 1, 0.3)],
+        shots=4,
+        queries=5,
+    )
+    yield sequence(
+        "clone-of-clone",
+        "what happens to a clone after it was cloned does not change the second clone",
+        [clone("a"), update("a", 0, 0.4), clone("b", "a"), update("a", 1), update("b", 2)],
+        loss_of=("b",),
+        seed=1,
+        **classes,
+    )
+    yield sequence(
+        "two-branches",
+        "two clones of an updated clone: what both give is added up",
+        [
+            clone("a"),
+            update("a", 0),
+            clone("b", "a"),
+            clone("c", "a"),
+            update("b", 1, 0.1),
+            update("c", 2, 0.3),
+        ],
+        loss_of=("b", "c"),
+        seed=2,
+        shots=5,
+        queries=2,
+    )
+    yield sequence(
+        "part",
+        "parameters without update stay, and get what flows through those that moved",
+        [clone("a"), update("a", 0, 0.5), update("a", 1, 0.3, ["2.weight", "2.bias"])],
+        seed=3,
+        **classes,
+    )
+    yield sequence(
+        "part-then-other",
+        "the second gradient is that at the point: catches what autograd adds through what moved before",
+        [clone("a"), update("a", 0, 0.5, ["2.weight", "2.bias"]), update("a", 1, 0.3, ["0.weight"])],
+        seed=3,
+        **{**classes, "kind": "edge"},
+    )
+    yield sequence(
+        "batch-norm",
+        "a clone that normalises by the set that it is called on",
+        [clone("a"), update("a", 2, 0.3), update("a", 1, 0.3)],
+        network=Sequential(
+            [ops.Linear(2, 3, bias=False), ops.BatchNorm(3, spatial_axes=0), ops.Tanh(), ops.Linear(3, 2)]
+        ),
+        shots=4,
+        queries=3,
+        seed=4,
+    )
+    yield sequence(
+        "detach-between",
+        "a detached module gives the original nothing, a clone that was made before still does",
+        [clone("a"), update("a", 0), clone("b", "a"), ["detach", "a"], update("a", 1), update("b", 2)],
+        loss_of=("a", "b"),
+        kind="edge",
+        seed=5,
+    )
+    yield sequence(
+        "detached",
+        "after a detachment the gradient is zero, and not missing",
+        [clone("a"), update("a", 0), ["detach", "a"], update("a", 1)],
+        kind="edge",
+        seed=6,
+    )
+    yield sequence(
+        "no-update", "a clone alone: the gradient of the original", [clone("a")], kind="edge", seed=7
+    )
+    yield sequence(
+        "original",
+        "the original is what it was, whatever became of its clones",
+        [clone("a"), update("a", 0), ["detach", "a"]],
+        loss_of=("model",),
+        kind="edge",
+        seed=8,
+    )
+    yield sequence(
+        "nothing-moves",
+        "an update of no parameter, and one of length zero",
+        [clone("a"), update("a", 0, 0.3, []), update("a", 1, 0.0)],
+        kind="edge",
+        seed=9,
+    )
+    yield sequence(
+        "tied",
+        "one weight in two layers: it is updated once, by the sum of both gradients",
+        [clone("a"), update("a", 0), clone("b", "a"), update("b", 1)],
+        loss_of=("b",),
+        network=mlp((2, 2, 2), activation="tanh"),
+        kind="edge",
+        tied=[["0.weight", "2.weight"]],
+        seed=10,
+    )
+    case = sequence("missing-parameter", "a parameter that is missing", [clone("a")], kind="must-raise")
+    params = {name: array for name, array in case.inputs["params"].items() if name != "2.bias"}
+    yield dataclasses.replace(case, inputs={**case.inputs, "params": params})
+
+
+def random_program(draw: Draw) -> Case:
+    """A program of instructions that hypothesis draws."""
+    from hypothesis import strategies as st
+
+    program: Program = [["clone", "a", "model"]]
+    names = ["a"]
+    length = draw(st.integers(0, 4))
+    for k in range(length):
+        name = draw(st.sampled_from(names))
+        instruction = draw(st.sampled_from(["update", "clone", "detach"]))
+        if instruction == "clone":
+            new = "bcdef"[len(names) - 1]
+            program.append(["clone", new, name])
+            names.append(new)
+        elif instruction == "detach":
+            program.append(["detach", name])
+        else:
+            batch, rate = draw(st.integers(0, 2)), draw(st.sampled_from([0.1, 0.5]))
+            last = k == length - 1  # later ones would get what flows through the parameters that moved
+            moved = draw(st.sampled_from([None, ["0.weight"], ["2.weight", "2.bias"]])) if last else None
+            program.append(["update", name, batch, rate, moved])
+    widths = [draw(st.integers(1, 3)) for _ in range(3)]
+    return sequence(
+        "random",
+        "drawn at random",
+        program,
+        loss_of=tuple(names),
+        network=mlp(widths, activation=draw(st.sampled_from(["tanh", "relu", "sigmoid"]))),
+        shots=draw(st.integers(1, 4)),
+        queries=draw(st.integers(1, 4)),
+        seed=draw(st.integers(0, 1000)),
+    )
+
+
+COMPUTATIONS = (
+    Computation(
+        "clone-update-detach",
+        "Gradients through clones and differentiable updates of modules (learn2learn: Arnold et al. 2020).",
+        {
+            "loss": "the sum of the query losses of the modules in loss_of",
+            "gradients": "its gradient for the parameters of the original module, like params",
+        },
+        {NUMPY: on_numpy, TORCH: on_torch},
+        exact.clone_update_detach,
+        cases,
+        random_program,
+    ),
+)

@@ -194,7 +194,7 @@ def random_idbd(draw: Draw) -> Case:
 SELF_TUNING = (
     Computation(
         "hypergradient-descent",
-        "SGD or Adam whose step size descends along its own gradient (Baydin et al. 2018, algorithms 4, 5).",
+        "SGD or Adam whose step size descends along its own gradient (Baydin et al. 2018, algorithms 4-6).",
         {
             "path": "the parameters after each step (steps, size)",
             "rates": "the step size of each step (steps,)",
