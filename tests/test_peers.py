@@ -9,10 +9,8 @@ import pytest
 import mltk
 from mltk import ops, tree
 from mltk.errors import UnsupportedError
-from mltk.peers import PEERS, Case, to_numpy
+from mltk.peers import HEAD_PEERS, PEERS, Case, to_numpy
 from mltk.peers.peer import missing
-
-LIBRARIES = {"higher": "higher", "torchopt": "torchopt", "jax": "jax"}
 
 
 def small_case(kind, **settings):
@@ -31,8 +29,8 @@ def small_case(kind, **settings):
 
 @pytest.fixture(params=PEERS, ids=lambda peer: peer.name)
 def peer(request):
-    pytest.importorskip("torch")
-    pytest.importorskip(LIBRARIES.get(request.param.name, "torch"))
+    if reason := request.param.available():
+        pytest.skip(f"{request.param.name}: {reason}")
     return request.param
 
 
@@ -98,11 +96,11 @@ def test_an_operation_without_counterpart_is_refused(peer):
         peer.prepare(Case(model, "mse", params=params, episode=case.episode))()
 
 
-@pytest.mark.parametrize("peer", PEERS, ids=lambda peer: peer.name)
+@pytest.mark.parametrize("peer", [*PEERS, *HEAD_PEERS], ids=lambda peer: peer.name)
 def test_a_missing_library_is_a_reason_and_no_error(peer, monkeypatch):
-    for module in ("torch", "higher", "torchopt", "jax"):
-        monkeypatch.setitem(sys.modules, module, None)
-    assert "pip install" in peer.available()
+    own = {"torch-func": "torch", "torch-loop": "torch", "torch-batched": "torch"}.get(peer.name, peer.name)
+    monkeypatch.setitem(sys.modules, own, None)
+    assert f"pip install {own}" in peer.available()
 
 
 def test_a_broken_library_is_a_reason_and_no_error(tmp_path, monkeypatch):
