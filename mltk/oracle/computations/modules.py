@@ -19,8 +19,8 @@ from mltk.oracle.layers import model
 from mltk.oracle.settings import Settings
 
 Program = list[list[Any]]
-"""Instructions: ``["clone", new, of]``, ``["update", module, batch, rate, names]`` with ``None`` for all names,
-and ``["detach", module]``. An update follows the gradient at the parameters as they are, on a batch."""
+"""``["clone", new, of]``, ``["update", module, batch, rate, names]`` with ``None`` for all names, and
+``["detach", module]``. An update follows the gradient at the parameters as they are, on a batch."""
 
 
 def on_numpy(settings: Mapping[str, Any], inputs: Values) -> Values:
