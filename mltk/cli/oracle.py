@@ -35,7 +35,9 @@ class Arrays(StrEnum):
 
 Names = Annotated[
     list[str] | None,
-    typer.Option("--computation", "-c", help="What it computes; may be repeated. By default maml."),
+    typer.Option(
+        "--computation", "-c", help="What it computes; may be repeated. By default maml, or what a peer has."
+    ),
 ]
 
 
@@ -195,9 +197,12 @@ def selftest() -> None:
     raise typer.Exit(run())
 
 
-def _default(candidate: str) -> list[str]:
+def _default(candidate: str) -> tuple[str, ...]:
     """What is checked if nothing is named."""
-    return ["maml"]
+    from mltk.peers import HEAD_PEERS
+
+    heads = {peer.name: peer.computations for peer in HEAD_PEERS}
+    return heads.get(candidate, ("maml",))
 
 
 def _same(path: Path, other: Path) -> bool:

@@ -64,12 +64,14 @@ class Request:
     """A case, without what a candidate must not see.
 
     Attributes:
+        computation: Its name.
         settings: Of the case.
         inputs: Of the case.
         outputs: The names of what may be returned; the first is that of a bare array.
         shapes: The shapes of the expected outputs, groups as dicts; empty if nothing is expected.
     """
 
+    computation: str
     settings: Mapping[str, Any]
     inputs: Values
     outputs: tuple[str, ...]
@@ -84,7 +86,7 @@ def request(computation: Computation, case: Case) -> Request:
         else list(value.shape)
         for name, value in case.expected.items()
     }
-    return Request(case.settings, case.inputs, tuple(computation.outputs), shapes)
+    return Request(computation.name, case.settings, case.inputs, tuple(computation.outputs), shapes)
 
 
 def call(function: Candidate, asked: Request, *, arrays: str, dtype: str, folder: Path | None) -> Outcome:

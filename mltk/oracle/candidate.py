@@ -12,9 +12,9 @@ from mltk.oracle.calling import Outcome, Problem, call, places, request, stack
 from mltk.oracle.case import Case
 from mltk.oracle.computation import Computation
 from mltk.oracle.conversion import check_choice, converter
-from mltk.oracle.loading import CandidateError, Loaded, load, of_peer, own_folder
+from mltk.oracle.loading import CandidateError, Loaded, load, of_function, of_peer
 from mltk.oracle.process import Process
-from mltk.peers import Peer
+from mltk.peers import HeadPeer, Peer
 
 __all__ = ["CandidateError", "Outcome", "Problem", "Runner", "load", "runner"]
 
@@ -41,7 +41,7 @@ class Runner(Protocol):
 
 
 def runner(
-    candidate: str | Callable[..., Any] | Peer,
+    candidate: str | Callable[..., Any] | Peer | HeadPeer,
     *,
     arrays: str = "torch",
     dtype: str = "float64",
@@ -65,16 +65,16 @@ def runner(
         raise SettingError(f"timeout is {timeout!r}; expected a positive number of seconds")
     if isinstance(candidate, str):
         return Process(candidate, arrays=arrays, dtype=dtype, timeout=timeout)
-    if not callable(candidate) and not hasattr(candidate, "prepare"):
+    if not callable(candidate) and not hasattr(candidate, "available"):
         raise CandidateError(f"the candidate is {candidate!r}; expected a function, its name, or a peer")
-    loaded = Loaded(candidate) if callable(candidate) else of_peer(candidate)
+    loaded = of_function(candidate) if callable(candidate) else of_peer(candidate)
     try:
         converter(arrays, dtype)
     except ImportError as error:
         raise CandidateError(
             f"arrays={arrays!r} needs {arrays}, which cannot be imported: {error}"
         ) from error
-    return Live(loaded, arrays="numpy" if loaded.numpy else arrays, dtype=dtype, timeout=timeout)
+    return Live(loaded, arrays=loaded.arrays or arrays, dtype=dtype, timeout=timeout)
 
 
 class Live:
@@ -83,7 +83,6 @@ class Live:
     def __init__(self, loaded: Loaded, *, arrays: str, dtype: str, timeout: float) -> None:
         self._loaded = loaded
         self._arrays, self._dtype = arrays, dtype
-        self._folder = own_folder(loaded.function)
         self._timeout = timeout
         self._hangs = False
 
@@ -97,9 +96,9 @@ class Live:
 
         def target() -> None:
             try:
-                asked = request(computation, case)
+                asked, function = request(computation, case), self._loaded.function_for(computation.name)
                 form = {"arrays": self._arrays, "dtype": self._dtype}
-                done.append(call(self._loaded.function, asked, **form, folder=self._folder))
+                done.append(call(function, asked, **form, folder=self._loaded.folder))
             except BaseException as error:  # raised again in the caller's thread
                 done.append(error)
 
@@ -109,7 +108,7 @@ class Live:
         if not done:
             self._hangs = True
             frames = stack(sys._current_frames().get(thread.ident or 0))
-            place = places(frames, self._folder)
+            place = places(frames, self._loaded.folder)
             return Outcome(None, Problem("hangs", f"no answer within {self._timeout:g} seconds{place}"))
         if isinstance(done[0], BaseException):
             raise done[0]

@@ -27,7 +27,7 @@ from mltk.oracle.verdict import (
     Report,
     Verdict,
 )
-from mltk.peers import Peer
+from mltk.peers import HeadPeer, Peer
 
 if TYPE_CHECKING:
     from mltk.oracle.diagnosis import Diagnosis
@@ -45,7 +45,7 @@ Progress = Callable[[str, int, int], None]
 
 
 def check(
-    candidate: str | Callable[..., Any] | Peer,
+    candidate: str | Callable[..., Any] | Peer | HeadPeer,
     computations: Iterable[str | Computation],
     *,
     arrays: str = "torch",
@@ -145,7 +145,7 @@ class _Examination:
         )
         self._shrunk = None if found is None else last[id(found.case)]
 
-    def verdict(self, candidate: str | Callable[..., Any] | Peer, arrays: str) -> Verdict:
+    def verdict(self, candidate: str | Callable[..., Any] | Peer | HeadPeer, arrays: str) -> Verdict:
         """What was found."""
         kind = self._kind() or (self._shrunk.kind if self._shrunk else None)
         smallest = self._smallest(kind)
@@ -164,6 +164,7 @@ class _Examination:
         if smallest is not None and shown:
             code = snippet(
                 candidate,
+                self._computation.name,
                 smallest.case,
                 arrays=arrays,
                 dtype=self._dtype,
@@ -190,18 +191,21 @@ class _Examination:
         )
 
     def _call(self, case: Case) -> Outcome:
-        self._run += 1
+        outcome = self._calls.run(self._computation, case)
+        if outcome.problem is not None and outcome.problem.kind == "unsupported":
+            self._reasons.append(outcome.problem.message)
+        else:
+            self._run += 1
         if self._progress is not None:
-            self._progress(self._computation.name, self._run, max(self._total, self._run))
-        return self._calls.run(self._computation, case)
+            done = self._run + len(self._reasons)
+            self._progress(self._computation.name, done, max(self._total, done))
+        return outcome
 
     def _run_case(self, case: Case) -> tuple[Outcome, Failed | None]:
         """Run a case that has outputs, and judge it."""
         outcome = self._call(case)
         if outcome.problem is not None:
             if outcome.problem.kind == "unsupported":
-                self._run -= 1
-                self._reasons.append(outcome.problem.message)
                 return outcome, None
             return outcome, Failed(case, outcome.problem.kind, outcome.problem.message)
         assert outcome.outputs is not None

@@ -8,10 +8,11 @@ import importlib
 import importlib.util
 import inspect
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -19,7 +20,7 @@ from mltk.errors import MltkError, UnsupportedError
 from mltk.oracle import layers
 from mltk.oracle.calling import Candidate, Problem, describe
 from mltk.oracle.settings import Settings
-from mltk.peers import PEERS, Case, Peer
+from mltk.peers import HEAD_PEERS, PEERS, Case, HeadPeer, Peer
 
 MAML_COMPUTATIONS = ("maml", "fomaml")
 """What the peers of `mltk.peers.PEERS` compute."""
@@ -55,23 +56,29 @@ class Loaded:
     """A candidate that can be called.
 
     Attributes:
-        function: It.
+        function_for: Its function for the computation of a name.
+        folder: Where its own files are, if that is known.
         ability: What it can be asked.
-        numpy: Whether it always takes NumPy arrays.
+        arrays: The library of the arrays that it always takes; ``None`` if it takes what it is given.
     """
 
-    function: Candidate
+    function_for: Callable[[str], Candidate]
+    folder: Path | None = None
     ability: Ability = Ability()
-    numpy: bool = False
+    arrays: str | None = None
 
 
-def load(name: str) -> Candidate:
+def load(name: str, computation: str = "") -> Candidate:
     """The function of a name.
+
+    Args:
+        name: As of `find`.
+        computation: What a peer is asked for.
 
     Raises:
         CandidateError: If there is none.
     """
-    return find(name).function
+    return find(name).function_for(computation)
 
 
 def find(name: str) -> Loaded:
@@ -85,7 +92,8 @@ def find(name: str) -> Loaded:
     """
     module_name, colon, attribute = name.rpartition(":")
     if not colon:
-        known = {peer.name: peer for peer in PEERS}
+        known: dict[str, Peer | HeadPeer] = {peer.name: peer for peer in PEERS}
+        known |= {peer.name: peer for peer in HEAD_PEERS}
         if name not in known:
             raise CandidateError(
                 f"the candidate is {name!r}; expected package.module:function, path/to/file.py:function, "
@@ -107,12 +115,22 @@ def find(name: str) -> Loaded:
         value = getattr(value, part)
     if not callable(value):
         raise CandidateError(f"{name} is a {type(value).__name__}; expected a function")
-    return Loaded(value)
+    return of_function(value)
 
 
-def of_peer(peer: Peer) -> Loaded:
-    """An adapter of MAML as a candidate."""
+def of_function(function: Candidate) -> Loaded:
+    """A function as a candidate."""
+    return Loaded(lambda computation: function, own_folder(function))
 
+
+def of_peer(peer: Peer | HeadPeer) -> Loaded:
+    """An adapter to another library as a candidate."""
+    if hasattr(peer, "prepare"):
+        return _of_maml(cast("Peer", peer))
+    return _of_head(peer)
+
+
+def _of_maml(peer: Peer) -> Loaded:
     def candidate(params: dict[str, Any], data: SimpleNamespace, settings: Settings) -> Any:
         from mltk.backend import backend
         from mltk.episode import Episode
@@ -132,7 +150,34 @@ def of_peer(peer: Peer) -> Loaded:
         )
         return peer.prepare(case)()
 
-    return Loaded(candidate, Ability(MAML_COMPUTATIONS, peer.available()), numpy=True)
+    ability = Ability(MAML_COMPUTATIONS, peer.available())
+    return Loaded(lambda computation: candidate, own_folder(peer), ability, "numpy")
+
+
+def _of_head(peer: HeadPeer) -> Loaded:
+    def candidate(
+        params: dict[str, Any], data: SimpleNamespace, settings: Settings, *, computation: str
+    ) -> Any:
+        import torch
+
+        leaves = {"support_x": data.support_x, "query_x": data.query_x, **params}
+        leaves = {name: tensor.clone().requires_grad_() for name, tensor in leaves.items()}
+        inner = {name: leaves[name] for name in params}
+        outer = SimpleNamespace(
+            support_x=leaves["support_x"], support_y=data.support_y, query_x=leaves["query_x"]
+        )
+        logits = peer.logits(computation, inner, outer, settings)
+        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), data.query_y.flatten())
+        grads = torch.autograd.grad(loss, list(leaves.values()), materialize_grads=True)
+        return {"logits": logits, "loss": loss, "gradients": dict(zip(leaves, grads, strict=True))}
+
+    ability = Ability(peer.computations, peer.available())
+    return Loaded(
+        lambda computation: functools.partial(candidate, computation=computation),
+        own_folder(peer),
+        ability,
+        "torch",
+    )
 
 
 def own_folder(function: Any) -> Path | None:

@@ -27,6 +27,7 @@ def from_line(line: bytes) -> dict[str, Any]:
 def pack_request(asked: Request) -> dict[str, Any]:
     """A request in plain data."""
     return {
+        "computation": asked.computation,
         "settings": dict(asked.settings),
         "inputs": _pack(asked.inputs),
         "outputs": list(asked.outputs),
@@ -37,7 +38,11 @@ def pack_request(asked: Request) -> dict[str, Any]:
 def unpack_request(message: Mapping[str, Any]) -> Request:
     """A request again."""
     return Request(
-        message["settings"], _unpack(message["inputs"]), tuple(message["outputs"]), message["shapes"]
+        message["computation"],
+        message["settings"],
+        _unpack(message["inputs"]),
+        tuple(message["outputs"]),
+        message["shapes"],
     )
 
 

@@ -78,7 +78,7 @@ def _notes(verdict: Verdict) -> Iterator[str]:
     if verdict.unjudged:
         yield f"judged: {', '.join(verdict.outputs)}; it does not return {', '.join(verdict.unjudged)}"
     if verdict.accepted_bad_input:
-        yield f"bad input that it does not refuse, as mltk does: {some(verdict.accepted_bad_input)}"
+        yield f"bad input that mltk refuses and it does not: {some(verdict.accepted_bad_input)}"
 
 
 def _number(value: float | None) -> str:

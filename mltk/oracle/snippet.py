@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from mltk.oracle.case import Case, Values
-from mltk.peers import Peer
+from mltk.peers import HEAD_PEERS, PEERS, HeadPeer, Peer
 
 WIDTH = 100
 
@@ -39,7 +39,8 @@ print("second call", candidate(params, data, settings))
 
 
 def snippet(
-    candidate: str | Callable[..., Any] | Peer,
+    candidate: str | Callable[..., Any] | Peer | HeadPeer,
+    computation: str,
     case: Case,
     *,
     arrays: str,
@@ -53,6 +54,7 @@ def snippet(
     Args:
         candidate: As `mltk.oracle.candidate.runner` takes it. For a function that cannot be imported, the
             code has a line to be completed.
+        computation: Its name.
         case: With its outputs.
         arrays: The library of the inputs.
         dtype: Their precision.
@@ -61,8 +63,11 @@ def snippet(
         outputs: What the candidate returned, to show no others; ``None`` for all.
         changed: The dotted names of the inputs that it changes.
     """
-    imports, assignment, peer = _import(candidate)
-    library = "numpy" if peer else arrays
+    imports, assignment = _import(candidate, computation)
+    libraries = {peer.name: "numpy" for peer in PEERS} | {peer.name: "torch" for peer in HEAD_PEERS}
+    library = libraries.get(
+        candidate if isinstance(candidate, str) else getattr(candidate, "name", ""), arrays
+    )
 
     def number(array: np.ndarray) -> str:
         name = dtype if array.dtype.kind == "f" else "int64"
@@ -102,23 +107,19 @@ def snippet(
     return "\n".join([*lines, f"expected = {_group(expected, _literal)}\n", SHOW])
 
 
-def _import(candidate: str | Callable[..., Any] | Peer) -> tuple[list[str], str, bool]:
-    """Lines that import a candidate, the line that gives it its name, and whether it is a peer."""
+def _import(candidate: Any, computation: str) -> tuple[list[str], str]:
+    """Lines that import a candidate, and the line that gives it its name."""
     if not isinstance(candidate, str):
-        name = getattr(candidate, "name", None)
-        if not callable(candidate) and isinstance(name, str):
-            candidate = name
-        else:
-            found = _address(candidate)
-            if found is None:
-                title = getattr(candidate, "__name__", type(candidate).__name__)
-                return [], f"candidate = ...  # {title}, which has no name that can be imported\n", False
-            candidate = found
+        found = _address(candidate) if callable(candidate) else candidate.name
+        if found is None:
+            title = getattr(candidate, "__name__", type(candidate).__name__)
+            return [], f"candidate = ...  # {title}, which has no name that can be imported"
+        candidate = found
     module, colon, attribute = candidate.rpartition(":")
     if colon and not module.endswith(".py"):
-        first = attribute.partition(".")[0]
-        return [f"from {module} import {first}"], f"candidate = {attribute}", False
-    return ["from mltk.oracle.candidate import load"], f"candidate = load({candidate!r})", not colon
+        return [f"from {module} import {attribute.partition('.')[0]}"], f"candidate = {attribute}"
+    arguments = repr(candidate) if colon else f"{candidate!r}, {computation!r}"
+    return ["from mltk.oracle.candidate import load"], f"candidate = load({arguments})"
 
 
 def _address(function: Any) -> str | None:

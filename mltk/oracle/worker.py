@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 
 from mltk.oracle.calling import call, places, stack
 from mltk.oracle.conversion import converter
-from mltk.oracle.loading import CandidateError, Loaded, find, own_folder
+from mltk.oracle.loading import CandidateError, Loaded, find
 from mltk.oracle.messages import from_line, pack_outcome, to_line, unpack_request
 
 
@@ -32,32 +32,27 @@ def main() -> None:
     arrays, dtype = setup["arrays"], setup["dtype"]
     try:
         loaded = find(setup["candidate"])
-        arrays = "numpy" if loaded.numpy else arrays
+        arrays = loaded.arrays or arrays
         if loaded.ability.absent is None:
             _import_library(arrays, dtype)
     except CandidateError as error:
         send({"id": setup["id"], "error": str(error)})
         return
-    folder = own_folder(loaded.function)
     send({"id": setup["id"], **dataclasses.asdict(loaded.ability)})
     while True:
-        _serve(lines.get(), loaded, send, arrays=arrays, dtype=dtype, folder=folder)
+        _serve(lines.get(), loaded, send, arrays=arrays, dtype=dtype)
 
 
 def _serve(
-    line: bytes,
-    loaded: Loaded,
-    send: Callable[[dict[str, Any]], None],
-    *,
-    arrays: str,
-    dtype: str,
-    folder: Path | None,
+    line: bytes, loaded: Loaded, send: Callable[[dict[str, Any]], None], *, arrays: str, dtype: str
 ) -> None:
     message = from_line(line)
+    asked = unpack_request(message)
+    function, folder = loaded.function_for(asked.computation), loaded.folder
     clock = Timer(message["timeout"], lambda: send({"id": message["id"], "hangs": _place(folder)}))
     clock.daemon = True
     clock.start()
-    outcome = call(loaded.function, unpack_request(message), arrays=arrays, dtype=dtype, folder=folder)
+    outcome = call(function, asked, arrays=arrays, dtype=dtype, folder=folder)
     clock.cancel()
     send({"id": message["id"], **pack_outcome(outcome)})
 
