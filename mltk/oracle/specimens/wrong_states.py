@@ -107,7 +107,10 @@ def inner_backward_reaches_the_leaves(params: Arrays, data: Any, settings: Any) 
         loss = query_loss(settings, fast, task)
         torch.autograd.backward(loss / len(data.support_x))
         losses.append(loss.detach())
-    return mean(losses), {name: g.detach() for name, g in grads_of(meta).items()}
+    found = {name: g.detach() for name, g in grads_of(meta).items()}
+    for p in meta.values():
+        p.grad = None  # with its graph it would keep itself alive
+    return mean(losses), found
 
 
 def no_zero_grad_before_the_query(params: Arrays, data: Any, settings: Any) -> Result:
