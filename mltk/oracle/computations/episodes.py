@@ -82,7 +82,9 @@ def episode(
             [rng.permutation(np.repeat(np.arange(ways), np.roll(shots, task))) for task in range(tasks)]
         )
         arrays["query_x"] = numbers(tasks, queries, *features)
-        arrays["query_y"] = rng.integers(0, ways, (tasks, queries))
+        every = np.arange(min(ways, queries))  # so that the sets can be exchanged
+        more = rng.integers(0, ways, (tasks, queries - len(every)))
+        arrays["query_y"] = np.stack([rng.permutation(np.concatenate([every, row])) for row in more])
         defaults = {"loss": "cross_entropy", "ways": ways}
     return Case(
         name,

@@ -1,0 +1,393 @@
+"""The cases of learners, learned optimisers and modules: each catches what its comment says."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import mltk
+from mltk import tree
+from mltk.oracle import vectors
+from mltk.oracle.case import flat
+from mltk.oracle.computations import computation, learners, modules, optimizers, self_tuning
+from mltk.oracle.judgement import disagreement
+from mltk.oracle.layers import model
+from mltk.oracle.settings import Settings
+
+OWN = (*learners.COMPUTATIONS, *optimizers.COMPUTATIONS, *modules.COMPUTATIONS)
+DESCENDING = [c.name for c in OWN if c.name in ("maml", "meta-sgd", "boil", "anil", "maml-learned-rates")]
+OPTIMIZERS = [c.name for c in OWN if c.name.startswith("learned-optimizer-")]
+
+
+def cases_of(name, *kinds):
+    return [case for case in computation(name).cases() if not kinds or case.kind in kinds]
+
+
+def case_of(name, label):
+    return next(case for case in computation(name).cases() if case.name == label)
+
+
+def outputs(name, case, inputs=None, **changes):
+    """What the hand-derived rules give, with other settings or inputs."""
+    reference = computation(name).reference
+    return reference({**case.settings, **changes}, {**case.inputs, **(inputs or {})})
+
+
+def pairs(names, *kinds):
+    """Parameters of a test: each case with the name of its computation."""
+    found = [(name, case) for name in names for case in cases_of(name, *kinds)]
+    return pytest.mark.parametrize(("name", "case"), found, ids=[f"{n}-{c.name}" for n, c in found])
+
+
+def truncated(name, case):
+    """The gradients without the Hessian product of the last step: it starts from one step further on."""
+    names = [key for key in case.inputs["params"] if not key.startswith(("lr.", "transform."))]
+    backend = mltk.backend("numpy", dtype="float64")
+    learner = mltk.algorithms.MAML(
+        model(case.settings["layers"]),
+        case.settings["loss"],
+        inner_lr=case.settings["inner_lr"],
+        inner_steps=1,
+        adapt_only=case.settings["adapted"],
+    )
+    params = tree.unflatten({key: case.inputs["params"][key] for key in names})
+    total = dict.fromkeys(names, 0.0)
+    tasks = len(case.inputs["support_x"])
+    for task in range(tasks):
+        one = {
+            key: case.inputs[key][task : task + 1] for key in ("support_x", "support_y", "query_x", "query_y")
+        }
+        adapted = learner.adapt(params, one["support_x"], one["support_y"])
+        start = {
+            key: array.reshape(case.inputs["params"][key].shape)
+            for key, array in tree.flatten(adapted).items()
+            if key in names
+        }
+        rest = mltk.algorithms.MAML(
+            learner.model,
+            case.settings["loss"],
+            inner_lr=case.settings["inner_lr"],
+            inner_steps=case.settings["inner_steps"] - 1,
+            adapt_only=case.settings["adapted"],
+        )
+        episode = mltk.Episode(**one, ways=case.settings["ways"], backend=backend)
+        _, grads = rest.value_and_grad(tree.unflatten(start), episode)
+        total = {key: total[key] + g / tasks for key, g in tree.flatten(grads).items()}
+    return total
+
+
+@pairs(DESCENDING, "valid")
+def test_ordinary_cases_need_every_second_order_term(name, case):
+    truth = outputs(name, case)
+    assert disagreement(outputs(name, case, first_order=True), truth) > 0.05
+    if case.settings["inner_lr"] is not None and case.settings["inner_steps"] > 1:
+        assert disagreement({"gradients": truncated(name, case)}, truth) > 0.01
+
+
+@pairs(["maml", "fomaml", "anil", "boil", "reptile"], "valid")
+def test_ordinary_cases_tell_mistakes_of_the_loop_apart(name, case):
+    steps, truth = case.settings["inner_steps"], outputs(name, case)
+    swapped = {
+        f"{a}_{kind}": case.inputs[f"{b}_{kind}"]
+        for a, b in (("support", "query"), ("query", "support"))
+        for kind in "xy"
+    }
+    first = {key: array[:1] for key, array in case.inputs.items() if key != "params"}
+    wrong = [
+        outputs(name, case, inner_steps=steps + 1),
+        outputs(name, case, inner_steps=steps - 1),
+        outputs(name, case, inner_lr=case.settings["inner_lr"] * len(case.inputs["support_x"][0])),
+        outputs(name, case, swapped),
+        outputs(name, case, first),
+    ]
+    if name in ("maml", "anil", "boil"):
+        wrong.append(
+            outputs(name, case, adapted=None) if name != "maml" else outputs("fomaml", case, first_order=True)
+        )
+    everything = [truth, *wrong]
+    for i, one in enumerate(everything):
+        for other in everything[:i]:
+            assert disagreement(one, other) > 1e-3
+
+
+@pairs(["maml", "fomaml"], "valid")
+def test_all_extents_of_an_ordinary_case_differ(name, case):
+    shapes = [case.inputs[key].shape[:2] for key in ("support_x", "query_x")]
+    (tasks, support), (_, queries) = shapes
+    assert len({tasks, support, queries}) == 3
+    ways = case.settings["ways"]
+    if ways is not None:
+        counts = np.stack([np.bincount(labels, minlength=ways) for labels in case.inputs["support_y"]])
+        assert counts.min() >= 1
+        assert all(len(set(row)) > 1 for row in counts), "classes of equal size"
+        assert len({tuple(row) for row in counts}) == tasks, "tasks with the same classes"
+
+
+@pairs(["meta-sgd"], "valid")
+def test_learned_step_sizes_of_ordinary_cases_all_differ_and_none_is_zero(name, case):
+    rates = np.concatenate([a.ravel() for key, a in case.inputs["params"].items() if key.startswith("lr.")])
+    assert len(set(rates)) == rates.size
+    assert (rates > 0).all()
+    gradients = outputs(name, case)["gradients"]
+    assert any(np.abs(g).max() > 1e-3 for key, g in gradients.items() if key.startswith("lr."))
+
+
+@pairs(OPTIMIZERS, "valid")
+def test_transforms_of_ordinary_cases_are_not_at_their_start(name, case):
+    plain = {**case.inputs, "params": _without(case.inputs["params"], "transform.")}
+    maml = computation("maml").reference(case.settings, plain)
+    found = outputs(name, case)
+    found["gradients"] = _without(found["gradients"], "transform.")
+    assert disagreement(found, maml) > 1e-2
+    assert disagreement(outputs(name, case, first_order=True), outputs(name, case)) > 1e-3
+
+
+@pairs(OPTIMIZERS, "edge")
+def test_at_its_start_a_transform_is_maml(name, case):
+    if case.name != "identity":
+        return
+    plain = {**case.inputs, "params": _without(case.inputs["params"], "transform.")}
+    maml = computation("maml").reference(case.settings, plain)
+    found = outputs(name, case)
+    found["gradients"] = _without(found["gradients"], "transform.")
+    assert disagreement(found, maml) < 1e-14
+
+
+def _without(arrays, start):
+    return {key: array for key, array in arrays.items() if not key.startswith(start)}
+
+
+@pairs(OPTIMIZERS, "edge")
+def test_a_start_that_is_fixed_has_no_gradient(name, case):
+    found = outputs(name, case)["gradients"]
+    start = _without(found, "transform.")
+    assert any(g.any() for g in start.values()) == case.settings["learn_init"]
+
+
+def test_a_batch_that_is_left_over_is_not_taken():
+    case = case_of("reptile", "batches-again")
+    shots = case.inputs["support_x"].shape[1]
+    used = shots - shots % case.settings["inner_batch"]
+    assert used < shots
+    rest = {key: case.inputs[key][:, :used] for key in ("support_x", "support_y")}
+    assert disagreement(outputs("reptile", case, rest), outputs("reptile", case)) < 1e-14
+    assert case.settings["inner_steps"] * case.settings["inner_batch"] > used, "never again from the start"
+
+
+@pairs(["implicit-maml"], "valid", "edge")
+def test_implicit_cases_do_not_depend_on_how_the_optimum_is_found(name, case):
+    truth = outputs(name, case)
+    longer = outputs(name, case, inner_steps=2 * case.settings["inner_steps"], cg_steps=100)
+    slower = outputs(
+        name, case, inner_steps=4 * case.settings["inner_steps"], inner_lr=case.settings["inner_lr"] / 2
+    )
+    assert disagreement(longer, truth) < 1e-12
+    assert disagreement(slower, truth) < 1e-12
+
+
+def test_steps_of_length_zero_are_none():
+    for name in ("maml", "fomaml", "meta-sgd"):
+        case = case_of(name, "zero-rate")
+        found, none = (outputs(name, case, inner_steps=steps) for steps in (2, 0))
+        for each in (found, none):
+            each["gradients"] = _without(each["gradients"], "lr.")
+        assert disagreement(found, none) < 1e-15
+
+
+def test_every_support_example_twice_is_every_one_once():
+    case = case_of("maml", "duplicates")
+    once = {key: case.inputs[key][:, ::2] for key in ("support_x", "support_y")}
+    np.testing.assert_array_equal(case.inputs["support_x"][:, ::2], case.inputs["support_x"][:, 1::2])
+    assert disagreement(outputs("maml", case, once), outputs("maml", case)) < 1e-14
+
+
+def test_dead_units_have_no_gradient_and_others_do():
+    case = case_of("maml", "dead-relus")
+    gradient = outputs("maml", case)["gradients"]["0.bias"]
+    assert (gradient[[0, 2]] == 0).all()
+    assert (gradient[[1, 3]] != 0).all()
+
+
+def test_large_logits_overflow_in_a_softmax_without_care():
+    case = case_of("maml", "large-logits")
+    biases = case.inputs["params"]["2.bias"]
+    with np.errstate(over="ignore"):
+        assert np.isinf(np.exp(biases)).all()
+    assert all(np.isfinite(array).all() for array in flat(outputs("maml", case)).values())
+
+
+class Slope(torch.autograd.Function):
+    """ReLU whose slope at zero is a number of our own choice."""
+
+    @staticmethod
+    def forward(x, slope):
+        return x.clamp(min=0), torch.where(x > 0, 1.0, torch.where(x == 0, slope, 0.0))
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.save_for_backward(output[1])
+        ctx.mark_non_differentiable(output[1])
+
+    @staticmethod
+    def backward(ctx, gy, _):
+        (slope,) = ctx.saved_tensors
+        return gy * slope, None
+
+
+def by_torch(case, layers):
+    """MAML in plain Torch, with layers of our own; loss and gradients."""
+    settings, inputs = Settings(case.settings), case.inputs
+    params = {key: torch.tensor(array, requires_grad=True) for key, array in inputs["params"].items()}
+    data = {key: torch.tensor(array) for key, array in inputs.items() if key != "params"}
+
+    def loss(p, x, y):
+        for i, layer in enumerate(settings.layers):
+            own = [p[key] for key in p if key.startswith(f"{i}.")]
+            x = layers[layer["layer"]](x, *own)
+        return settings.loss_function()(x, y)
+
+    total = 0
+    for task in range(len(data["support_x"])):
+        p = params
+        for _ in range(settings.inner_steps):
+            value = loss(p, data["support_x"][task], data["support_y"][task])
+            grads = torch.autograd.grad(value, [*p.values()], create_graph=True)
+            p = {key: old - settings.inner_lr * g for (key, old), g in zip(p.items(), grads, strict=True)}
+        total = total + loss(p, data["query_x"][task], data["query_y"][task])
+    total = total / len(data["support_x"])
+    grads = torch.autograd.grad(total, [*params.values()])
+    gradients = {key: g.numpy() for key, g in zip(params, grads, strict=True)}
+    return {"loss": total.detach().numpy(), "gradients": gradients}
+
+
+LINEAR = torch.nn.functional.linear
+
+
+def test_relu_at_zero_is_met_and_its_slope_decides():
+    case = case_of("maml", "relu-at-zero")
+    truth = outputs("maml", case)
+    p = case.inputs["params"]
+    before = case.inputs["support_x"] @ p["0.weight"].T + p["0.bias"]
+    assert (before == 0).sum() >= 4
+    for slope, agrees in ((0.0, True), (0.5, False), (1.0, False)):
+        layers = {"linear": LINEAR, "relu": lambda x, slope=slope: Slope.apply(x, slope)[0]}
+        assert (disagreement(by_torch(case, layers), truth) < 1e-12) == agrees
+
+
+def split_among_equals(x):
+    """Max pooling of 2×2 windows whose gradient goes in equal parts to all largest pixels."""
+    n, c, h, w = x.shape
+    windows = x.reshape(n, c, h // 2, 2, w // 2, 2).permute(0, 1, 2, 4, 3, 5).reshape(n, c, h // 2, w // 2, 4)
+    return windows.amax(-1)
+
+
+def last_among_equals(x):
+    return torch.nn.functional.max_pool2d(x.flip(-1, -2), 2).flip(-1, -2)
+
+
+def test_pooling_meets_ties_and_the_first_of_equals_decides():
+    case = case_of("maml", "pooling-ties")
+    truth = outputs("maml", case)
+    for pool, agrees in (
+        (lambda x: torch.nn.functional.max_pool2d(x, 2), True),
+        (split_among_equals, False),
+        (last_among_equals, False),
+    ):
+        layers = {
+            "linear": LINEAR,
+            "convolution": lambda x, weight: torch.nn.functional.conv2d(x, weight, padding=1),
+            "max_pool": pool,
+            "flatten": lambda x: x.flatten(1),
+        }
+        assert (disagreement(by_torch(case, layers), truth) < 1e-12) == agrees
+
+
+@pairs(["maml", "boil"], "valid", "edge")
+def test_where_batch_norm_takes_its_statistics_decides(name, case):
+    found = {layer.get("statistics") for layer in case.settings["layers"]} - {None}
+    if not found:
+        return
+    (statistics,) = found
+    other = "support" if statistics == "batch" else "batch"
+    layers = [
+        {**layer, "statistics": other} if "statistics" in layer else layer
+        for layer in case.settings["layers"]
+    ]
+    assert disagreement(outputs(name, case, layers=layers), outputs(name, case)) > 0.01
+
+
+def test_programs_depend_on_each_instruction_that_counts():
+    for case in cases_of("clone-update-detach", "valid"):
+        truth = outputs("clone-update-detach", case)
+        for k, instruction in enumerate(case.settings["program"]):
+            if instruction[0] != "update":
+                continue
+            shorter = [each for i, each in enumerate(case.settings["program"]) if i != k]
+            found = outputs("clone-update-detach", case, program=shorter)
+            counts = not (case.name == "clone-of-clone" and instruction[1] == "a" and k > 2)
+            assert (disagreement(found, truth) > 1e-3) == counts
+
+
+def test_what_a_detachment_leaves():
+    gone = outputs("clone-update-detach", case_of("clone-update-detach", "detached"))
+    assert gone["loss"] > 0
+    assert not any(g.any() for g in gone["gradients"].values())
+    case = case_of("clone-update-detach", "detach-between")
+    kept = [step for step in case.settings["program"] if step[0] != "detach"]
+    left, whole = outputs("clone-update-detach", case), outputs("clone-update-detach", case, program=kept)
+    assert left["loss"] == pytest.approx(whole["loss"], rel=1e-14)
+    assert disagreement(left, whole) > 0.01
+    assert any(g.any() for g in left["gradients"].values())
+
+
+def test_a_tied_weight_has_the_sum_of_the_gradients():
+    case = case_of("clone-update-detach", "tied")
+    ((first, second),) = case.settings["tied"]
+    twice = {**case.inputs["params"], second: case.inputs["params"][first]}
+    free = outputs("clone-update-detach", case, {"params": twice}, tied=[])
+    assert disagreement({"loss": free["loss"]}, outputs("clone-update-detach", case)) > 1e-3, "updated apart"
+    still = [step for step in case.settings["program"] if step[0] == "clone"]
+    tied = outputs("clone-update-detach", case, program=still)["gradients"]
+    free = outputs("clone-update-detach", case, {"params": twice}, tied=[], program=still)["gradients"]
+    np.testing.assert_allclose(tied[first], free[first] + free[second], rtol=1e-13)
+
+
+def test_the_step_size_changes_before_the_step():
+    case = self_tuning.hypergradient_case("two", "", steps=2, learning_rate=0.5, hyper_rate=0.1)
+    first, second = case.inputs["steps"]
+    rate = 0.5 + 0.1 * first @ second
+    expected = case.inputs["params"]["theta"] - 0.5 * first - rate * second
+    np.testing.assert_allclose(outputs("hypergradient-descent", case)["path"][-1], expected, rtol=1e-14)
+
+
+@pytest.mark.parametrize("name", [c.name for c in OWN if c.random is not None])
+def test_independent_ways_agree_on_random_cases(name):
+    random = computation(name).random
+
+    @settings(max_examples=4, suppress_health_check=[*HealthCheck])
+    @given(st.data())
+    def agree(data):
+        case = random(data.draw)
+        text = str(case.settings)
+        if "relu" in text or ("batch_norm" in text and name == "reptile"):
+            return  # a kink may be near
+        case, found = vectors.complete(computation(name), case)
+        assert found
+        assert case.expected
+
+    agree()
+
+
+def test_cases_are_the_same_whenever_they_are_made():
+    for each in OWN:
+        for one, other in zip(each.cases(), each.cases(), strict=True):
+            assert one.name == other.name
+            assert one.settings == other.settings
+            for key, array in flat(one.inputs).items():
+                np.testing.assert_array_equal(array, flat(other.inputs)[key])
+            assert dataclasses.replace(one, settings={}, inputs={}) == dataclasses.replace(
+                other, settings={}, inputs={}
+            )
