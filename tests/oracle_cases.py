@@ -3,12 +3,17 @@
 from pathlib import Path
 
 import numpy as np
+import oracle_candidates
+import pytest
 
 from mltk import models
+from mltk.oracle import vectors
 from mltk.oracle.case import Case
+from mltk.oracle.check import check
 from mltk.oracle.computations import computation
 from mltk.oracle.layers import describe_model
 from mltk.oracle.random_cases import completed
+from mltk.oracle.report import to_text
 
 CANDIDATES = Path(__file__).with_name("oracle_candidates.py")
 
@@ -47,3 +52,18 @@ def few_cases():
         maml_case("one-step-again", 1, seed=2),
         Case("not-finite", "must-raise", "", bad.settings, inputs, raises="NotFiniteError"),
     )
+
+
+@pytest.fixture(autouse=True)
+def few_vectors(monkeypatch):
+    """Test vectors that take no time, and candidates that have not been called."""
+    cases = few_cases()
+    monkeypatch.setattr(vectors, "stored", lambda name: cases)
+    oracle_candidates.STATE.clear()
+
+
+def verdict(candidate, *, arrays="numpy", examples=0, **options):
+    """What is said about a candidate for MAML."""
+    report = check(candidate, ["maml"], arrays=arrays, examples=examples, **options)
+    assert to_text(report)
+    return report.verdicts[0]

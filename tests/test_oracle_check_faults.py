@@ -5,27 +5,12 @@ import time
 
 import oracle_candidates as candidates
 import pytest
-from oracle_cases import CANDIDATES, few_cases
+from oracle_cases import CANDIDATES, few_cases, few_vectors, verdict  # noqa: F401
 
 from mltk.errors import SettingError
-from mltk.oracle import vectors
 from mltk.oracle.candidate import CandidateError, runner
 from mltk.oracle.check import check
 from mltk.oracle.computations import computation
-from mltk.oracle.report import to_text
-
-
-@pytest.fixture(autouse=True)
-def _few_vectors(monkeypatch):
-    cases = few_cases()
-    monkeypatch.setattr(vectors, "stored", lambda name: cases)
-    candidates.STATE.clear()
-
-
-def verdict(candidate, *, arrays="numpy", examples=0, **options):
-    report = check(candidate, ["maml"], arrays=arrays, examples=examples, **options)
-    assert to_text(report)
-    return report.verdicts[0]
 
 
 def in_process(function):

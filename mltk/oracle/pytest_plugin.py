@@ -32,5 +32,7 @@ class Oracle:
         __tracebackhide__ = True
         report = check(candidate, [computation], **options)
         if not report.passed:
-            raise AssertionError(f"\n{to_text(report)}")
+            (found,) = report.verdicts
+            names = f" ({', '.join(found.diagnosis.names)})" if found.diagnosis else ""
+            raise AssertionError(f"{found.computation} is {found.verdict}{names}\n{to_text(report)}")
         return report

@@ -29,6 +29,9 @@ LARGEST_TOLERANCE = 1e-2
 LARGEST_CONDITION = 1e6
 """The same, for float64."""
 
+LARGEST_OUTPUT = 1e12
+"""Where outputs are larger, an inner loop has diverged, and single precision may overflow on the way."""
+
 CHANGES = {"float64": (1e-7, 1e-9), "float32": (1e-5, 1e-6)}
 """For each precision, a relative change of the inputs, and how far from linear the outputs may follow it."""
 
@@ -94,9 +97,9 @@ def search(
     Raises:
         SettingError: If hypothesis is not installed.
     """
-    check_installed()
     if computation.random is None or examples < 1:
         return None
+    check_installed()
     import hypothesis
     from hypothesis import strategies as st
 
@@ -141,7 +144,7 @@ def size(case: Case) -> int:
 
 
 def completed(computation: Computation, case: Case, dtype: str) -> Case | None:
-    """A case with its outputs and condition; ``None`` if it is badly conditioned or near a kink."""
+    """A case with its outputs and condition; ``None`` if it is badly conditioned, near a kink or diverges."""
     change, nonlinear = CHANGES[dtype]
     try:
         here = computation.reference(case.settings, case.inputs)
@@ -158,11 +161,13 @@ def completed(computation: Computation, case: Case, dtype: str) -> Case | None:
             if any(array.any() for outputs in (after, before) for array in outputs.values()):
                 return None
             continue
+        if not scale <= LARGEST_OUTPUT:
+            return None
         first = _largest({name: after[name] - before[name] for name in middle}) / 2
         second = _largest({name: after[name] - 2 * middle[name] + before[name] for name in middle})
         if not second <= nonlinear * scale:
             return None
-        condition = max(condition, first / scale / change)
+        condition = max(condition, float(first / scale / change))
     case = dataclasses.replace(case, expected=here, condition=condition)
     if condition > LARGEST_CONDITION or tolerance(case, np.dtype(dtype)) > LARGEST_TOLERANCE:
         return None
