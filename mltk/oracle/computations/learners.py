@@ -15,7 +15,7 @@ from mltk.models import Sequential, mlp
 from mltk.oracle.case import Case, Values
 from mltk.oracle.computation import Computation, Draw
 from mltk.oracle.computations.episodes import episode
-from mltk.oracle.computations.learner_cases import drawn, edges, generic, normalised, refused
+from mltk.oracle.computations.learner_cases import drawn, edges, generic, refused
 from mltk.oracle.exact import learners as exact
 from mltk.oracle.layers import model
 from mltk.oracle.routes import both, episode_of, params_of
@@ -206,17 +206,17 @@ CONVERGED = "; descent and conjugate gradients have converged, so that any solve
 def implicit_maml_cases() -> Iterator[Case]:
     """The cases of implicit MAML, all of which converge to the last digit."""
     settings = {"reg_lambda": 2.0, "inner_lr": 0.1, "inner_steps": 600, "cg_steps": 60}
-    smooth = mlp((2, 3, 2), activation="tanh")
+    smooth = mlp((1, 3, 2), activation="tanh")
 
     def case(name: str, comment: str, network: Sequential = smooth, **changes: Any) -> Case:
-        return episode(name, comment + CONVERGED, network, **{"features": (2,), **settings, **changes})
+        features = next(iter(network.shapes.values()))[1:]
+        return episode(name, comment + CONVERGED, network, features=features, **{**settings, **changes})
 
     yield case("regression", "a smooth network", tasks=3, shots=4, queries=5)
     yield case(
         "classification",
         "classes of unequal size",
         mlp((3, 2, 3), activation="sigmoid"),
-        features=(3,),
         shots=(2, 1, 3),
         queries=4,
         seed=1,
@@ -226,17 +226,23 @@ def implicit_maml_cases() -> Iterator[Case]:
     yield case(
         "batch-norm-support",
         "the support set normalises the queries at the optimum",
-        normalised("support"),
+        Sequential(
+            [
+                ops.Linear(3, 2, bias=False),
+                ops.BatchNorm(2, spatial_axes=0, statistics="support"),
+                ops.Tanh(),
+                ops.Linear(2, 3),
+            ]
+        ),
         shots=(2, 3, 1),
         queries=5,
-        tasks=3,
         seed=2,
-        reg_lambda=1.5,
-        inner_lr=0.2,
+        reg_lambda=3.0,
+        inner_lr=0.15,
     )
     yield case("strong", "a start that holds fast", kind="edge", reg_lambda=1000.0, inner_lr=0.001)
     yield case("one-task", "a single task of one example", kind="edge", tasks=1, shots=1, queries=1)
-    stays = {"support_y": np.zeros((2, 3, 2)), "query_x": np.ones((2, 2, 2))}
+    stays = {"support_y": np.zeros((2, 3, 2)), "query_x": np.ones((2, 2, 1))}
     zeros = {name: np.zeros(shape) for name, shape in smooth.shapes.items() if name.startswith("2.")}
     yield case(
         "optimum-at-start",

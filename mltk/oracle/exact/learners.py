@@ -71,8 +71,8 @@ def implicit_maml(settings: Mapping[str, Any], inputs: Values) -> Values:
             away = concat([(params[name] - p).reshape((-1, 1)) for name, p in start.items()], 0)
             step = solve(hessian + strength * constant(np.eye(len(hessian))), gradient + strength * away)
             params = _moved(params, -step)
-            if max(abs(number) for number in step.value.flat) < 10.0 ** (10 - DIGITS):
-                break
+            if max(abs(number) for number in step.value.flat) < 10.0 ** (3 - DIGITS // 2):
+                break  # what is left is about its square
         else:
             raise ArithmeticError("Newton's method has found no proximal optimum")
         _, hessian = _curvature(settings, inputs, params, task)
