@@ -12,7 +12,10 @@ from mltk.peers.peer import Case, Result, missing
 
 @dataclass(frozen=True)
 class Torchmeta:
-    """See `mltk.peers.Peer`."""
+    """See `mltk.peers.Peer`.
+
+    Version 1.8, the last, imports names that today's torchvision no longer has; with that it is unavailable.
+    """
 
     name: str = "torchmeta"
 

@@ -68,10 +68,22 @@ CORRECT: tuple[Specimen, ...] = (
     *_correct("maml", "right_loops", "maml_by_autograd", "maml_by_backward", "maml_by_vmap", "maml_by_hand"),
     *(
         Specimen(f"maml-{peer}", "maml", peer)
-        for peer in ("torch-func", "torch-loop", "torch-batched", "higher", "torchopt", "jax")
+        for peer in (
+            "torch-func",
+            "torch-loop",
+            "torch-batched",
+            "higher",
+            "torchopt",
+            "jax",
+            "learn2learn",
+            "torchmeta",
+        )
     ),
     *_correct("fomaml", "right_loops", "fomaml_by_detach", "fomaml_by_sgd", "fomaml_at_the_end"),
-    *(Specimen(f"fomaml-{peer}", "fomaml", peer) for peer in ("torch-func", "higher", "jax")),
+    *(
+        Specimen(f"fomaml-{peer}", "fomaml", peer)
+        for peer in ("torch-func", "higher", "jax", "learn2learn", "torchmeta")
+    ),
     *_correct("anil", "right_loops", "subset_in_the_loop", "subset_by_mask"),
     *_correct("boil", "right_loops", "subset_in_the_loop", "subset_by_mask"),
     *_correct("meta-sgd", "right_loops", "meta_sgd"),
