@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -166,7 +167,11 @@ def diagnose(
     if not groups:
         return Diagnosis((), (), ())
     explained = _Explained(basis, groups, dtype)
-    for base in _bases(computation, basis, groups, dtype):
+    for base in _bases(computation, basis):
+        explained.add(base)
+    for base in _fitted(computation, basis, groups[-1]):
+        if explained.complete():
+            break
         explained.add(base)
     findings = explained.findings()
     known = {group for finding in findings for group in finding.outputs}
@@ -199,35 +204,35 @@ def _basis(results: Results, dtype: np.dtype[Any]) -> tuple[Results, tuple[str, 
     return edges, wrong(edges)
 
 
-def _bases(
-    computation: Computation, basis: Results, groups: Sequence[str], dtype: np.dtype[Any]
-) -> Iterator[Base]:
-    """The truth, every mistake in each of its ways, and those with the number that fits best."""
+def _bases(computation: Computation, basis: Results) -> Iterator[Base]:
+    """The truth, and every mistake in each of its ways."""
     yield Base(None, "", tuple(case.expected for case, _ in basis))
-    families: list[tuple[Mistake, Family]] = []
     for mistake in CATALOGUE:
-        if computation.name not in mistake.computations:
-            continue
-        for way in mistake.variants:
+        for way in mistake.variants if computation.name in mistake.computations else ():
             if isinstance(way, Variant):
-                yield Base(mistake, way.detail, tuple(_computed(way.outputs, case) for case, _ in basis))
-            else:
-                families.append((mistake, way))
-    for mistake, family in families:
-        for value in fit(family, basis, groups[-1]):
-            outputs = tuple(
-                _computed(lambda s, i, value=value, family=family: family.outputs(s, i, value), case)
-                for case, _ in basis
-            )
-            yield Base(mistake, f"{family.number} {value:.6g}", outputs, fitted=True)
+                yield Base(mistake, way.detail, _computed(way.outputs, basis))
 
 
-def _computed(outputs: Callable[..., Values | None], case: Case) -> Values | None:
-    """What a mistake gives; ``None`` where it cannot happen."""
-    try:
-        return outputs(case.settings, case.inputs)
-    except (MltkError, ArithmeticError, np.linalg.LinAlgError):
-        return None
+def _fitted(computation: Computation, basis: Results, group: str) -> Iterator[Base]:
+    """The families of mistakes, with the numbers that fit best."""
+    for mistake in CATALOGUE:
+        for way in mistake.variants if computation.name in mistake.computations else ():
+            if isinstance(way, Family):
+                for value in fit(way, basis, group):
+                    outputs = _computed(partial(way.outputs, value=value), basis)
+                    yield Base(mistake, f"{way.number} {value:.6g}", outputs, fitted=True)
+
+
+def _computed(outputs: Callable[..., Values | None], basis: Results) -> tuple[Values | None, ...]:
+    """What a mistake gives on each case; ``None`` where it cannot happen."""
+
+    def one(case: Case) -> Values | None:
+        try:
+            return outputs(case.settings, case.inputs)
+        except (MltkError, ArithmeticError, np.linalg.LinAlgError):
+            return None
+
+    return tuple(one(case) for case, _ in basis)
 
 
 class _Explained:
@@ -242,6 +247,10 @@ class _Explained:
         matches = {group: match for group in self._groups if (match := self._match(base, group))}
         if matches:
             self._matches.append(matches)
+
+    def complete(self) -> bool:
+        """Whether one base explains all groups."""
+        return any(len(matches) == len(self._groups) for matches in self._matches)
 
     def findings(self) -> tuple[Finding, ...]:
         """The simplest explanations: one for all groups if there is one, else one for each."""

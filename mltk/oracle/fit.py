@@ -10,17 +10,18 @@ import numpy as np
 
 from mltk.errors import MltkError
 from mltk.oracle.case import Case, Values, flat
+from mltk.oracle.judgement import disagreement
 from mltk.oracle.mistakes.mistake import Family
 
-CASES = 3
+CASES = 2
+CLEARLY = 1e-6
 """On how many cases a number is fitted; all of them judge the result."""
 
-ITERATIONS = 20
-SHORTER = (1.0, 0.5, 0.25, 0.1)
-"""The shares of a step that are tried until one gains something."""
+REACH = 4.0
+"""How far beyond the outermost start a number is looked for, as a factor."""
 
-PROGRESS = 0.9
-"""A step of the search that leaves more than this share of the residual is the last."""
+POLISHES = 4
+HUGE = 1e100
 
 Residual = Callable[[float], np.ndarray | None]
 
@@ -33,30 +34,25 @@ def fit(family: Family, basis: Sequence[tuple[Case, Values]], group: str) -> Ite
         basis: Cases and a candidate's outputs.
         group: Which of the outputs.
     """
-    affected = list(islice(_affected(family, basis, group), CASES))
-    for free in (False, True) if affected else ():
-        residual = partial(_residual, family, affected, group, free)
+    wrong = list(islice(_wrong(basis, group), CASES))
+    truth = [_numbers(case.expected, group) for case, _ in wrong]
+    for free in (False, True) if wrong else ():
+        residual = partial(_residual, family, wrong, group, free)
         sizes = {start: _size(residual(start)) for start in family.starts}
         best = min(sizes, key=lambda start: sizes[start])
-        if not np.isfinite(sizes[best]):
+        if not sizes[best] <= _size(_off(wrong, truth, free)):  # no start is nearer than the truth
             continue
-        number = _descend(residual, best)
+        number = _nearest(residual, best, family.starts)
         rounded = float(f"{number:.3g}")
         if abs(rounded - number) <= 1e-3 * abs(number):
             yield rounded
         yield number
 
 
-def _affected(
-    family: Family, basis: Sequence[tuple[Case, Values]], group: str
-) -> Iterator[tuple[Case, np.ndarray]]:
-    """The cases that the mistake changes, with the numbers of the candidate."""
+def _wrong(basis: Sequence[tuple[Case, Values]], group: str) -> Iterator[tuple[Case, np.ndarray]]:
+    """The cases on which a candidate is clearly wrong, with its numbers."""
     for case, outputs in basis:
-        if group not in outputs:
-            continue
-        right = _numbers(case.expected, group)
-        changed = [_made(family, case, start, group) for start in family.starts]
-        if any(made is not None and not np.allclose(made, right, rtol=1e-9, atol=0) for made in changed):
+        if group in outputs and disagreement({group: outputs[group]}, case.expected) > CLEARLY:
             yield case, _numbers(outputs, group)
 
 
@@ -74,12 +70,18 @@ def _made(family: Family, case: Case, number: float, group: str) -> np.ndarray |
 
 
 def _residual(
-    family: Family, affected: Sequence[tuple[Case, np.ndarray]], group: str, free: bool, number: float
+    family: Family, wrong: Sequence[tuple[Case, np.ndarray]], group: str, free: bool, number: float
 ) -> np.ndarray | None:
     """The relative differences of a candidate's numbers to a mistake's, each case up to a scale if free."""
+    made = [_made(family, case, number, group) for case, _ in wrong]
+    return _off(wrong, made, free)
+
+
+def _off(
+    wrong: Sequence[tuple[Case, np.ndarray]], outputs: Sequence[np.ndarray | None], free: bool
+) -> np.ndarray | None:
     parts = []
-    for case, found in affected:
-        made = _made(family, case, number, group)
+    for (_, found), made in zip(wrong, outputs, strict=True):
         if made is None or not np.isfinite(made).all():
             return None
         square = made @ made
@@ -92,25 +94,28 @@ def _size(residual: np.ndarray | None) -> float:
     return np.inf if residual is None else float(np.linalg.norm(residual))
 
 
-def _descend(residual: Residual, number: float) -> float:
-    """Gauss-Newton on one number with central differences; shorter steps where a whole one gains nothing."""
-    size = _size(residual(number))
-    for _ in range(ITERATIONS):
-        change = 1e-6 * max(abs(number), 1e-3)
+def _nearest(residual: Residual, best: float, starts: Sequence[float]) -> float:
+    """The number of the smallest residual between the starts beside the best one.
+
+    A bounded search gets close, over the kinks that clipping has, and Gauss-Newton reaches rounding error.
+    """
+    from scipy.optimize import minimize_scalar
+
+    around = sorted({*starts, *(best * factor for factor in (-REACH, 1 / REACH, REACH))})
+    place = around.index(best)
+    bounds = around[max(place - 1, 0)], around[min(place + 1, len(around) - 1)]
+    found = minimize_scalar(
+        lambda number: min(_size(residual(number)), HUGE), bounds=bounds, method="bounded"
+    )
+    number = float(found.x)
+    for _ in range(POLISHES):
+        change = 1e-6 * abs(number)
         centre, above, below = residual(number), residual(number + change), residual(number - change)
         if centre is None or above is None or below is None:
             break
-        slope = (above - below) / (2 * change)
+        slope = above - below
         square = slope @ slope
         if not np.isfinite(square) or not square:
             break
-        step = float(slope @ centre / square)
-        tried = ((moved, _size(residual(moved))) for moved in (number - share * step for share in SHORTER))
-        better = next(((moved, left) for moved, left in tried if left < size), None)
-        if better is None:
-            break
-        slow = better[1] > PROGRESS * size
-        number, size = better
-        if slow:
-            break
-    return number
+        number -= 2 * change * float(slope @ centre / square)
+    return min((number, best), key=lambda each: _size(residual(each)))

@@ -30,12 +30,12 @@ class Family:
     """Ways that differ by a number, which is found by fitting: a weight decay, a norm, a factor.
 
     Attributes:
-        outputs: From settings, inputs and the number to what is computed, in float64.
+        outputs: From settings, inputs and the number, called ``value``, to what is computed, in float64.
         number: What the number is: ``"weight decay"``.
         starts: Customary values; each is tried, and the best is refined.
     """
 
-    outputs: Callable[[Mapping[str, Any], Values, float], Values | None]
+    outputs: Callable[..., Values | None]
     number: str
     starts: tuple[float, ...]
 

@@ -21,12 +21,12 @@ LIMITS = (1.0, 0.5, 0.25, 0.1, 2.0, 5.0, 10.0)
 def _clipped(kind: str) -> Family:
     """The meta-gradient clipped by its norm or by value."""
 
-    def outputs(settings: Mapping[str, Any], inputs: Values, limit: float) -> Values | None:
+    def outputs(settings: Mapping[str, Any], inputs: Values, value: float) -> Values | None:
         right = Loop().outputs(settings, inputs)
         if right is None:
             return None
         leading = {name: g[None] for name, g in right["gradients"].items()}
-        clip = Clip("value" if kind == "value" else "norm", limit)
+        clip = Clip("value" if kind == "value" else "norm", value)
         return {**right, "gradients": {name: g[0] for name, g in clip(leading).items()}}
 
     return Family(outputs, f"largest {kind}", LIMITS)
