@@ -15,7 +15,7 @@ from mltk.settings import check_scale
 from mltk.tree import Array, Tree
 
 ROUNDING = 16 * float(np.finfo(np.float64).eps)
-"""How far the regulariser is raised, relative to the sum of the squared embeddings.
+"""The least regulariser, relative to the sum of the squared embeddings; a smaller one is raised to it.
 
 The rounding errors of a matrix of inner products can make it indefinite by about as much. So its Cholesky
 factor exists however small the regulariser, and the solution moves by no more than rounding moves it anyway.
@@ -160,6 +160,21 @@ class LinearHead(Head):
 def _outputs(fitted: Tree, query: Array) -> Array:
     """The predictor's outputs before their calibration."""
     return kernels_of(query).affine(query, fitted["weight"], fitted.get("bias"))
+
+
+def raised(reg_lambda: Array, x: Array) -> tuple[Array, Array]:
+    """The regulariser ``(T,)`` of embeddings ``(T, N, d)``, at least the least, and where it is too small."""
+    kernels = kernels_of(x)
+    least = ROUNDING * kernels.sum(x, (-2, -1), times=x)
+    small = least > reg_lambda
+    return kernels.xp.where(small, least, reg_lambda), small
+
+
+def raised_vjp(x: Array, small: Array, g: Array) -> tuple[Array, Array]:
+    """The cotangents of the embeddings and of the regulariser before it was raised."""
+    xp = kernels_of(x).xp
+    through = xp.where(small, g, xp.zeros_like(g))
+    return 2 * ROUNDING * through[..., None, None] * x, g - through
 
 
 def double(x: Array) -> Array:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, NamedTuple
 
-from mltk.heads.linear import ROUNDING, LinearHead
+from mltk.heads.linear import LinearHead, raised, raised_vjp
 from mltk.heads.ridge import raise_diagonal
 from mltk.ops.kernels import kernels_of
 from mltk.settings import check_count
@@ -79,7 +79,7 @@ class LogisticHead(LinearHead):
         """See `LinearHead.solve`."""
         kernels = kernels_of(support)
         gram = support @ support.mT
-        regulariser = reg_lambda + ROUNDING * kernels.sum(support, (-2, -1), times=support)
+        regulariser, small = raised(reg_lambda, support)
         y = target.mT
         a = f = kernels.xp.zeros_like(y[..., :1, :])  # all classes start alike and share the first system
         steps = []
@@ -87,11 +87,11 @@ class LogisticHead(LinearHead):
             step = _newton_step(gram, y, regulariser, a, f)
             steps.append(step)
             a, f = step.a_next, step.f_next
-        return a @ support, None, (support, gram, regulariser, steps)
+        return a @ support, None, (support, gram, regulariser, small, steps)
 
     def solve_vjp(self, residuals: Any, g_weight: Array, g_bias: Array | None) -> tuple[Array, Array]:
         """See `LinearHead.solve_vjp`."""
-        x, gram, regulariser, steps = residuals
+        x, gram, regulariser, small, steps = residuals
         kernels = kernels_of(x)
         gx = steps[-1].a_next.mT @ g_weight
         ga = g_weight @ x.mT
@@ -105,8 +105,8 @@ class LogisticHead(LinearHead):
             if step is not steps[0]:  # which starts from zero, whatever the embeddings
                 g_gram = g_gram + gf.mT @ step.a
                 ga = gf @ gram
-        gx = gx + (g_gram + g_gram.mT) @ x + 2 * ROUNDING * g_lambda[..., None, None] * x
-        return gx, g_lambda
+        through, g_lambda = raised_vjp(x, small, g_lambda)
+        return gx + (g_gram + g_gram.mT) @ x + through, g_lambda
 
 
 class NewtonStep(NamedTuple):

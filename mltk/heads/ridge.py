@@ -9,7 +9,7 @@ from mltk.backend import Backend, check_same, common_backend
 from mltk.episode import check_inputs
 from mltk.errors import DtypeError, LabelError, SettingError, ShapeError
 from mltk.heads.head import one_hot
-from mltk.heads.linear import ROUNDING, LinearHead, LinearSolution, check_switch, double
+from mltk.heads.linear import LinearHead, LinearSolution, check_switch, double, raised, raised_vjp
 from mltk.ops.kernels import kernels_of
 from mltk.settings import check_count, check_scale, is_number
 from mltk.tree import Array
@@ -104,6 +104,7 @@ class RidgeSolution(NamedTuple):
         factor: The Cholesky factor of the system, N × N or d × d.
         rest: $C$ in the Woodbury form, else $E$; ``(T, N, o)``.
         use_woodbury: Which form it is.
+        small: Where the regulariser was too small for rounding errors, and raised; ``(T,)``.
     """
 
     v: Array
@@ -111,25 +112,27 @@ class RidgeSolution(NamedTuple):
     factor: Array
     rest: Array
     use_woodbury: bool
+    small: Array
 
 
-def solve_ridge(x: Array, y: Array, reg_lambda: Array | float, use_woodbury: bool | None) -> RidgeSolution:
+def solve_ridge(x: Array, y: Array, reg_lambda: Array, use_woodbury: bool | None) -> RidgeSolution:
     """The $V$ of `RidgeHead` for $X$ ``(T, N, d)`` and $Y$ ``(T, N, o)``, both in double precision."""
     kernels = kernels_of(x)
     if use_woodbury is None:
         use_woodbury = x.shape[-2] < x.shape[-1]
     gram = x @ x.mT if use_woodbury else x.mT @ x
-    factor = kernels.cholesky(raise_diagonal(gram, reg_lambda + ROUNDING * kernels.sum(x, (-2, -1), times=x)))
+    strength, small = raised(reg_lambda, x)
+    factor = kernels.cholesky(raise_diagonal(gram, strength))
     if use_woodbury:
         coefficients = kernels.cholesky_solve(factor, y)
-        return RidgeSolution(x.mT @ coefficients, x, factor, coefficients, True)
+        return RidgeSolution(x.mT @ coefficients, x, factor, coefficients, True, small)
     v = kernels.cholesky_solve(factor, x.mT @ y)
-    return RidgeSolution(v, x, factor, y - x @ v, False)
+    return RidgeSolution(v, x, factor, y - x @ v, False, small)
 
 
 def solve_ridge_vjp(solution: RidgeSolution, gv: Array) -> tuple[Array, Array]:
     """The cotangents of $X$ and, ``(T,)``, of the regulariser: see `RidgeHead`."""
-    v, x, factor, rest, use_woodbury = solution
+    v, x, factor, rest, use_woodbury, small = solution
     kernels = kernels_of(gv)
     if use_woodbury:
         d = kernels.cholesky_solve(factor, x @ gv)
@@ -139,7 +142,8 @@ def solve_ridge_vjp(solution: RidgeSolution, gv: Array) -> tuple[Array, Array]:
         p = kernels.cholesky_solve(factor, gv)
         d = x @ p
         g_lambda = -kernels.sum(p, (-2, -1), times=v)
-    return rest @ p.mT - d @ v.mT + 2 * ROUNDING * g_lambda[..., None, None] * x, g_lambda
+    gx, g_lambda = raised_vjp(x, small, g_lambda)
+    return rest @ p.mT - d @ v.mT + gx, g_lambda
 
 
 def raise_diagonal(matrix: Array, by: Array) -> Array:
