@@ -46,73 +46,101 @@ def flatten(settings: Mapping[str, Any], p: Parameters, x: Tensor) -> Tensor:
 
 
 def convolution(settings: Mapping[str, Any], p: Parameters, x: Tensor) -> Tensor:
-    """A matrix product of each window with the weight ``(out, in, kh, kw)``, and the bias; zeros around."""
-    weight = p["weight"]
-    kernel = (weight.shape[2], weight.shape[3])
-    patches, (height, width) = _windows(x, kernel, settings["stride"], settings["padding"], 0.0)
-    rows = patches.transpose((0, 2, 1, 3)).reshape((len(x) * height * width, -1))
-    y = rows @ weight.reshape((len(weight), -1)).mT
-    y = y + p["bias"] if "bias" in p else y
-    return y.reshape((len(x), height, width, len(weight))).transpose((0, 3, 1, 2))
+    """Each output pixel is a matrix product of the weight with the patch under it."""
+    patches, extents = _patches(settings, x)
+    weight = p["weight"].reshape((len(p["weight"]), -1))
+    y = (patches.reshape((len(x), -1, weight.shape[1])) @ weight.mT).mT
+    if "bias" in p:
+        y = y + p["bias"].reshape((-1, 1))
+    return y.reshape((len(x), len(weight), *extents))
 
 
 def max_pool(settings: Mapping[str, Any], p: Parameters, x: Tensor) -> Tensor:
-    """The largest pixel of each window, the first in reading order among equals."""
-    kernel, stride = settings["kernel_size"], settings["stride"]
-    lowest = -context.inf
-    windows, extents = _windows(x, kernel, kernel if stride is None else stride, settings["padding"], lowest)
-    rows = windows.reshape((-1, windows.shape[-1]))
-    first = np.array([int(np.argmax(row)) for row in rows.value])
-    return rows[np.arange(len(rows)), first].reshape((*x.shape[:2], *extents))
+    """The largest pixel under each window, the first in reading order among equals."""
+    rows, columns, inside, extents = _windows(settings, x)
+    values = np.where(inside, x.value[:, :, rows, columns], -np.inf)
+    which = np.argmax(values.astype(object), axis=-1)
+    place = np.arange(rows.shape[0])
+    images, channels = np.ogrid[: x.shape[0], : x.shape[1]]
+    picked = x[images[..., None], channels[..., None], rows[place, which], columns[place, which]]
+    return picked.reshape((*x.shape[:2], *extents))
 
 
-def _windows(x: Tensor, kernel: Any, stride: Any, padding: Any, fill: Any) -> tuple[Tensor, tuple[int, int]]:
-    """The pixels of each window, ``(N, C, windows, pixels)``, and how many windows there are along each axis.
+def average_pool(settings: Mapping[str, Any], p: Parameters, x: Tensor) -> Tensor:
+    """The mean of the pixels under each window; those of the border are zeros, and count."""
+    rows, columns, inside, extents = _windows(settings, x)
+    pixels = x[:, :, rows, columns] * constant(inside.astype(float))
+    return pixels.mean(-1).reshape((*x.shape[:2], *extents))
 
-    Outside of the image stands ``fill``.
-    """
-    sizes = x.shape[2:]
-    (kh, kw), (sh, sw), (ph, pw) = (np.broadcast_to(value, 2).tolist() for value in (kernel, stride, padding))
-    top, left = (
-        np.arange(0, size + 2 * pad - k + 1, step) - pad
-        for size, k, step, pad in zip(sizes, (kh, kw), (sh, sw), (ph, pw), strict=True)
-    )
-    i = top[:, None, None, None] + np.arange(kh)[:, None]
-    j = left[:, None, None] + np.arange(kw)
-    inside = (i >= 0) & (i < sizes[0]) & (j >= 0) & (j < sizes[1])
-    where_from = np.where(inside, i * sizes[1] + j, sizes[0] * sizes[1]).reshape((-1, kh * kw))
-    pixels = x.reshape((*x.shape[:2], -1))
-    around = constant(np.full((*x.shape[:2], 1), context.mpf(fill), dtype=object))
-    return concat([pixels, around], 2)[:, :, where_from], (len(top), len(left))
+
+def global_average_pool(settings: Mapping[str, Any], p: Parameters, x: Tensor) -> Tensor:
+    """The mean of each channel's pixels."""
+    return x.mean((-2, -1))
 
 
 def batch_norm(settings: Mapping[str, Any], p: Parameters, x: Tensor) -> Tensor:
-    """Each channel less its mean, divided by its standard deviation (biased), scaled and shifted.
-
-    Mean and variance are constants among the parameters, or those of the first ``rows`` examples.
-    """
+    """Standardised per channel: by constants, by the first examples, or by all of them."""
     axes = (0, *range(2, x.ndim))
     shape = (1, -1, *[1] * (x.ndim - 2))
     if "running_mean" in p:
         mean, variance = p["running_mean"].reshape(shape), p["running_var"].reshape(shape)
     else:
-        counted = x if settings.get("rows") is None else x[: settings["rows"]]
+        counted = x[: settings["rows"]] if settings.get("rows") else x
         mean = counted.mean(axes, keepdims=True)
-        away = counted - mean
-        variance = (away * away).mean(axes, keepdims=True)
-    standardised: Tensor = (x - mean) / (variance + settings["eps"]).sqrt()
-    return standardised * p["weight"].reshape(shape) + p["bias"].reshape(shape)
+        centred = counted - mean
+        variance = (centred * centred).mean(axes, keepdims=True)
+    standard = (x - mean) / (variance + settings["eps"]).sqrt()
+    return p["weight"].reshape(shape) * standard + p["bias"].reshape(shape)
+
+
+def layer_norm(settings: Mapping[str, Any], p: Parameters, x: Tensor) -> Tensor:
+    """Standardised per example."""
+    axes = tuple(range(1, x.ndim))
+    centred = x - x.mean(axes, keepdims=True)
+    variance = (centred * centred).mean(axes, keepdims=True)
+    return p["weight"] * (centred / (variance + settings["eps"]).sqrt()) + p["bias"]
+
+
+def _pair(value: int | Sequence[int]) -> tuple[int, int]:
+    return (value, value) if isinstance(value, int) else (value[0], value[1])
+
+
+def _windows(
+    settings: Mapping[str, Any], x: Tensor
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, tuple[int, int]]:
+    """The pixels under each window: rows and columns ``(windows, pixels)``, and whether they are inside.
+
+    Those of the border point at a pixel that is not to be used. The last are the extents of the output.
+    """
+    size = _pair(settings["kernel_size"])
+    stride = _pair(settings.get("stride") or size)
+    padding = _pair(settings["padding"])
+    extents = [(x.shape[i - 2] + 2 * padding[i] - size[i]) // stride[i] + 1 for i in (0, 1)]
+    out, inside = np.indices(extents).reshape(2, -1, 1), np.indices(size).reshape(2, 1, -1)
+    rows, columns = (out[i] * stride[i] - padding[i] + inside[i] for i in (0, 1))
+    within = (rows >= 0) & (rows < x.shape[-2]) & (columns >= 0) & (columns < x.shape[-1])
+    return rows * within, columns * within, within, (extents[0], extents[1])
+
+
+def _patches(settings: Mapping[str, Any], x: Tensor) -> tuple[Tensor, tuple[int, int]]:
+    """The patches of a convolution, ``(N, windows, channels, pixels)``, and the extents of the output."""
+    rows, columns, inside, extents = _windows(settings, x)
+    pixels = x[:, :, rows, columns] * constant(inside.astype(float))
+    return pixels.transpose((0, 2, 1, 3)), extents
 
 
 LAYERS: dict[str, Layer] = {
     "linear": linear,
     "convolution": convolution,
     "batch_norm": batch_norm,
-    "max_pool": max_pool,
+    "layer_norm": layer_norm,
     "relu": relu,
     "tanh": tanh,
     "sigmoid": sigmoid,
     "silu": silu,
+    "max_pool": max_pool,
+    "average_pool": average_pool,
+    "global_average_pool": global_average_pool,
     "flatten": flatten,
 }
 
