@@ -83,7 +83,8 @@ def found(name):
 def test_right_ones_agree_on_every_case(specimen):
     seen = 0
     for case, outputs in outcomes(specimen):
-        assert disagreement(outputs, case.expected) <= 1e-10, case.name
+        allowed = 1e-10 if case.kind == "valid" else 1e-8  # some edges cost some ways to the result digits
+        assert disagreement(outputs, case.expected) <= allowed, case.name
         assert {key: each.shape for key, each in flat(outputs).items()} == {
             key: np.shape(each) for key, each in flat(case.expected).items()
         }
@@ -232,6 +233,36 @@ def test_only_the_gradients_of_the_rates_are_wrong():
                 key: sign * g if key.startswith("lr.") else g for key, g in case.expected["gradients"].items()
             }
             assert disagreement(outputs, {**case.expected, "gradients": wrong}) <= 1e-10
+
+
+def test_a_head_summed_over_tasks_has_the_right_logits():
+    for case, outputs in outcomes(found("prototypical-summed-over-tasks")):
+        expected = {"logits": case.expected["logits"], **times(case.expected, tasks_of(case))}
+        assert disagreement(outputs, expected) <= 1e-10
+
+
+@pytest.mark.parametrize("name", ["prototypical-colder-when-warmer", "matching-attention-times-temperature"])
+def test_multiplying_by_the_temperature_is_the_inverse_temperature(name):
+    specimen, seen = found(name), 0
+    for case, outputs in outcomes(specimen):
+        if case.kind == "valid" and "log_temperature" not in case.inputs.get("params", {}):
+            inverse = 1 / case.settings["temperature"]
+            expected = reference(specimen.computation, case, temperature=inverse)
+            assert disagreement(outputs, expected) <= 1e-10
+            seen += inverse != 1
+    assert seen
+
+
+def test_the_penalty_is_that_of_so_many_examples():
+    for case, outputs in outcomes(found("ridge-penalty-times-examples")):
+        if case.kind == "valid":
+            rows = case.inputs["support_x"].shape[1]
+            params = dict(case.inputs.get("params", {}))
+            if "log_lambda" in params:
+                params["log_lambda"] = params["log_lambda"] + np.log(rows)
+            larger = dataclasses.replace(case, inputs={**case.inputs, "params": params})
+            expected = reference("ridge", larger, reg_lambda=case.settings["reg_lambda"] * rows)
+            assert disagreement(outputs, expected) <= 1e-10
 
 
 def test_a_clipped_meta_gradient_has_the_right_direction():
