@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from mltk.oracle.exact.tensor import Tensor, concat, constant, context, where
+from mltk.oracle.exact.tensor import Tensor, constant, where
 
 Parameters = Mapping[str, Tensor]
 Layer = Callable[[Mapping[str, Any], Parameters, Tensor], Tensor]
@@ -89,8 +89,8 @@ def batch_norm(settings: Mapping[str, Any], p: Parameters, x: Tensor) -> Tensor:
         mean = counted.mean(axes, keepdims=True)
         centred = counted - mean
         variance = (centred * centred).mean(axes, keepdims=True)
-    standard = (x - mean) / (variance + settings["eps"]).sqrt()
-    return p["weight"].reshape(shape) * standard + p["bias"].reshape(shape)
+    standard: Tensor = (x - mean) / (variance + settings["eps"]).sqrt()
+    return standard * p["weight"].reshape(shape) + p["bias"].reshape(shape)
 
 
 def layer_norm(settings: Mapping[str, Any], p: Parameters, x: Tensor) -> Tensor:
@@ -98,7 +98,8 @@ def layer_norm(settings: Mapping[str, Any], p: Parameters, x: Tensor) -> Tensor:
     axes = tuple(range(1, x.ndim))
     centred = x - x.mean(axes, keepdims=True)
     variance = (centred * centred).mean(axes, keepdims=True)
-    return p["weight"] * (centred / (variance + settings["eps"]).sqrt()) + p["bias"]
+    standard: Tensor = centred / (variance + settings["eps"]).sqrt()
+    return standard * p["weight"] + p["bias"]
 
 
 def _pair(value: int | Sequence[int]) -> tuple[int, int]:
