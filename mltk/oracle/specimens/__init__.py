@@ -9,7 +9,9 @@ from __future__ import annotations
 from dataclasses import KW_ONLY, dataclass
 from typing import Literal
 
-Scale = Literal["sum-over-tasks", "sum-over-examples", "sum-over-tasks-and-examples", "twice"]
+Scale = Literal[
+    "sum-over-tasks", "sum-over-examples", "sum-over-tasks-and-examples", "divided-by-tasks", "twice"
+]
 
 UNKNOWN = "unknown"
 """The mistake of a specimen that no catalogue has."""
@@ -95,7 +97,7 @@ CORRECT: tuple[Specimen, ...] = (
 )
 """Never to be accused."""
 
-STEP_MISSING = ("first-step-missing", "last-step-missing")
+STEP_MISSING = ("first-step-missing", "last-step-missing", "inner-step-missing")
 """With the same loss and rate in every step, it does not matter which step is missing."""
 
 WRONG: tuple[Specimen, ...] = (
@@ -148,6 +150,8 @@ WRONG: tuple[Specimen, ...] = (
     _wrong("fomaml", "wrong_states", "no_zero_grad_before_the_query", "outer-gradient-accumulates"),
     _wrong("maml", "wrong_states", "inner_gradients_added_up", "inner-gradients-accumulate"),
     _wrong("fomaml", "wrong_states", "no_zero_grad_in_the_loop", "inner-gradients-accumulate"),
+    _wrong("maml", "wrong_states", "last_task_only", "one-task-only", "divided-by-tasks"),
+    _wrong("maml", "wrong_states", "inner_momentum", "momentum-in-inner-loop"),
     _wrong("anil", "wrong_states", "adapts_everything", "adapts-all-instead-of-subset"),
     _wrong("boil", "wrong_states", "adapts_everything", "adapts-all-instead-of-subset"),
     _wrong(
@@ -213,8 +217,6 @@ UNNAMED: tuple[Specimen, ...] = (
     _wrong("maml", "unknown", "transposed_weight", UNKNOWN),
     _wrong("maml", "unknown", "noise_in_a_task", UNKNOWN),
     _wrong("maml", "unknown", "growing_loss_backwards", UNKNOWN),
-    _wrong("maml", "unknown", "last_task_only", UNKNOWN),
-    _wrong("maml", "unknown", "inner_momentum", UNKNOWN),
     _wrong("maml", "wrong_losses", "constant_support_statistics", UNKNOWN),
     _wrong("prototypical", "wrong_heads", "detached_prototypes", UNKNOWN),
     _wrong("matching", "wrong_heads", "mean_cosine_of_a_class", UNKNOWN),

@@ -15,7 +15,6 @@ from mltk.oracle.specimens.network import (
     learnable,
     mean,
     query_loss,
-    support_loss,
     tasks,
 )
 
@@ -68,30 +67,3 @@ def growing_loss_backwards(params: Arrays, data: Any, settings: Any) -> Result:
         total = total + query_loss(settings, adapt(settings, meta, task), task) / len(data.support_x)
         torch.autograd.backward(total, retain_graph=True)
     return total.detach(), grads_of(meta)
-
-
-def last_task_only(params: Arrays, data: Any, settings: Any) -> Result:
-    """MAML that overwrites the gradient of each task by that of the next."""
-    losses, found = [], {}
-    for task in tasks(data):
-        meta = learnable(params)
-        loss = query_loss(settings, adapt(settings, meta, task), task)
-        found = gradients(loss / len(data.support_x), meta)
-        losses.append(loss.detach())
-    return mean(losses), found
-
-
-def inner_momentum(params: Arrays, data: Any, settings: Any) -> Result:
-    """MAML whose inner optimiser has a momentum of 0.9."""
-    meta = learnable(params)
-    losses = []
-    for task in tasks(data):
-        fast, velocity = meta, {name: torch.zeros_like(p) for name, p in meta.items()}
-        for _ in range(settings.inner_steps):
-            value = support_loss(settings, fast, task)
-            slopes = torch.autograd.grad(value, list(fast.values()), create_graph=True)
-            velocity = {name: 0.9 * velocity[name] + g for name, g in zip(fast, slopes, strict=True)}
-            fast = {name: p - settings.inner_lr * velocity[name] for name, p in fast.items()}
-        losses.append(query_loss(settings, fast, task))
-    loss = mean(losses)
-    return loss.detach(), gradients(loss, meta)
