@@ -215,3 +215,17 @@ def test_a_runner_says_what_changed():
         assert calls.run(maml, case).changed == ("params.0.weight",)
     with runner(candidates.right, arrays="numpy") as calls:
         assert calls.run(maml, case).changed == ()
+
+
+def test_a_function_that_hung_is_left_alone():
+    calls = []
+
+    def hangs_once(params, data, settings):
+        calls.append(settings)
+        time.sleep(1.0)
+
+    case, maml = few_cases()[0], computation("maml")
+    with runner(hangs_once, arrays="numpy", timeout=0.1) as asked:
+        kinds = [asked.run(maml, case).problem.kind for _ in range(3)]
+    assert kinds == ["hangs"] * 3
+    assert len(calls) == 1

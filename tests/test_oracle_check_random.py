@@ -13,6 +13,7 @@ from mltk.errors import SettingError
 from mltk.oracle import random_cases
 from mltk.oracle.case import Case
 from mltk.oracle.check import check
+from mltk.oracle.computation import NUMPY
 from mltk.oracle.computations import computation
 from mltk.oracle.layers import describe_model
 from mltk.oracle.random_cases import completed, search, size
@@ -132,3 +133,12 @@ def test_without_hypothesis_it_is_said_what_installs_it(monkeypatch):
     with pytest.raises(SettingError, match=r'pip install "mltk\[oracle\]"'):
         verdict(candidates.right, examples=5)
     assert verdict(candidates.right).verdict == "correct"  # vectors need none
+
+
+@pytest.mark.parametrize(("number", "kept"), [(1e2, True), (1e7, False)])
+def test_cases_that_cancel_are_thrown_away(number, kept):
+    difference = dataclasses.replace(
+        computation("maml"), routes={NUMPY: lambda settings, inputs: {"loss": inputs["x"].sum()}}
+    )
+    case = Case("cancels", "valid", "", {}, {"x": np.array([number, 1 - number])})
+    assert (completed(difference, case, "float64") is not None) == kept

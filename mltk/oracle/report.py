@@ -20,9 +20,8 @@ WIDTH = 110
 
 def print_report(console: Console, report: Report) -> None:
     """Print a report for people."""
-    table = Table(
-        title=f"{report.candidate} ({report.arrays}, {report.dtype})", box=SIMPLE_HEAD, pad_edge=False
-    )
+    console.print(Text(f"{report.candidate} ({report.arrays}, {report.dtype})", "bold"), soft_wrap=True)
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("computation", no_wrap=True)
     table.add_column("cases", justify="right")
     table.add_column("verdict", no_wrap=True)
