@@ -31,7 +31,8 @@ class Case:
         inputs: What the candidate receives.
         expected: What it must return; empty for ``"must-raise"``.
         raises: The class of `mltk.errors` that mltk raises, for ``"must-raise"``.
-        condition: How many times a relative change of the inputs grows on the way to the outputs, at least 1.
+        condition: How many times a relative change of the inputs grows on the way to the outputs, at
+            least 1. A case without outputs may say that the usual algorithms do worse than that.
         tie: Whether the case lies on a kink on purpose, so that its condition cannot be measured.
     """
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from mltk.oracle.case import Case, flat
 
-ROUNDINGS = 64
+ROUNDINGS = 256
 """How many rounding errors, each grown by the condition of a case, outputs may be away."""
 
 

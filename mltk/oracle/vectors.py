@@ -45,7 +45,7 @@ def complete(computation: Computation, case: Case) -> tuple[Case, dict[str, floa
         return _refused(computation, case), {}
     exact = computation.exact(case.settings, case.inputs)
     expected = rounded(exact)
-    condition = 1.0 if case.tie else _condition(computation, case, exact)
+    condition = case.condition if case.tie else max(case.condition, _condition(computation, case, exact))
     case = dataclasses.replace(case, expected=expected, condition=condition)
     found = {}
     for name, route in computation.routes.items():

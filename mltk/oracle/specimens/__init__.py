@@ -10,7 +10,7 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Literal
 
 Scale = Literal[
-    "sum-over-tasks", "sum-over-examples", "sum-over-tasks-and-examples", "divided-by-tasks", "twice"
+    "sum-over-tasks", "sum-over-examples", "sum-over-tasks-and-examples", "divided-by-tasks", "gradient-accumulated-twice"
 ]
 
 UNKNOWN = "unknown"
@@ -128,7 +128,7 @@ WRONG: tuple[Specimen, ...] = (
     _wrong("maml", "wrong_scales", "rate_over_steps", "inner-rate-factor"),
     _wrong("maml", "wrong_scales", "half_inner_loss", "inner-rate-factor"),
     _wrong("maml", "wrong_scales", "first_order_and_sum", "first-order", "sum-over-tasks"),
-    _wrong("maml", "wrong_scales", "first_order_and_twice", "first-order", "twice"),
+    _wrong("maml", "wrong_scales", "first_order_and_twice", "first-order", "gradient-accumulated-twice"),
     _wrong("maml", "wrong_scales", "extra_step_and_sum_over_examples", "extra-step", "sum-over-examples"),
     _wrong("maml", "wrong_scales", "summed_everywhere", "inner-loss-summed", "sum-over-examples"),
     _wrong(
@@ -140,7 +140,7 @@ WRONG: tuple[Specimen, ...] = (
     ),
     _wrong("maml", "wrong_scales", "swapped_and_sum", "support-query-swapped", "sum-over-tasks"),
     _wrong("maml", "wrong_scales", "softmax_and_sum", "softmax-twice", "sum-over-tasks"),
-    _wrong("fomaml", "wrong_scales", "kept_order_and_twice", "second-order-kept", "twice"),
+    _wrong("fomaml", "wrong_scales", "kept_order_and_twice", "second-order-kept", "gradient-accumulated-twice"),
     _wrong("maml", "wrong_states", "never_restored", "state-leaks-between-tasks"),
     _wrong("fomaml", "wrong_states", "module_never_restored", "state-leaks-between-tasks"),
     _wrong("anil", "wrong_states", "shallow_copy", "state-leaks-between-tasks"),
@@ -203,7 +203,7 @@ WRONG: tuple[Specimen, ...] = (
         "wrong_heads",
         "penalty_times_examples_and_twice",
         "regulariser-times-examples",
-        "twice",
+        "gradient-accumulated-twice",
     ),
     _wrong("ridge", "wrong_heads", "column_of_ones", "bias-penalised"),
     _wrong("ridge", "wrong_heads", "lambda_on_the_kernel", "lambda-on-wrong-matrix"),

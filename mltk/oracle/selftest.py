@@ -1,0 +1,163 @@
+"""The self-test: right implementations are not accused, and deliberately wrong ones are found and named."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from multiprocessing import get_context
+from typing import TYPE_CHECKING, Any
+
+from mltk.oracle.specimens import SPECIMENS, UNKNOWN, Specimen
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+RIGHT = "correct"
+SKIPPED = "skipped"
+
+RANDOM_CASES = 10
+"""How many random cases a correct specimen must pass besides the test vectors."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the check says about a specimen.
+
+    Attributes:
+        specimen: The specimen.
+        found: The mistakes and scale errors that it names, `RIGHT`, `UNKNOWN`, `SKIPPED`, or another verdict.
+        text: The diagnosis, or why it was skipped.
+    """
+
+    specimen: Specimen
+    found: tuple[str, ...]
+    text: str
+
+    @property
+    def expected(self) -> tuple[str, ...]:
+        """What it should name."""
+        specimen = self.specimen
+        return tuple(name for name in (specimen.mistake or RIGHT, specimen.scale) if name)
+
+    @property
+    def good(self) -> bool:
+        """Whether the check is right, or the specimen could not be run."""
+        if self.found == (SKIPPED,):
+            return True
+        mistakes = {self.expected[0], *self.specimen.also}
+        return len(self.found) == len(self.expected) and all(
+            name in mistakes or name == self.specimen.scale for name in self.found
+        )
+
+
+def examine(specimen: Specimen) -> Answer:
+    """Check one specimen in this process."""
+    from mltk.oracle.check import check
+    from mltk.oracle.loading import find
+    from mltk.peers import HEAD_PEERS, PEERS
+
+    peers: dict[str, Any] = {peer.name: peer for peer in (*PEERS, *HEAD_PEERS)}
+    candidate = peers.get(specimen.candidate) or find(specimen.candidate).function_for(specimen.computation)
+    report = check(
+        candidate, [specimen.computation], examples=RANDOM_CASES if specimen.mistake is None else 0
+    )
+    (verdict,) = report.verdicts
+    diagnosis = verdict.diagnosis
+    if diagnosis is None or verdict.verdict != "wrong":
+        return Answer(specimen, (verdict.verdict,), verdict.message)
+    return Answer(specimen, diagnosis.names or (UNKNOWN,), diagnosis.text)
+
+
+def examine_all(specimens: Sequence[Specimen], *, processes: int | None = None) -> Iterable[Answer]:
+    """Check specimens side by side, in the order in which they are ready.
+
+    Args:
+        specimens: Which.
+        processes: How many at once; ``None`` for as many as there are cores.
+    """
+    context = get_context("spawn")  # libraries with threads of their own do not survive a fork
+    with ProcessPoolExecutor(processes or os.cpu_count(), context, _one_thread) as pool:
+        for future in as_completed([pool.submit(examine, specimen) for specimen in specimens]):
+            yield future.result()
+
+
+def _one_thread() -> None:
+    """The arrays are small, and each core has a process."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
+def confusion(answers: Iterable[Answer]) -> dict[str, dict[str, int]]:
+    """How often each expected answer met each found one; pairs are joined by a plus sign."""
+    matrix: dict[str, dict[str, int]] = {}
+    for answer in answers:
+        row = matrix.setdefault(" + ".join(answer.expected), {})
+        found = " + ".join(answer.expected if answer.good and answer.found != (SKIPPED,) else answer.found)
+        row[found] = row.get(found, 0) + 1
+    return matrix
+
+
+def run(specimens: Sequence[Specimen] = SPECIMENS) -> int:
+    """Check all specimens, print the confusion matrix and what went wrong.
+
+    Returns:
+        0 if no right implementation is accused and every wrong one is named as it should be, else 1.
+    """
+    from rich.console import Console
+    from rich.progress import track
+
+    console = Console()
+    found = track(
+        examine_all(specimens), "specimens", len(specimens), console=Console(stderr=True), transient=True
+    )
+    order = {specimen.name: place for place, specimen in enumerate(specimens)}
+    answers = sorted(found, key=lambda answer: order[answer.specimen.name])
+    _print_matrix(console, answers)
+    bad = [answer for answer in answers if not answer.good]
+    for answer in answers:
+        if answer.found == (SKIPPED,):
+            console.print(f"skipped: {answer.specimen.name}: {answer.text}", soft_wrap=True, highlight=False)
+    for answer in bad:
+        expected, got = " + ".join(answer.expected), " + ".join(answer.found)
+        console.print(
+            f"[bold red]{answer.specimen.name}[/]: expected {expected}, found {got}", soft_wrap=True
+        )
+        console.print(answer.text, soft_wrap=True, markup=False, highlight=False)
+    tried = [answer for answer in answers if answer.found != (SKIPPED,)]
+    right = [answer for answer in tried if answer.specimen.mistake is None]
+    wrong = [answer for answer in tried if answer.specimen.mistake is not None]
+    console.print(
+        f"{len(right)} correct implementations, {sum(not answer.good for answer in right)} accused; "
+        f"{len(wrong)} wrong ones, {sum(answer.good for answer in wrong)} named as expected",
+        highlight=False,
+    )
+    return int(bool(bad))
+
+
+def _print_matrix(console: Console, answers: Sequence[Answer]) -> None:
+    """The confusion matrix: a row for each expected answer, with what was found and how often.
+
+    The matrix is nearly diagonal, and has as many columns as there are answers, so its columns that are not
+    on the diagonal are listed by name.
+    """
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(title="What was expected, and what the check found", box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("specimens make")
+    for column in ("found", "missed", "skipped"):
+        table.add_column(column, justify="right")
+    table.add_column("found instead")
+    for expected, row in confusion(answers).items():
+        others = {name: count for name, count in row.items() if name not in (expected, SKIPPED)}
+        table.add_row(
+            expected,
+            str(row.get(expected, 0)),
+            str(sum(others.values())),
+            str(row.get(SKIPPED, 0)),
+            ", ".join(f"{name} ({count})" for name, count in others.items()),
+        )
+    console.print(table)
