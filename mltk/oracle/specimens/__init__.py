@@ -10,7 +10,11 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Literal
 
 Scale = Literal[
-    "sum-over-tasks", "sum-over-examples", "sum-over-tasks-and-examples", "divided-by-tasks", "gradient-accumulated-twice"
+    "sum-over-tasks",
+    "sum-over-examples",
+    "sum-over-tasks-and-examples",
+    "divided-by-tasks",
+    "gradient-accumulated-twice",
 ]
 
 UNKNOWN = "unknown"
@@ -140,7 +144,9 @@ WRONG: tuple[Specimen, ...] = (
     ),
     _wrong("maml", "wrong_scales", "swapped_and_sum", "support-query-swapped", "sum-over-tasks"),
     _wrong("maml", "wrong_scales", "softmax_and_sum", "softmax-twice", "sum-over-tasks"),
-    _wrong("fomaml", "wrong_scales", "kept_order_and_twice", "second-order-kept", "gradient-accumulated-twice"),
+    _wrong(
+        "fomaml", "wrong_scales", "kept_order_and_twice", "second-order-kept", "gradient-accumulated-twice"
+    ),
     _wrong("maml", "wrong_states", "never_restored", "state-leaks-between-tasks"),
     _wrong("fomaml", "wrong_states", "module_never_restored", "state-leaks-between-tasks"),
     _wrong("anil", "wrong_states", "shallow_copy", "state-leaks-between-tasks"),
