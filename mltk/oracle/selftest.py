@@ -58,7 +58,8 @@ def examine(specimen: Specimen) -> Answer:
     from mltk.oracle.loading import find
     from mltk.peers import HEAD_PEERS, PEERS
 
-    peers: dict[str, Any] = {peer.name: peer for peer in (*PEERS, *HEAD_PEERS)}
+    peers: dict[str, Any] = {peer.name: peer for peer in PEERS}
+    peers |= {peer.name: peer for peer in HEAD_PEERS}
     candidate = peers.get(specimen.candidate) or find(specimen.candidate).function_for(specimen.computation)
     report = check(
         candidate, [specimen.computation], examples=RANDOM_CASES if specimen.mistake is None else 0

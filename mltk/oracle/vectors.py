@@ -27,6 +27,9 @@ from mltk.run_folder import replace_file
 FORMAT = 1
 FOLDER = "vectors"
 WIDTH = 110
+MARGIN = 4
+"""How many times a disagreement on this machine others may find, without a change of what is recorded."""
+
 CHANGE = 2.0**-80
 """The relative change of the inputs that measures the condition of a case; 50 digits resolve its square."""
 
@@ -128,18 +131,27 @@ def document(computation: Computation) -> dict[str, Any]:
         "outputs": dict(computation.outputs),
         "confirmed": {
             "digits": DIGITS,
-            "largest_disagreement": {name: bound(value) for name, value in worst.items()},
+            "largest_disagreement": _recorded(computation.name, worst),
         },
         "cases": [_case_document(case) for case in cases],
     }
 
 
-def bound(disagreement: float) -> float:
-    """The disagreement rounded up, generously, to a power of a hundred.
+def _recorded(name: str, found: Mapping[str, float]) -> dict[str, float]:
+    """The largest disagreements: as in the file that comes with mltk, unless larger ones were found.
 
-    What float64 gives in its last digits depends on the machine, and the files must not.
+    The last digits of float64 depend on the machine, and the files must not: what is recorded anew is rounded
+    up, with a margin for other machines.
     """
-    return max(1e-14, float(f"1e{2 * math.ceil(math.log10(max(3 * disagreement, 1e-300)) / 2)}"))
+    try:
+        file = json.loads((resources.files("mltk.oracle") / FOLDER / f"{name}.json").read_text("utf-8"))
+        known = {route: float(value) for route, value in file["confirmed"]["largest_disagreement"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        known = {}
+    return {
+        route: known[route] if value <= known.get(route, -1.0) else float(f"{MARGIN * value + 1e-16:.0e}")
+        for route, value in found.items()
+    }
 
 
 def _case_document(case: Case) -> dict[str, Any]:
