@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -161,6 +162,7 @@ def _edges() -> Iterator[Case]:
             "the form with the larger systems",
             examples=6 if form else 3,
             features=3 if form else 6,
+            reg_lambda=2.3,
             seed=89,
             **settings,
         )
@@ -227,6 +229,7 @@ def pair_case(
     rows: tuple[int, int] = (4, 3),
     features: int = 5,
     seed: int = 0,
+    similarity: str = "cosine",
 ) -> Case:
     """Two sets of vectors and the cotangent of their similarities."""
     numbers = decimals(np.random.default_rng(seed))
@@ -236,13 +239,14 @@ def pair_case(
         "b": numbers(tasks, b, features),
         "gy": numbers(tasks, a, b),
     }
-    return Case(name, kind, comment, {}, inputs, tie=tie)
+    return Case(name, kind, comment, {"similarity": similarity}, inputs, tie=tie)
 
 
-def _pairs(first: int) -> Iterator[Case]:
+def _pairs(similarity: str, first: int) -> Iterator[Case]:
     """What both similarities share."""
-    yield pair_case("more-in-a", "more vectors in a: catches sets that are exchanged", seed=first)
-    yield pair_case(
+    make = partial(pair_case, similarity=similarity)
+    yield make("more-in-a", "more vectors in a: catches sets that are exchanged", seed=first)
+    yield make(
         "more-in-b",
         "more vectors in b: catches a cotangent that is transposed",
         tasks=3,
@@ -250,18 +254,18 @@ def _pairs(first: int) -> Iterator[Case]:
         features=4,
         seed=first + 1,
     )
-    yield pair_case("two-features", "short vectors", rows=(3, 5), features=2, seed=first + 2)
-    case = pair_case("equal", "vectors that are equal to others", kind="edge", seed=first + 3)
+    yield make("two-features", "short vectors", rows=(3, 5), features=2, seed=first + 2)
+    case = make("equal", "vectors that are equal to others", kind="edge", seed=first + 3)
     b = case.inputs["b"].copy()
     b[:, 0] = case.inputs["a"][:, 1]
     b[:, 2] = b[:, 1]
     yield with_inputs(case, b=b)
-    yield pair_case("one-pair", "one pair", kind="edge", tasks=1, rows=(1, 1), features=3, seed=first + 7)
-    case = pair_case("zeros", "vectors of zero, on either side", kind="edge", tie=True, seed=first + 5)
+    yield make("one-pair", "one pair", kind="edge", tasks=1, rows=(1, 1), features=3, seed=first + 7)
+    case = make("zeros", "vectors of zero, on either side", kind="edge", tie=True, seed=first + 5)
     a, b = case.inputs["a"].copy(), case.inputs["b"].copy()
     a[:, 0] = b[:, 1] = 0.0
     yield with_inputs(case, a=a, b=b)
-    case = pair_case("", "", kind="must-raise")
+    case = make("", "", kind="must-raise")
     short = dataclasses.replace(case, name="other-features", comment="vectors of different lengths")
     yield with_inputs(short, b=case.inputs["b"][..., :-1])
     flat = dataclasses.replace(case, name="no-rows", comment="a vector in place of a set")
@@ -270,14 +274,20 @@ def _pairs(first: int) -> Iterator[Case]:
 
 def sqeuclidean_cases() -> Iterator[Case]:
     """The cases of squared distances."""
-    yield from _pairs(100)
-    case = pair_case("far-away", "vectors far from the origin: catches cancellation", kind="edge", seed=106)
+    yield from _pairs("sqeuclidean", 100)
+    case = pair_case(
+        "far-away",
+        "vectors far from the origin: catches cancellation",
+        kind="edge",
+        seed=106,
+        similarity="sqeuclidean",
+    )
     yield with_inputs(case, **{name: case.inputs[name] + 100 for name in ("a", "b")})
 
 
 def cosine_cases() -> Iterator[Case]:
     """The cases of cosines."""
-    yield from _pairs(110)
+    yield from _pairs("cosine", 110)
     case = pair_case(
         "tiny-and-huge", "vectors whose squares under- or overflow in single precision", kind="edge", seed=116
     )
@@ -288,7 +298,7 @@ def cosine_cases() -> Iterator[Case]:
     yield with_inputs(case, a=a)
 
 
-def random_pairs(draw: Draw) -> Case:
+def random_pairs(similarity: str, draw: Draw) -> Case:
     """Two sets whose extents hypothesis draws."""
     from hypothesis import strategies as st
 
@@ -299,4 +309,5 @@ def random_pairs(draw: Draw) -> Case:
         rows=(draw(st.integers(1, 5)), draw(st.integers(1, 5))),
         features=draw(st.integers(1, 6)),
         seed=draw(st.integers(0, 1000)),
+        similarity=similarity,
     )
