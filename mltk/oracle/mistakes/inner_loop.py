@@ -154,6 +154,8 @@ MISTAKES: tuple[Mistake, ...] = (
             varied("through the steps before, sum over tasks", pollutes="through", pollution_sum=True),
             varied("as they are, mean over tasks", pollutes="direct"),
             varied("as they are, sum over tasks", pollutes="direct", pollution_sum=True),
+            varied("the last one alone, mean over tasks", pollutes="last"),
+            varied("the last one alone, sum over tasks", pollutes="last", pollution_sum=True),
             varied("on top of the first-order gradient", pollutes="direct", hessian=never),
             varied(
                 "on top of the first-order gradient, sum over tasks",

@@ -44,8 +44,8 @@ class Loop:
         smoothed: Which losses it is in.
         leaks: How a task starts where the one before it ended: its gradient is taken at its own start, or
             goes back through all tasks before.
-        pollutes: How the inner gradients are added to the meta-gradient: through the steps before them, or
-            as they are.
+        pollutes: How the inner gradients are added to the meta-gradient: through the steps before them, as
+            they are, or the last one alone.
         pollution_sum: Whether they are summed over the tasks, and not averaged.
         counts: From the number of tasks to the weight of each.
     """
@@ -64,7 +64,7 @@ class Loop:
     smoothing: float = 0.0
     smoothed: Where = "both"
     leaks: Literal["own start", "all before"] | None = None
-    pollutes: Literal["through", "direct"] | None = None
+    pollutes: Literal["through", "direct", "last"] | None = None
     pollution_sum: bool = False
     counts: Callable[[int], np.ndarray] | None = None
 
@@ -174,7 +174,7 @@ class Block:
             learned = {name: learned[name] - adjoint[name] * step.direction[name] for name in sizes}
             carried = {name: loop.carry * carried[name] - sizes[name] * adjoint[name] for name in sizes}
             adjoint = self._through(step, adjoint, carried, weight)
-            if loop.pollutes is not None:
+            if loop.pollutes is not None and (loop.pollutes != "last" or k == len(self.trajectory) - 1):
                 if loop.pollutes == "through":
                     back = {name: -sizes[name] * polluted[name] for name in sizes}
                     polluted = self._through(step, polluted, back, weight)
