@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 import mltk
@@ -367,16 +367,12 @@ def test_the_step_size_changes_before_the_step():
 def test_independent_ways_agree_on_random_cases(name):
     random = computation(name).random
 
-    @settings(max_examples=4, suppress_health_check=[*HealthCheck])
+    @settings(max_examples=3 if name == "implicit-maml" else 12, suppress_health_check=[*HealthCheck])
     @given(st.data())
     def agree(data):
         case = random(data.draw)
-        text = str(case.settings)
-        if "relu" in text or ("batch_norm" in text and name == "reptile"):
-            return  # a kink may be near
-        case, found = vectors.complete(computation(name), case)
-        assert found
-        assert case.expected
+        assume("relu" not in str(case.settings))  # its kink may be near
+        assert vectors.complete(computation(name), case)[0].expected
 
     agree()
 
