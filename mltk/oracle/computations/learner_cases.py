@@ -31,6 +31,18 @@ def generic(**settings: Any) -> Iterable[Case]:
         **{**settings, "inner_steps": 3},
     )
     yield episode(
+        "five-steps",
+        "five inner steps: catches derivatives through the first or last few steps alone",
+        mlp((1, 3, 2), activation="sigmoid"),
+        features=(1,),
+        tasks=2,
+        shots=4,
+        queries=3,
+        seed=9,
+        weights=2.0,
+        **{**settings, "inner_steps": 5},
+    )
+    yield episode(
         "classification",
         "classes of unequal size: catches a mean over classes in place of one over examples",
         mlp((2, 5, 3), activation="tanh"),
