@@ -286,6 +286,7 @@ class _Explained:
         scale = next((match.scale for match in matches.values() if match.scale), None)
         entry = base.mistake or scale
         assert entry is not None
+        parts = (entry, scale) if scale and base.mistake else (entry,)
         truth = max(
             disagreement({group: outputs[group]}, case.expected)
             for case, outputs in self._basis
@@ -300,8 +301,8 @@ class _Explained:
             truth,
             max(match.error for match in matches.values()),
             len(self._basis),
-            entry.summary,
-            entry.cause,
+            " ".join(part.summary for part in parts),
+            " ".join(part.cause for part in parts),
         )
 
     def _match(self, base: Base, group: str) -> Match | None:

@@ -16,6 +16,9 @@ from mltk.oracle.judgement import disagreement, tolerance
 ALIGNED = 1e-6
 """How far from one a cosine may be for a direction to count as right."""
 
+SHOWN = 4
+"""How many wrong arrays of a group are described."""
+
 PER_TASK = ("support_x", "support_y", "query_x", "query_y")
 
 
@@ -74,15 +77,19 @@ def _parts(basis: Sequence[tuple[Case, Values]], group: str, dtype: np.dtype[Any
             scale,
         )
         compared.setdefault(group, []).append(whole)
-        for name, array in expected.items():
+        for name, array in expected.items() if len(expected) > 1 else ():
             one = _compared(np.ravel(found[name]), np.ravel(array), scale)
             if one[0] > tolerance(case, dtype):
                 compared.setdefault(name, []).append(one)
             else:
                 right.add(name)
-    for name, entries in compared.items():
-        if name == group or len(expected) > 1:
-            yield f"{name}: {_described(entries)}"
+    if group in compared:
+        yield f"{group}: {_described(compared.pop(group))}"
+    worst = sorted(compared, key=lambda name: -max(error for error, _, _ in compared[name]))
+    for name in worst[:SHOWN]:
+        yield f"{name}: {_described(compared[name])}"
+    if len(worst) > SHOWN:
+        yield f"and {len(worst) - SHOWN} more: {', '.join(worst[SHOWN:])}"
     if always := sorted(right - compared.keys()):
         yield f"right: {', '.join(always)}"
 

@@ -48,13 +48,27 @@ def biases_alone(names: list[str], asked: list[str]) -> list[str]:
     return [name for name in asked if name.endswith(".bias")]
 
 
+def layers_of(names: list[str]) -> list[str]:
+    """The layers of parameters, in order."""
+    return list(dict.fromkeys(name.rpartition(".")[0] for name in names))
+
+
 def one_layer_more(names: list[str], asked: list[str]) -> list[str]:
-    """The parameters to be adapted, and those of the layer before (or, after the first ones, behind) them."""
-    layers = list(dict.fromkeys(name.rpartition(".")[0] for name in names))
-    inside = {name.rpartition(".")[0] for name in asked}
-    first, last = (min(map(layers.index, inside)), max(map(layers.index, inside)))
-    more = {layers[first - 1]} if first else {layers[min(last + 1, len(layers) - 1)]}
-    return [name for name in names if name.rpartition(".")[0] in inside | more]
+    """The parameters to be adapted and those of the layer before; none if these are all there are."""
+    layers, inside = layers_of(names), layers_of(asked)
+    place = layers.index(inside[0])
+    chosen = {*inside, layers[place - 1]} if place else set()
+    return [] if len(chosen) == len(layers) else [n for n in names if n.rpartition(".")[0] in chosen]
+
+
+def without_first_layer(names: list[str], asked: list[str]) -> list[str]:
+    """The parameters to be adapted but for those of the first layer."""
+    return [name for name in asked if name.rpartition(".")[0] != layers_of(asked)[0]]
+
+
+def without_last_layer(names: list[str], asked: list[str]) -> list[str]:
+    """The parameters to be adapted but for those of the last layer."""
+    return [name for name in asked if name.rpartition(".")[0] != layers_of(asked)[-1]]
 
 
 def _rates(factor: float) -> Outputs:
@@ -139,6 +153,8 @@ MISTAKES: tuple[Mistake, ...] = (
             varied("no biases", adapted=weights_alone),
             varied("biases alone", adapted=biases_alone),
             varied("a layer more", adapted=one_layer_more),
+            varied("the first of the layers is left out", adapted=without_first_layer),
+            varied("the last of the layers is left out", adapted=without_last_layer),
         ),
     ),
     Mistake(
