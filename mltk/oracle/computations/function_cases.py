@@ -15,12 +15,17 @@ from mltk.oracle.computations.episodes import decimals
 from mltk.oracle.computations.head_cases import with_inputs
 
 
+SINGULAR = 1e8
+"""The condition of the system of the other size, d × d or N × N, for λ of a millionth."""
+
+
 def ridge_case(
     name: str,
     comment: str,
     *,
     kind: Kind = "valid",
     tie: bool = False,
+    condition: float = 1.0,
     tasks: int = 2,
     examples: int = 5,
     features: int = 3,
@@ -40,6 +45,7 @@ def ridge_case(
         comment: See `Case`.
         kind: See `Case`.
         tie: See `Case`.
+        condition: See `Case`.
         tasks: How many.
         examples: Of each task.
         features: The length of an embedding.
@@ -70,7 +76,7 @@ def ridge_case(
         "bias": bias,
         "scale": scale,
     }
-    return Case(name, kind, comment, settings, inputs, tie=tie)
+    return Case(name, kind, comment, settings, inputs, condition=condition, tie=tie)
 
 
 def ridge_regression_cases() -> Iterator[Case]:
@@ -117,6 +123,17 @@ def ridge_regression_cases() -> Iterator[Case]:
         seed=83,
     )
     yield ridge_case(
+        "more-labels",
+        "labels of unequal numbers, without an intercept",
+        examples=8,
+        outputs=3,
+        features=5,
+        labels=True,
+        reg_lambda=0.9,
+        scale=1.7,
+        seed=95,
+    )
+    yield ridge_case(
         "learned-for-each-task",
         "a λ for each task, with its gradient",
         tasks=3,
@@ -143,6 +160,7 @@ def _edges() -> Iterator[Case]:
         yield edge(
             f"weak-{label}-form",
             "λ of a millionth, where the system is regular without it",
+            condition=SINGULAR,
             examples=3 if form else 6,
             features=6 if form else 3,
             reg_lambda=1e-6,
@@ -298,7 +316,17 @@ def cosine_cases() -> Iterator[Case]:
     yield with_inputs(case, a=a)
 
 
-def random_pairs(similarity: str, draw: Draw) -> Case:
+def random_sqeuclidean(draw: Draw) -> Case:
+    """A case of squared distances."""
+    return _random_pairs(draw, "sqeuclidean")
+
+
+def random_cosine(draw: Draw) -> Case:
+    """A case of cosines."""
+    return _random_pairs(draw, "cosine")
+
+
+def _random_pairs(draw: Draw, similarity: str) -> Case:
     """Two sets whose extents hypothesis draws."""
     from hypothesis import strategies as st
 

@@ -27,6 +27,7 @@ def head_case(
     *,
     kind: Kind = "valid",
     tie: bool = False,
+    condition: float = 1.0,
     tasks: int = 2,
     shots: int | Sequence[int] = (2, 1, 3),
     queries: int = 4,
@@ -44,6 +45,7 @@ def head_case(
         comment: See `Case`.
         kind: See `Case`.
         tie: See `Case`.
+        condition: See `Case`.
         tasks: How many.
         shots: The support examples of each class, in the first task; in the next the classes take turns. For
             regression the number of all of them.
@@ -73,7 +75,15 @@ def head_case(
         )
         arrays["query_x"] = numbers(tasks, queries, features)
         arrays["query_y"] = np.stack([rng.permutation(classes) for _ in range(tasks)])
-    return Case(name, kind, comment, {"ways": ways, **settings}, {**arrays, **(inputs or {})}, tie=tie)
+    return Case(
+        name,
+        kind,
+        comment,
+        {"ways": ways, **settings},
+        {**arrays, **(inputs or {})},
+        condition=condition,
+        tie=tie,
+    )
 
 
 def with_inputs(case: Case, **inputs: Any) -> Case:

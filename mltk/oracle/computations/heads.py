@@ -278,7 +278,7 @@ COMPUTATIONS = (
         routes=both(partial(compute_pairs, mltk.pairwise_sqeuclidean, _sqeuclidean_pullback)),
         exact=exact.pairwise(exact.squared_distances),
         cases=function_cases.sqeuclidean_cases,
-        random=partial(function_cases.random_pairs, "sqeuclidean"),
+        random=function_cases.random_sqeuclidean,
     ),
     _pairs(
         "cosine-similarity",
@@ -286,6 +286,6 @@ COMPUTATIONS = (
         routes=both(partial(compute_pairs, mltk.pairwise_cosine_similarity, _cosine_pullback)),
         exact=exact.pairwise(exact.cosines),
         cases=function_cases.cosine_cases,
-        random=partial(function_cases.random_pairs, "cosine"),
+        random=function_cases.random_cosine,
     ),
 )

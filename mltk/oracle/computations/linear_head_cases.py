@@ -22,6 +22,12 @@ from mltk.oracle.computations.head_cases import (
 RIDGE = {"reg_lambda": 0.5, "scale": 1.0, "use_woodbury": None, "intercept": False}
 LOGISTIC = {"reg_lambda": 0.8, "scale": 1.0, "steps": 3}
 
+SINGULAR = 1e8
+"""The condition of the system of the other size, d × d or N × N, for λ of a millionth."""
+
+NEARLY_SINGULAR = 1e5
+"""The same for the systems of Newton steps that have not gone far."""
+
 
 def _learned(scale: float, bias: float, log_lambda: float) -> dict[str, np.ndarray]:
     numbers = {"scale": scale, "bias": bias, "log_lambda": log_lambda}
@@ -88,6 +94,17 @@ def ridge_cases() -> Iterator[Case]:
         intercept=True,
         seed=44,
     )
+    yield make(
+        "learned-regression",
+        "learned numbers, and targets that are values",
+        tasks=3,
+        shots=4,
+        outputs=3,
+        features=6,
+        queries=2,
+        params=_learned(0.7, 0.3, -0.6),
+        seed=55,
+    )
     yield from _ridge_edges(make)
     yield from refused(make)
     yield from _bad_linear(make)
@@ -105,6 +122,7 @@ def _ridge_edges(make: Make) -> Iterator[Case]:
         yield edge(
             f"weak-{label}-form",
             "λ of a millionth, where the system is regular without it",
+            condition=SINGULAR,
             shots=(1, 2) if form else (4, 2),
             features=5 if form else 2,
             reg_lambda=1e-6,
@@ -188,6 +206,16 @@ def logistic_cases() -> Iterator[Case]:
         params=_learned(1.8, -0.4, 0.4),
         seed=62,
     )
+    yield make(
+        "learned-four-steps",
+        "four Newton steps, and other learned numbers",
+        shots=(3, 2),
+        queries=3,
+        features=5,
+        steps=4,
+        params=_learned(0.7, 0.3, -0.2),
+        seed=70,
+    )
     yield make("one-step", "one step from zero is least squares", kind="edge", steps=1, seed=63)
     yield make(
         "converged",
@@ -202,6 +230,7 @@ def logistic_cases() -> Iterator[Case]:
         "weak",
         "a small λ on classes that a plane separates",
         kind="edge",
+        condition=NEARLY_SINGULAR,
         reg_lambda=1e-6,
         shots=(1, 1),
         features=4,

@@ -81,7 +81,6 @@ BOTH: tuple[Mistake, ...] = (
         HEADS,
         (
             turned("over the root of the number of features", factor=lambda d: d**-0.5),
-            turned("over the number of features", factor=lambda d: 1 / d),
             fitted("factor", (0.5, 2.0, 0.1, 10.0, 64.0), lambda c: {"factor": lambda d: c}),
         ),
     ),

@@ -31,7 +31,7 @@ METRIC_MISTAKES: tuple[Mistake, ...] = (
         "missing-negation",
         "Logits grow with the distance, or fall with the cosine.",
         r"z_{jk} = +\lVert q_j - c_k \rVert^2 / \tau, \text{ or } z_{jk} = -\cos(q_j, c_k) / \tau",
-        "Distances are handed to the softmax as they are.",
+        "Distances, or one minus cosines, are handed to the softmax as they are.",
         METRIC,
         (
             turned(compared="negated"),
@@ -43,7 +43,7 @@ METRIC_MISTAKES: tuple[Mistake, ...] = (
         "One minus the cosine in the place of the cosine.",
         r"z_{jk} = \pm (1 - \cos(q_j, c_k)) / \tau",
         "`scipy.spatial.distance.cosine` and its like are distances.",
-        (*METRIC, *COSINES),
+        (*PROTOTYPICAL, *COSINES),
         (
             turned("as it is", compared="distance"),
             turned("negated, which shifts the logits alone", compared="negated distance"),
