@@ -307,7 +307,7 @@ def _eliminate(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         rows[k] = rows[k] / rows[k, k]
         for i in range(n):
             if i != k:
-                rows[i] = rows[i] - rows[i, k] * rows[k]
+                rows[i] = rows[i] - rows[k] * rows[i, k]  # a number in front would print the array
     return rows[:, n:]
 
 
