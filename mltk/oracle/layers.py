@@ -26,6 +26,8 @@ KNOWN: tuple[type[Operation], ...] = (
     ops.GlobalAveragePool,
     ops.Flatten,
     ops.LSTM,
+    ops.Attention,
+    ops.DropRows,
 )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from mltk.oracle.exact.tensor import Tensor, constant, where
+from mltk.oracle.exact.tensor import Tensor, concat, constant, where
 
 Parameters = Mapping[str, Tensor]
 Layer = Callable[[Mapping[str, Any], Parameters, Tensor], Tensor]
@@ -102,6 +102,32 @@ def layer_norm(settings: Mapping[str, Any], p: Parameters, x: Tensor) -> Tensor:
     return standard * p["weight"] + p["bias"]
 
 
+def lstm(settings: Mapping[str, Any], p: Parameters, x: Tensor) -> Tensor:
+    """The examples are read one after the other; the gates are input, forget, candidate and output."""
+    hidden = p["weight_hh"].shape[1]
+    output = state = constant(np.zeros((1, hidden)))
+    outputs: list[Tensor] = []
+    for t in reversed(range(len(x))) if settings["reverse"] else range(len(x)):
+        z = x[t : t + 1] @ p["weight_ih"].mT + p["bias_ih"] + output @ p["weight_hh"].mT + p["bias_hh"]
+        entered, kept, candidate, shown = (z[:, k * hidden : (k + 1) * hidden] for k in range(4))
+        state = state / (1 + (-kept).exp()) + candidate.tanh() / (1 + (-entered).exp())
+        output = state.tanh() / (1 + (-shown).exp())
+        outputs.append(output)
+    return concat(outputs[::-1] if settings["reverse"] else outputs, 0)
+
+
+def attention(settings: Mapping[str, Any], p: Parameters, x: Tensor) -> Tensor:
+    """The mean of the values, weighted by the exponentials of the scores of their keys."""
+    weights = (settings["scale"] * (x @ p["keys"].mT)).exp()
+    y: Tensor = (weights @ p["values"]) / weights.sum(1, keepdims=True)
+    return y
+
+
+def drop_rows(settings: Mapping[str, Any], p: Parameters, x: Tensor) -> Tensor:
+    """All examples but the first."""
+    return x[settings["rows"] :]
+
+
 def _pair(value: int | Sequence[int]) -> tuple[int, int]:
     return (value, value) if isinstance(value, int) else (value[0], value[1])
 
@@ -143,6 +169,9 @@ LAYERS: dict[str, Layer] = {
     "average_pool": average_pool,
     "global_average_pool": global_average_pool,
     "flatten": flatten,
+    "lstm": lstm,
+    "attention": attention,
+    "drop_rows": drop_rows,
 }
 
 

@@ -1,0 +1,58 @@
+"""Values and derivatives of operations and losses in 50 digits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from mltk.oracle.case import Values
+from mltk.oracle.computation import Route
+from mltk.oracle.exact.network import LOSSES, apply
+from mltk.oracle.exact.tensor import Tensor, constant, grad, jvp, stack, variable
+
+Function = Callable[[Mapping[str, Any], Values, Mapping[str, Tensor]], Tensor]
+"""From the settings and inputs of a case, and what is differentiated under its names, to the value."""
+
+
+def differentiated(function: Function) -> Route:
+    """The value of a function, its tangent, what a cotangent pulls back to, and the tangent of that."""
+
+    def route(settings: Mapping[str, Any], inputs: Values) -> Values:
+        tangents = {"x": inputs["dx"], **inputs.get("dparams", {})}
+        arrays = {"x": inputs["x"], **inputs.get("params", {})}
+        point = {name: variable(array) for name, array in arrays.items()}
+        gy = variable(inputs["gy"])
+        xs, dxs = [point[name] for name in tangents], [constant(tangent) for tangent in tangents.values()]
+        value = function(settings, inputs, point)
+        pulled = grad(value, xs, gy)
+        moved = jvp(pulled, [*xs, gy], [*dxs, constant(inputs["dgy"])])
+        return {
+            "value": value,
+            "jvp": jvp([value], xs, dxs)[0],
+            "vjp": dict(zip(tangents, pulled, strict=True)),
+            "tangent_of_vjp": dict(zip(tangents, moved, strict=True)),
+        }
+
+    return route
+
+
+def layer(settings: Mapping[str, Any], inputs: Values, point: Mapping[str, Tensor]) -> Tensor:
+    """The outputs of a layer, one task after the other."""
+    x = point["x"]
+    own = settings["params_per_task"]
+    return stack(
+        [
+            apply(
+                settings["layers"],
+                {name: array[task] if own else array for name, array in point.items() if name != "x"},
+                x[task],
+            )
+            for task in range(len(x))
+        ]
+    )
+
+
+def loss(settings: Mapping[str, Any], inputs: Values, point: Mapping[str, Tensor]) -> Tensor:
+    """The loss of each task."""
+    x, evaluate = point["x"], LOSSES[settings["loss"]]
+    return stack([evaluate(x[task], inputs["target"][task]) for task in range(len(x))])
