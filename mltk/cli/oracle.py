@@ -163,30 +163,39 @@ def vectors(
 @app.command()
 def mistakes(
     name: Annotated[str | None, typer.Argument(help="A mistake, to read all about it.")] = None,
+    markdown: Annotated[bool, typer.Option("--markdown", help="All of them, as a page.")] = False,
 ) -> None:
     """Show the mistakes that the check knows by name."""
     from rich.console import Console
     from rich.text import Text
 
     from mltk.errors import SettingError
-    from mltk.oracle.mistakes import CATALOGUE
+    from mltk.oracle.mistakes import CATALOGUE, Mistake
+    from mltk.oracle.mistakes.scales import SCALES, Scale
 
     console = Console()
-    known = {mistake.name: mistake for mistake in CATALOGUE}
+    entries: tuple[Mistake | Scale, ...] = (*CATALOGUE, *SCALES)
+    if markdown:
+        from mltk.oracle.mistakes.page import markdown as page
+
+        typer.echo(page(), nl=False)
+        return
     if name is None:
-        for mistake in CATALOGUE:
+        for mistake in entries:
             console.print(Text.assemble((mistake.name, "bold"), f"  {mistake.summary}"))
         return
-    if name not in known:
+    found = [mistake for mistake in entries if mistake.name == name]
+    if not found:
+        known = dict.fromkeys(mistake.name for mistake in entries)
         raise SettingError(f"NAME is {name!r}; expected one of {', '.join(known)}")
-    mistake = known[name]
-    for title, text in (
-        ("what is computed", mistake.summary),
-        ("formula", mistake.formula),
-        ("usual cause", mistake.cause),
-        ("happens in", ", ".join(mistake.computations)),
-    ):
-        console.print(Text.assemble((f"{title}: ", "bold"), text), soft_wrap=True)
+    for mistake in found:
+        for title, text in (
+            ("what is computed", mistake.summary),
+            ("formula", mistake.formula),
+            ("usual cause", mistake.cause),
+            ("happens in", ", ".join(getattr(mistake, "computations", ("everything",)))),
+        ):
+            console.print(Text.assemble((f"{title}: ", "bold"), text), soft_wrap=True)
 
 
 @app.command()

@@ -31,7 +31,6 @@ class Specimen:
         candidate: The function ``"module:function"``, or the name of a peer.
         mistake: The name of the catalogue's entry; `UNKNOWN` if there is none, ``None`` if it is correct.
         scale: The error of scale on top of the mistake.
-        also: Names of other entries that are the same function, so that either is right.
     """
 
     name: str
@@ -40,7 +39,6 @@ class Specimen:
     _: KW_ONLY
     mistake: str | None = None
     scale: Scale | None = None
-    also: tuple[str, ...] = ()
 
 
 def _correct(computation: str, module: str, *functions: str) -> tuple[Specimen, ...]:
@@ -56,10 +54,9 @@ def _wrong(
     function: str,
     mistake: str,
     scale: Scale | None = None,
-    also: tuple[str, ...] = (),
 ) -> Specimen:
     name = f"{computation}-{_hyphens(function)}"
-    return Specimen(name, computation, _path(module, function), mistake=mistake, scale=scale, also=also)
+    return Specimen(name, computation, _path(module, function), mistake=mistake, scale=scale)
 
 
 def _hyphens(function: str) -> str:
@@ -101,9 +98,6 @@ CORRECT: tuple[Specimen, ...] = (
 )
 """Never to be accused."""
 
-STEP_MISSING = ("first-step-missing", "last-step-missing", "inner-step-missing")
-"""With the same loss and rate in every step, it does not matter which step is missing."""
-
 WRONG: tuple[Specimen, ...] = (
     _wrong("maml", "wrong_orders", "first_order_by_detach", "first-order"),
     _wrong("maml", "wrong_orders", "first_order_by_data", "first-order"),
@@ -116,8 +110,8 @@ WRONG: tuple[Specimen, ...] = (
     _wrong("fomaml", "wrong_orders", "second_order_kept_by_func", "second-order-kept"),
     _wrong("maml", "wrong_orders", "graph_of_last_step", "truncated"),
     _wrong("maml", "wrong_orders", "graph_of_first_step", "truncated"),
-    _wrong("maml", "wrong_orders", "last_step_missing", "last-step-missing", also=STEP_MISSING),
-    _wrong("maml", "wrong_orders", "first_step_missing", "first-step-missing", also=STEP_MISSING),
+    _wrong("maml", "wrong_orders", "last_step_missing", "inner-step-missing"),
+    _wrong("maml", "wrong_orders", "first_step_missing", "inner-step-missing"),
     _wrong("maml", "wrong_orders", "extra_step", "extra-step"),
     _wrong("maml", "wrong_orders", "query_at_the_start", "query-loss-at-initial-parameters"),
     _wrong("maml", "wrong_orders", "swapped", "support-query-swapped"),
@@ -213,6 +207,7 @@ WRONG: tuple[Specimen, ...] = (
     ),
     _wrong("ridge", "wrong_heads", "column_of_ones", "bias-penalised"),
     _wrong("ridge", "wrong_heads", "lambda_on_the_kernel", "lambda-on-wrong-matrix"),
+    _wrong("ridge", "wrong_heads", "lambda_is_its_root", "regulariser-power"),
     _wrong("ridge", "wrong_heads", "softmax_of_ridge", "softmax-twice"),
 )
 """Each to be found and named."""
@@ -226,7 +221,6 @@ UNNAMED: tuple[Specimen, ...] = (
     _wrong("maml", "wrong_losses", "constant_support_statistics", UNKNOWN),
     _wrong("prototypical", "wrong_heads", "detached_prototypes", UNKNOWN),
     _wrong("matching", "wrong_heads", "mean_cosine_of_a_class", UNKNOWN),
-    _wrong("ridge", "wrong_heads", "lambda_is_its_root", UNKNOWN),
 )
 """Each to be found, and no name given."""
 

@@ -94,7 +94,7 @@ def matching_by_logsumexp(params: Arrays, data: Any, settings: Any) -> Outputs:
     leaves = leaves_of(params, data)
     logits = []
     for support, labels, query in zip(leaves["support_x"], data.support_y, leaves["query_x"], strict=True):
-        scores = unit(query) @ unit(support).T / settings.temperature
+        scores = unit(query) @ unit(support).mT / settings.temperature
         masses = [scores[:, labels == k].logsumexp(1) for k in range(settings.ways)]
         logits.append(torch.stack(masses, 1) - scores.logsumexp(1, keepdim=True))
     return judged(torch.stack(logits), leaves, data, settings)
