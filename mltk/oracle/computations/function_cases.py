@@ -14,7 +14,6 @@ from mltk.oracle.computation import Draw
 from mltk.oracle.computations.episodes import decimals
 from mltk.oracle.computations.head_cases import with_inputs
 
-
 SINGULAR = 1e8
 """The condition of the system of the other size, d × d or N × N, for λ of a millionth."""
 

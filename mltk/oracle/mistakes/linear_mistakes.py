@@ -78,7 +78,7 @@ LINEAR_MISTAKES: tuple[Mistake, ...] = (
             turned("it is zero", penalty=lambda s, n, d: np.zeros_like(s)),
             fitted(
                 "regulariser",
-                (0.01, 0.1, 10.0, 50.0),
+                (0.01, 0.1, 0.5, 2.0, 5.0, 10.0, 50.0),
                 lambda c: {"penalty": lambda s, n, d: np.full_like(s, c)},
             ),
         ),

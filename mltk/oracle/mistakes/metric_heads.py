@@ -200,9 +200,9 @@ def _attend(knobs: Knobs, settings: Settings, examples: Examples, g: Array) -> A
 
 
 def _of(params: Mapping[str, Array], name: str) -> dict[str, Array]:
-    """The parameters of an LSTM, ready to multiply arrays ``(copies, T, rows, size)``."""
+    """The parameters of an LSTM: weights ``(copies, in, out)`` and biases ``(copies, 1, 1, out)``."""
     own = {key.removeprefix(f"{name}."): p for key, p in params.items() if key.startswith(f"{name}.")}
-    return {key: p[:, None, None] if p.ndim == 2 else p[:, None].mT for key, p in own.items()}
+    return {key: p[:, None, None] if p.ndim == 2 else p.mT for key, p in own.items()}
 
 
 def _lstm(knobs: Knobs, p: Mapping[str, Array], x: Array) -> Array:
@@ -219,11 +219,17 @@ def _cell(
     knobs: Knobs, p: Mapping[str, Array], x: Array, recurrent: Array, state: Array
 ) -> tuple[Array, Array]:
     bias = p["bias_ih"] if knobs.context == "one bias" else p["bias_ih"] + p["bias_hh"]
-    z = x @ p["weight_ih"] + recurrent @ p["weight_hh"] + bias
+    z = _times(x, p["weight_ih"]) + _times(recurrent, p["weight_hh"]) + bias
     blocks = np.split(z, 4, axis=-1)
     i, f, g, o = (blocks[k] for k in GATES.get(knobs.context or "", (0, 1, 2, 3)))
     state = sigmoid(f) * state + sigmoid(i) * np.tanh(g)
     return sigmoid(o) * np.tanh(state), state
+
+
+def _times(x: Array, weight: Array) -> Array:
+    """Arrays ``(copies, T, rows, in)`` times one matrix a copy: all rows at once, which is faster."""
+    copies, tasks, rows, size = x.shape
+    return (x.reshape(copies, tasks * rows, size) @ weight).reshape(copies, tasks, rows, -1)
 
 
 def sigmoid(x: Array) -> Array:

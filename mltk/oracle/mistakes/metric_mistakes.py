@@ -178,7 +178,11 @@ METRIC_MISTAKES: tuple[Mistake, ...] = (
         METRIC,
         (
             turned("it is one", temperature=np.ones_like),
-            fitted("temperature", (0.1, 0.5, 10.0, 64.0), lambda t: {"temperature": lambda _: np.asarray(t)}),
+            fitted(
+                "temperature",
+                (0.1, 0.5, 2.0, 5.0, 10.0, 64.0),
+                lambda t: {"temperature": lambda _: np.asarray(t)},
+            ),
         ),
     ),
     Mistake(
