@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
+
 from mltk.oracle.case import Values
 from mltk.oracle.computation import Route
 from mltk.oracle.exact.network import LOSSES, apply
-from mltk.oracle.exact.tensor import Tensor, constant, grad, jvp, stack, variable
+from mltk.oracle.exact.tensor import Tensor, constant, context, grad, jvp, stack, variable
 
 Function = Callable[[Mapping[str, Any], Values, Mapping[str, Tensor]], Tensor]
 """From the settings and inputs of a case, and what is differentiated under its names, to the value."""
@@ -55,4 +57,29 @@ def layer(settings: Mapping[str, Any], inputs: Values, point: Mapping[str, Tenso
 def loss(settings: Mapping[str, Any], inputs: Values, point: Mapping[str, Tensor]) -> Tensor:
     """The loss of each task."""
     x, evaluate = point["x"], LOSSES[settings["loss"]]
+    if settings["loss"] == "cross_entropy":
+        x = _shifted(x)
     return stack([evaluate(x[task], inputs["target"][task]) for task in range(len(x))])
+
+
+def log_probability(settings: Mapping[str, Any], x: Tensor, actions: np.ndarray) -> Tensor:
+    """The log-probability of each action, by logits or by means; the last axis becomes a number."""
+    if settings["distribution"] == "gaussian":
+        std = constant(settings["std"])
+        error = (constant(actions) - x) / std
+        each = -(error * error) / 2 - std.log() - constant(2 * context.pi).log() / 2
+        return each.sum(-1)
+    nearest = np.rint(actions.astype(float))  # the same action, should its number have been changed a little
+    chosen = constant(np.asarray(nearest == np.arange(x.shape[-1]), float))
+    x = _shifted(x)
+    return (chosen * x).sum(-1) - x.exp().sum(-1).log()
+
+
+def log_probabilities(settings: Mapping[str, Any], inputs: Values, point: Mapping[str, Tensor]) -> Tensor:
+    """Those of a case's actions."""
+    return log_probability(settings, point["x"], inputs["actions"])
+
+
+def _shifted(logits: Tensor) -> Tensor:
+    """Logits less a constant, the largest of each row, which no softmax sees: zeros come out as zeros."""
+    return logits - constant(logits.value.max(axis=-1, keepdims=True))
