@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from itertools import islice
+from itertools import islice, pairwise
 
 import numpy as np
 
@@ -39,7 +39,9 @@ def fit(family: Family, basis: Sequence[tuple[Case, Values]], group: str) -> Ite
     for free in (False, True) if wrong else ():
         residual = partial(_residual, family, wrong, group, free)
         sizes = {start: _size(residual(start)) for start in family.starts}
-        best = min(sizes, key=lambda start: sizes[start])
+        # Limits that nothing reaches are all alike; the smallest is next to those that something does.
+        nearest = min(sizes.values()) * (1 + 1e-9)
+        best = min(start for start, distance in sizes.items() if distance <= nearest)
         if not sizes[best] <= _size(_off(wrong, truth, free)):  # no start is nearer than the truth
             continue
         number = _nearest(residual, best, family.starts)
@@ -103,11 +105,11 @@ def _nearest(residual: Residual, best: float, starts: Sequence[float]) -> float:
 
     around = sorted({*starts, *(best * factor for factor in (-REACH, 1 / REACH, REACH))})
     place = around.index(best)
-    bounds = around[max(place - 1, 0)], around[min(place + 1, len(around) - 1)]
-    found = minimize_scalar(
-        lambda number: min(_size(residual(number)), HUGE), bounds=bounds, method="bounded"
-    )
-    number = float(found.x)
+    found = [
+        minimize_scalar(lambda number: min(_size(residual(number)), HUGE), bounds=bounds, method="bounded")
+        for bounds in pairwise(around[max(place - 1, 0) : place + 2])
+    ]
+    number = float(min(found, key=lambda each: each.fun).x)
     for _ in range(POLISHES):
         change = 1e-6 * abs(number)
         centre, above, below = residual(number), residual(number + change), residual(number - change)

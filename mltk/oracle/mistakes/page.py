@@ -24,12 +24,11 @@ $\\lambda_0$ stands for the outputs, right or wrong.
 
 def markdown() -> str:
     """The page: `mltk oracle mistakes --markdown` prints it."""
-    of_heads = {mistake.name for mistake in heads.MISTAKES}
     parts = [
         INTRODUCTION,
         "## Gradient-based learners\n",
         _symbols(inner_loop.__doc__),
-        *(_entry(each) for each in CATALOGUE if each.name not in of_heads),
+        *(_entry(each) for each in CATALOGUE if each not in heads.MISTAKES),
         "## Heads\n",
         _symbols(heads.__doc__),
         *(_entry(each) for each in heads.MISTAKES),

@@ -1,0 +1,270 @@
+"""A known mistake is named with its number and scale, an unknown one is not, and it is said where it sits."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mltk.oracle import vectors
+from mltk.oracle.computations import computation
+from mltk.oracle.diagnosis import diagnose
+from mltk.oracle.judgement import disagreement, tolerance
+from mltk.oracle.mistakes import CATALOGUE, Family
+from mltk.oracle.mistakes.loop import Loop
+from mltk.oracle.mistakes.scales import SCALES
+
+DOUBLE = np.dtype(np.float64)
+LEARNERS = ("maml", "fomaml", "anil", "boil", "meta-sgd")
+
+
+def generic(name):
+    return [case for case in vectors.stored(name) if case.kind == "valid"]
+
+
+def scaled(outputs, factor):
+    return {
+        key: {name: factor * g for name, g in value.items()} if isinstance(value, dict) else factor * value
+        for key, value in outputs.items()
+    }
+
+
+def answers(way, name, *, number=None, factor=None):
+    """What an implementation with a mistake returns in the generic cases."""
+    results = []
+    for case in generic(name):
+        extra = () if number is None else (number,)
+        outputs = way.outputs(case.settings, case.inputs, *extra)
+        outputs = case.expected if outputs is None else outputs
+        results.append((case, scaled(outputs, factor(case.settings, case.inputs) if factor else 1.0)))
+    return results
+
+
+def ways():
+    return [
+        pytest.param(name, mistake, way, id=f"{name}-{mistake.name}-{number}")
+        for name in LEARNERS
+        for mistake in CATALOGUE
+        if name in mistake.computations
+        for number, way in enumerate(mistake.variants)
+        if name == "maml" or (number == 0 and "maml" not in mistake.computations)
+    ]
+
+
+def harmless(results):
+    """Whether a mistake changes nothing, as clipping to a norm that is never reached."""
+    return all(disagreement(outputs, case.expected) <= tolerance(case, DOUBLE) for case, outputs in results)
+
+
+@pytest.mark.parametrize(("name", "mistake", "way"), ways())
+def test_every_way_of_every_mistake_is_named(name, mistake, way):
+    number = 0.83 * way.starts[0] if isinstance(way, Family) else None
+    results = answers(way, name, number=number)
+    if harmless(results):
+        pytest.skip("this changes nothing in the generic cases")
+    found = diagnose(computation(name), results, DOUBLE)
+    assert found.names == (mistake.name,)
+    assert not found.unknown
+    if number is not None:
+        assert f"{number:.6g}" in found.findings[0].detail
+    else:
+        assert found.findings[0].detail == way.detail
+    assert found.findings[0].error_to_match < 1e-9 < found.findings[0].error_to_truth
+
+
+@pytest.mark.parametrize("scale", SCALES, ids=lambda scale: scale.name)
+@pytest.mark.parametrize("name", ["first-order", "inner-step-missing", "inner-gradients-accumulate"])
+def test_a_scale_error_is_found_on_top_of_a_mistake(scale, name):
+    (mistake,) = (each for each in CATALOGUE if each.name == name)
+    for factor in scale.factors:
+        found = diagnose(computation("maml"), answers(mistake.variants[0], "maml", factor=factor), DOUBLE)
+        assert found.names == (name, scale.name)
+        assert scale.cause in found.text
+        assert mistake.cause in found.text
+
+
+@pytest.mark.parametrize("scale", SCALES, ids=lambda scale: scale.name)
+def test_a_scale_error_alone_is_named(scale):
+    for factor in scale.factors:
+        results = [
+            (case, scaled(case.expected, factor(case.settings, case.inputs))) for case in generic("maml")
+        ]
+        assert diagnose(computation("maml"), results, DOUBLE).names == (scale.name,)
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_the_loop_of_the_catalogue_without_a_mistake_is_the_reference(name):
+    for case in generic(name):
+        outputs = Loop().outputs(case.settings, case.inputs)
+        assert diagnose(computation(name), [(case, outputs)], DOUBLE).text == ""
+
+
+TRUE_GRADIENTS = (
+    "inner-step-missing",
+    "extra-step",
+    "query-loss-at-initial-parameters",
+    "support-query-swapped",
+    "wrong-set",
+    "one-task-only",
+    "inner-gradients-accumulate",
+    "momentum-in-inner-loop",
+    "inner-loss-summed",
+    "inner-rate-factor",
+    "adapted-subset-wrong",
+    "batch-norm-evaluation-mode",
+    "batch-norm-query-statistics",
+    "batch-norm-support-statistics",
+    "softmax-twice",
+    "label-smoothing",
+    "weight-decay-in-inner-loop",
+    "gradient-clipping",
+)
+OTHER_WAYS = ("first-order", "largest norm, a constant factor on the way back,")
+
+
+@pytest.mark.parametrize(
+    ("mistake", "way"),
+    [
+        pytest.param(each, way, id=f"{each.name}-{number}")
+        for each in CATALOGUE
+        if each.name in TRUE_GRADIENTS and "maml" in each.computations
+        for number, way in enumerate(each.variants)
+        if getattr(way, "detail", getattr(way, "number", "")) not in OTHER_WAYS
+    ],
+)
+def test_mistakes_that_are_consistent_have_the_gradient_of_their_loss(mistake, way):
+    """By central differences of the loss, which know nothing of the way back."""
+    extra = (way.starts[0],) if isinstance(way, Family) else ()
+    rng = np.random.default_rng(0)
+    for case in generic("maml"):
+        if case.name == "relu":
+            continue  # kinks
+        if case.name == "images" and mistake.name != "batch-norm-evaluation-mode":
+            continue  # slow
+        outputs = way.outputs(case.settings, case.inputs, *extra)
+        if outputs is None:
+            continue  # it cannot happen here
+        params = case.inputs["params"]
+        direction = {name: rng.normal(size=p.shape) for name, p in params.items()}
+
+        def loss(step, case=case, params=params, direction=direction):
+            moved = {name: p + step * direction[name] for name, p in params.items()}
+            return way.outputs(case.settings, {**case.inputs, "params": moved}, *extra)["loss"]
+
+        h = 1e-6
+        along = sum((direction[name] * g).sum() for name, g in outputs["gradients"].items())
+        size = sum(np.abs(direction[name] * g).sum() for name, g in outputs["gradients"].items())
+        assert abs((loss(h) - loss(-h)) / (2 * h) - along) <= 1e-5 * max(size, abs(loss(0)))
+
+
+@settings(deadline=None, max_examples=6)
+@given(seed=st.integers(0, 10**6), size=st.sampled_from([1.0, 1e-2, 1e-5]))
+def test_noise_is_never_named(seed, size):
+    rng = np.random.default_rng(seed)
+    results = [
+        (
+            case,
+            {
+                "loss": case.expected["loss"],
+                "gradients": {
+                    name: g + size * rng.normal(size=g.shape)
+                    for name, g in case.expected["gradients"].items()
+                },
+            },
+        )
+        for case in generic("maml")[:3]
+    ]
+    found = diagnose(computation("maml"), results, DOUBLE)
+    assert found.findings == ()
+    assert found.unknown == ("gradients",)
+
+
+def edited(edit):
+    return [
+        (
+            case,
+            {**case.expected, "gradients": {n: edit(n, g) for n, g in case.expected["gradients"].items()}},
+        )
+        for case in generic("maml")
+    ]
+
+
+def test_the_wrong_parameter_is_pointed_at():
+    found = diagnose(computation("maml"), edited(lambda name, g: -3 * g if name == "0.bias" else g), DOUBLE)
+    lines = found.location
+    assert found.findings == ()
+    assert any(line.startswith("gradients.0.bias: ") and "factor of -3" in line for line in lines)
+    assert any(line.startswith("right: ") and "gradients.0.weight" in line for line in lines)
+    assert not any(line.startswith("gradients.0.weight") for line in lines)
+
+
+def test_a_zero_gradient_is_called_zero():
+    found = diagnose(computation("maml"), edited(lambda name, g: 0 * g if name == "0.weight" else g), DOUBLE)
+    assert any(line.startswith("gradients.0.weight: ") and "it is zero" in line for line in found.location)
+
+
+def test_the_wrong_task_is_found():
+    """One task is weighed by a number that is no known mistake; alone it is wrong, too."""
+    known, reference = generic("maml"), computation("maml").reference
+
+    def run(case):
+        tasks = len(case.inputs["support_x"])
+        value, total = 0.0, {}
+        for task in range(tasks):
+            one = {n: v if n == "params" else v[task : task + 1] for n, v in case.inputs.items()}
+            outputs = reference(case.settings, one)
+            first = (
+                case.inputs["support_x"][task].ravel()[0] == case_with_tasks.inputs["support_x"][0].ravel()[0]
+            )
+            weight = (0.7 if first else 1.0) / tasks
+            value = value + weight * outputs["loss"]
+            total = {n: total.get(n, 0) + weight * g for n, g in outputs["gradients"].items()}
+        return {"loss": np.asarray(value), "gradients": total}
+
+    case_with_tasks = known[0]
+    tasks = len(case_with_tasks.inputs["support_x"])
+    found = diagnose(computation("maml"), [(case_with_tasks, run(case_with_tasks))], DOUBLE, run)
+    text = "\n".join(found.location)
+    assert found.findings == ()
+    assert f"with the weights {0.7 / tasks:.4g}, {1 / tasks:.4g}" in text
+    assert f"{case_with_tasks.name}: wrong on task 0 alone" in text
+
+
+def test_only_the_loss_can_be_wrong():
+    results = [(case, {**case.expected, "loss": 2 * case.expected["loss"]}) for case in generic("maml")]
+    found = diagnose(computation("maml"), results, DOUBLE)
+    assert found.names == ("gradient-accumulated-twice",)
+    assert found.findings[0].outputs == ("loss",)
+
+
+def test_an_error_on_edges_alone_is_located():
+    results = [
+        (case, scaled(case.expected, 1.5) if case.name == "one-shot" else case.expected)
+        for case in vectors.stored("maml")
+        if case.expected
+    ]
+    found = diagnose(computation("maml"), results, DOUBLE)
+    assert found.findings == ()
+    assert found.location[0] == "wrong on: one-shot"
+
+
+def test_single_precision_is_named_too():
+    (mistake,) = (each for each in CATALOGUE if each.name == "first-order")
+    results = [
+        (case, scaled({k: _single(v) for k, v in outputs.items()}, 1.0))
+        for case, outputs in answers(mistake.variants[0], "maml")
+    ]
+    assert diagnose(computation("maml"), results, np.dtype(np.float32)).names == ("first-order",)
+
+
+def _single(value):
+    if isinstance(value, dict):
+        return {name: _single(array) for name, array in value.items()}
+    return np.asarray(value, np.float32).astype(np.float64)
+
+
+def test_nothing_wrong_is_nothing_said():
+    results = [(case, case.expected) for case in generic("maml")]
+    found = diagnose(computation("maml"), results, DOUBLE)
+    assert dataclasses.astuple(found) == ((), (), ())
