@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from mltk import ops
 from mltk.oracle.case import flat
 from mltk.oracle.computation import NUMPY, TORCH
-from mltk.oracle.computations import computation, estimators, losses, operations
+from mltk.oracle.computations import computation, computations, estimators, losses, operations
 from mltk.oracle.judgement import disagreement, tolerance
-from mltk.oracle.random_cases import completed
+from mltk.oracle.random_cases import completed, search
 from mltk.oracle.vectors import VectorError, complete, rounded
 
 COMPUTATIONS = {
@@ -159,6 +159,13 @@ def test_random_cases_are_mostly_kept_and_both_ways_agree(name, data):
     assume(case is not None)
     found = computed.routes[TORCH](case.settings, case.inputs)
     assert disagreement(found, case.expected) <= tolerance(case, np.dtype("float64"))
+
+
+@pytest.mark.parametrize("name", [name for name, each in computations().items() if each.random is not None])
+def test_the_check_draws_random_cases_of_every_computation_and_keeps_most(name):
+    seen = []
+    search(computation(name), seen.append, dtype="float64", examples=10, seed=0)
+    assert len(seen) >= 5
 
 
 # What the comments of edge cases say.

@@ -17,7 +17,7 @@ import numpy as np
 
 from mltk.errors import MltkError, SettingError
 from mltk.oracle.case import Case, Values, flat
-from mltk.oracle.computation import Computation
+from mltk.oracle.computation import Computation, Draw
 from mltk.oracle.judgement import tolerance
 
 SECONDS = 10.0
@@ -97,7 +97,8 @@ def search(
     Raises:
         SettingError: If hypothesis is not installed.
     """
-    if computation.random is None or examples < 1:
+    draw_case = computation.random
+    if draw_case is None or examples < 1:
         return None
     check_installed()
     import hypothesis
@@ -105,6 +106,10 @@ def search(
 
     end = time.monotonic() + seconds
     found: list[Failure] = []
+
+    @st.composite
+    def cases(draw: Draw) -> Case:  # of its own, because hypothesis wants a name, which a partial has not
+        return draw_case(draw)
 
     def attempt(drawn: Case) -> None:
         if time.monotonic() > end:
@@ -131,7 +136,7 @@ def search(
         suppress_health_check=list(hypothesis.HealthCheck),
         verbosity=hypothesis.Verbosity.quiet,
     )
-    test = hypothesis.given(st.composite(computation.random)())(attempt)
+    test = hypothesis.given(cases())(attempt)
     errors = hypothesis.errors.Flaky, hypothesis.errors.Unsatisfiable
     with contextlib.suppress(_EnoughError, _FailedError, *errors):  # what counts is in `found`
         hypothesis.seed(seed)(configure(test))()
