@@ -238,6 +238,26 @@ def test_only_the_loss_can_be_wrong():
     assert found.findings[0].outputs == ("loss",)
 
 
+def test_two_outputs_can_have_two_mistakes():
+    """The loss is a sum over the tasks, and the gradient of another mistake is taken twice."""
+    (mistake,) = (each for each in CATALOGUE if each.name == "first-order")
+    results = [
+        (
+            case,
+            {
+                "loss": len(case.inputs["support_x"]) * case.expected["loss"],
+                "gradients": {name: 2 * g for name, g in outputs["gradients"].items()},
+            },
+        )
+        for case, outputs in answers(mistake.variants[0], "maml")
+    ]
+    found = diagnose(computation("maml"), results, DOUBLE)
+    assert [(each.title, each.outputs) for each in found.findings] == [
+        ("sum-over-tasks", ("loss",)),
+        ("first-order and gradient-accumulated-twice", ("gradients",)),
+    ]
+
+
 def test_an_error_on_edges_alone_is_located():
     results = [
         (case, scaled(case.expected, 1.5) if case.name == "one-shot" else case.expected)

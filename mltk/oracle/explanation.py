@@ -160,11 +160,16 @@ class Explanations:
 
     def complete(self) -> bool:
         """Whether one base explains all groups."""
-        return any(len(matches) == len(self._groups) for matches in self._matches)
+        return any(map(self._explains_all, self._matches))
+
+    def _explains_all(self, matches: Mapping[str, Match]) -> bool:
+        """Whether a base explains all groups, with one scale error at most."""
+        scales = {match.scale.name for match in matches.values() if match.scale}
+        return len(matches) == len(self._groups) and len(scales) < 2
 
     def findings(self) -> tuple[Finding, ...]:
         """The simplest explanations: one for all groups if there is one, else one for each."""
-        together = [matches for matches in self._matches if len(matches) == len(self._groups)]
+        together = list(filter(self._explains_all, self._matches))
         if together:
             return self._best(together, self._groups)
         return tuple(
