@@ -230,6 +230,7 @@ def batch_norm() -> Iterator[Case]:
         ops.BatchNorm(2, spatial_axes=0),
         2,
         kind="edge",
+        tie=True,
         examples=4,
         inputs={"x": np.stack([np.full((2, 4), 0.5), np.arange(8).reshape(2, 4) / 4], -1)},
         seed=7,
@@ -256,13 +257,24 @@ def batch_norm() -> Iterator[Case]:
     )
     yield at(
         "offset",
-        "a mean of 1000 times the spread: catches E[x²] - E[x]² without care",
+        "a mean far above the spread: catches E[x²] - E[x]² in double precision",
         ops.BatchNorm(2, spatial_axes=0),
         2,
         kind="edge",
         examples=4,
-        inputs={"x": 1000 + separate(np.random.default_rng(10), 2, 4, 2)},
+        inputs={"x": 100_000 + separate(np.random.default_rng(10), 2, 4, 2)},
         seed=10,
+    )
+    yield at(
+        "offset-exact",
+        "the same with numbers whose mean every precision has: catches E[x²] - E[x]² in single precision",
+        ops.BatchNorm(2, spatial_axes=0),
+        2,
+        kind="edge",
+        tie=True,
+        examples=4,
+        inputs={"x": 4096 + np.random.default_rng(11).permutation(16).reshape(2, 4, 2) / 4},
+        seed=11,
     )
     image = ops.BatchNorm(2)
     yield refused(
@@ -313,6 +325,7 @@ def layer_norm() -> Iterator[Case]:
         ops.LayerNorm(4),
         4,
         kind="edge",
+        tie=True,
         inputs={
             "x": np.concatenate([np.full((2, 1, 4), 0.5), separate(np.random.default_rng(3), 2, 2, 4)], 1)
         },
