@@ -14,7 +14,8 @@ from mltk.oracle import vectors
 from mltk.oracle.case import flat
 from mltk.oracle.computation import TORCH
 from mltk.oracle.computations.heads import COMPUTATIONS
-from mltk.oracle.diagnosis import DISTINCT, LENIENT, diagnose
+from mltk.oracle.diagnosis import diagnose
+from mltk.oracle.explanation import DISTINCT, LENIENT
 from mltk.oracle.judgement import disagreement, tolerance
 from mltk.oracle.mistakes.head import outputs
 from mltk.oracle.mistakes.heads import MISTAKES

@@ -20,6 +20,9 @@ CLEARLY = 1e-6
 REACH = 4.0
 """How far beyond the outermost start a number is looked for, as a factor."""
 
+ALIKE = 1 + 1e-9
+"""Distances up to this quotient differ by rounding errors alone."""
+
 POLISHES = 4
 HUGE = 1e100
 
@@ -40,9 +43,9 @@ def fit(family: Family, basis: Sequence[tuple[Case, Values]], group: str) -> Ite
         residual = partial(_residual, family, wrong, group, free)
         sizes = {start: _size(residual(start)) for start in family.starts}
         # Limits that nothing reaches are all alike; the smallest is next to those that something does.
-        nearest = min(sizes.values()) * (1 + 1e-9)
+        nearest = min(sizes.values()) * ALIKE
         best = min(start for start, distance in sizes.items() if distance <= nearest)
-        if not sizes[best] <= _size(_off(wrong, truth, free)):  # no start is nearer than the truth
+        if not sizes[best] <= _size(_off(wrong, truth, free)) * ALIKE:  # no start is nearer than the truth
             continue
         number = _nearest(residual, best, family.starts)
         rounded = float(f"{number:.3g}")
