@@ -23,6 +23,7 @@ REACH = 4.0
 ALIKE = 1 + 1e-9
 """Distances up to this quotient differ by rounding errors alone."""
 
+SEARCHES = 10
 POLISHES = 4
 HUGE = 1e100
 
@@ -109,7 +110,12 @@ def _nearest(residual: Residual, best: float, starts: Sequence[float]) -> float:
     around = sorted({*starts, *(best * factor for factor in (-REACH, 1 / REACH, REACH))})
     place = around.index(best)
     found = [
-        minimize_scalar(lambda number: min(_size(residual(number)), HUGE), bounds=bounds, method="bounded")
+        minimize_scalar(
+            lambda number: min(_size(residual(number)), HUGE),
+            bounds=bounds,
+            method="bounded",
+            options={"maxiter": SEARCHES},
+        )
         for bounds in pairwise(around[max(place - 1, 0) : place + 2])
     ]
     number = float(min(found, key=lambda each: each.fun).x)
