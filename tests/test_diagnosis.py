@@ -258,6 +258,18 @@ def test_two_outputs_can_have_two_mistakes():
     ]
 
 
+def test_a_head_without_a_temperature_is_diagnosed_on_the_cases_that_have_none():
+    (mistake,) = (each for each in CATALOGUE if each.name == "euclidean-distance")
+    results = []
+    for case in vectors.stored("prototypical"):
+        plain = case.settings["distance"] == "sqeuclidean" and case.settings["temperature"] == 1
+        if plain and case.expected:
+            results.append((case, mistake.variants[0].outputs(case.settings, case.inputs)))
+    found = diagnose(computation("prototypical"), results, DOUBLE)
+    assert found.names == ("euclidean-distance",)
+    assert found.unknown == ()
+
+
 def test_an_error_on_edges_alone_is_located():
     results = [
         (case, scaled(case.expected, 1.5) if case.name == "one-shot" else case.expected)

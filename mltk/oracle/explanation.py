@@ -68,7 +68,7 @@ class Finding:
         yield (
             f"  evidence: {' and '.join(self.outputs)} {'are' if len(self.outputs) > 1 else 'is'} "
             f"{self.error_to_truth:.1e} from the truth and {self.error_to_match:.1e} from this mistake, "
-            f"on {self.cases} cases"
+            f"on {self.cases} {'case' if self.cases == 1 else 'cases'}"
         )
         yield f"  usual cause: {self.cause}"
 
@@ -142,6 +142,8 @@ class Explanations:
             for group in [group for group in alive if group in outputs]:
                 if made is None or group not in made:
                     kept = {} if self._wrong(case, outputs)(group) else alive[group]
+                elif not _finite(made[group]):  # as the slope of a length at zero, which libraries choose
+                    kept = alive[group]
                 else:
                     kept = self._compare(case, group, outputs[group], made[group], alive[group])
                 alive[group] = kept
@@ -232,13 +234,17 @@ class Explanations:
     ) -> dict[int, _Comparison]:
         """The factors with which a base gives a group of a case."""
         allowed = tolerance(case, self._dtype) * LENIENT
+        truth = {group: case.expected[group]}
+        if not any(array.any() for array in flat(truth).values()):  # zeros, which no factor changes
+            if max(disagreement({group: each}, truth) for each in (found, made)) <= allowed:
+                return dict(before)
         kept = {}
         near = dict(_near(case, found, made, allowed))
         for k in before.keys() & near.keys():
             scaled = {group: _times(near[k], made)}
             error = disagreement({group: found}, scaled)
             if error <= allowed:
-                far = disagreement(scaled, case.expected) > tolerance(case, self._dtype) * DISTINCT
+                far = disagreement(scaled, truth) > tolerance(case, self._dtype) * DISTINCT
                 kept[k] = _Comparison(max(before[k].error, error), before[k].seen or far)
         return dict(sorted(kept.items()))
 
@@ -267,6 +273,10 @@ def _near(case: Case, found: Any, made: Any, allowed: float) -> Iterator[tuple[i
             continue
         if abs(other - times * one) <= allowed * abs(times * one):
             yield k, times
+
+
+def _finite(value: Any) -> bool:
+    return all(np.isfinite(array).all() for array in flat({"": value}).values())
 
 
 def _size(case: Case) -> int:

@@ -25,7 +25,8 @@ def disagreement(outputs: Mapping[str, Any], expected: Mapping[str, Any]) -> flo
         a, b = flat({key: found}), flat({key: expected[key]})
         scale = max(np.abs(array).max(initial=0.0) for array in b.values()) if b else 0.0
         for name, array in b.items():
-            difference = np.abs(a[name] - array).max(initial=0.0) / (scale or 1.0)
+            with np.errstate(all="ignore"):  # infinities, which are judged below
+                difference = np.abs(a[name] - array).max(initial=0.0) / (scale or 1.0)
             worst = max(worst, float(difference) if np.isfinite(difference) else np.inf)
     return worst
 

@@ -145,6 +145,15 @@ def prototypical_cases() -> Iterator[Case]:
         features=4,
     )
     yield make(
+        "squared-plain",
+        "no temperature, for implementations that have none",
+        tasks=3,
+        shots=(2, 1, 3),
+        queries=4,
+        features=5,
+        seed=17,
+    )
+    yield make(
         "squared-learned",
         "a learned temperature: catches one that is multiplied, or whose gradient misses",
         tasks=3,
@@ -254,6 +263,15 @@ def matching_cases() -> Iterator[Case]:
         features=4,
         temperature=0.4,
         seed=20,
+    )
+    yield make(
+        "plain",
+        "no temperature, for implementations that have none",
+        tasks=3,
+        shots=(2, 1, 3),
+        features=5,
+        temperature=1.0,
+        seed=27,
     )
     yield make(
         "warm",
