@@ -235,9 +235,9 @@ class Explanations:
         """The factors with which a base gives a group of a case."""
         allowed = tolerance(case, self._dtype) * LENIENT
         truth = {group: case.expected[group]}
-        if not any(array.any() for array in flat(truth).values()):  # zeros, which no factor changes
-            if max(disagreement({group: each}, truth) for each in (found, made)) <= allowed:
-                return dict(before)
+        zero = not any(array.any() for array in flat(truth).values())
+        if zero and max(disagreement({group: each}, truth) for each in (found, made)) <= allowed:
+            return dict(before)  # no factor changes it
         kept = {}
         near = dict(_near(case, found, made, allowed))
         for k in before.keys() & near.keys():
