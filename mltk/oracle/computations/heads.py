@@ -14,7 +14,7 @@ from mltk.heads.head import one_hot
 from mltk.heads.similarity import centred, cosine_pullback, normalize, sqeuclidean_pullback
 from mltk.oracle.case import Values
 from mltk.oracle.computation import Computation
-from mltk.oracle.computations import function_cases, head_cases, linear_head_cases
+from mltk.oracle.computations import full_context_cases, function_cases, head_cases, linear_head_cases
 from mltk.oracle.exact import heads as exact
 from mltk.oracle.routes import both, episode_of
 from mltk.tree import Array, Tree
@@ -237,8 +237,8 @@ COMPUTATIONS = (
         "Matching networks with full context embeddings (Vinyals et al. 2016, appendix A).",
         full_context,
         exact.full_context,
-        cases=head_cases.full_context_cases,
-        random=head_cases.random_full_context,
+        cases=full_context_cases.full_context_cases,
+        random=full_context_cases.random_full_context,
     ),
     _head(
         "ridge",
