@@ -42,7 +42,7 @@ class Computation:
     exact: Route
     cases: Callable[[], Iterable[Case]]
     random: Callable[[Draw], Case] | None = None
-    signature: str = "(params, episode, settings)"
+    signature: str = "(params, data, settings)"
 
     @property
     def reference(self) -> Route:
