@@ -1,5 +1,7 @@
 """mltk: the meta-learning reference, exact on NumPy by hand-derived gradients and fast on Torch."""
 
+__version__ = "0.1.0"  # before the imports, which read it
+
 from mltk import algorithms, data, evaluation, heads, models, ops, optim, tree
 from mltk.algorithms import RidgeRegression
 from mltk.backend import backend, backend_of
@@ -23,6 +25,7 @@ __all__ = [
     "LearnableOptimizer",
     "Module",
     "RidgeRegression",
+    "__version__",
     "algorithms",
     "backend",
     "backend_of",

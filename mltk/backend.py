@@ -11,6 +11,7 @@ import numpy as np
 
 from mltk import tree
 from mltk.errors import ArrayError, BackendError, MismatchError, SettingError
+from mltk.installation import DISTRIBUTION, install_hint
 from mltk.ops.kernels import Kernels, library_of
 from mltk.tree import Array, Tree
 
@@ -100,10 +101,10 @@ def load(name: str) -> Callable[..., Backend]:
     try:
         create: Callable[..., Backend] = plugin.load()
     except ModuleNotFoundError as error:
-        package = plugin.dist.name if plugin.dist else name
+        owner = plugin.dist.name if plugin.dist else DISTRIBUTION
+        how = install_hint(str(error.name)) if owner == DISTRIBUTION else f"see the instructions of {owner}"
         raise BackendError(
-            f"the backend {name!r} needs {error.name}, which is not installed: "
-            f'pip install "{package}[{name}]"'
+            f"the backend {name!r} needs {error.name}, which is not installed: {how}"
         ) from error
     return create
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from mltk import algorithms, data, models, ops, optim
+from mltk import __version__, algorithms, data, models, ops, optim
 from mltk.errors import RunError
 
 Config = dict[str, Any]
@@ -110,8 +110,8 @@ def differences(old: Config, new: Config) -> list[str]:
 
 def versions(library: str) -> dict[str, str]:
     """The versions of Python, mltk, NumPy and the backend's library."""
-    found = {"python": platform.python_version()}
-    for package in ("mltk", "numpy", library):
+    found = {"python": platform.python_version(), "mltk": __version__}
+    for package in ("numpy", library):
         try:
             found[package] = version(package)
         except PackageNotFoundError:

@@ -130,7 +130,7 @@ def test_cases_that_rounding_errors_spoil_are_thrown_away(rate):
 
 def test_without_hypothesis_it_is_said_what_installs_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "hypothesis", None)
-    with pytest.raises(SettingError, match=r'pip install "mltk\[oracle\]"'):
+    with pytest.raises(SettingError, match=r'pip install "hypothesis>=6\.100"'):
         verdict(candidates.right, examples=5)
     assert verdict(candidates.right).verdict == "correct"  # vectors need none
 

@@ -33,6 +33,26 @@ def test_the_documentation_shows_what_runs(page, number, block):
     exec(compile(block, f"{page}, block {number}", "exec"), {})
 
 
+def written():
+    """All files that people read: documentation, sources, messages, tests, set-up."""
+    folders = ("mltk", "backends", "tests", "docs")
+    nested = (path for folder in folders for path in (ROOT / folder).rglob("*"))
+    return [path for path in (*nested, *ROOT.iterdir()) if path.suffix in {".md", ".py", ".toml", ".yml"}]
+
+
+def test_no_instruction_installs_the_strangers_package_that_is_called_mltk():
+    stranger = re.compile(r"(?:pip3? install|uv add|uv pip install)\b[^`\n#]*?[ \"']mltk(?![\w-])[^`\n]*")
+    assert stranger.search('pip install -U "mltk[torch]"')
+    assert stranger.search("pip install mltk")
+    assert not stranger.search('pip install "mltk-reference[torch] @ git+URL"')
+    requirement = re.compile(r"[\"']mltk\[")  # of an extra
+    for path in written():
+        if path.name != Path(__file__).name:
+            text = path.read_text()
+            assert not stranger.findall(text), path
+            assert not requirement.findall(text), path
+
+
 def test_the_example_of_modules():
     assert doctest.testmod(modules).failed == 0
     assert doctest.testmod(modules).attempted

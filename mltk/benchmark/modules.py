@@ -24,6 +24,7 @@ from mltk.benchmark.episodes import time_in_turn
 from mltk.benchmark.report import as_json, print_aim, ratio
 from mltk.benchmark.timing import TOLERANCE, Row, relative_error
 from mltk.errors import BackendError
+from mltk.installation import install_hint
 from mltk.modules import clone_module, update_module
 
 TENSORS = (4, 50, 500)
@@ -203,7 +204,7 @@ def execute(*, repeats: int, path: Path | None) -> int:
         BackendError: If Torch is not installed.
     """
     if not find_spec("torch"):
-        raise BackendError('the benchmark of modules needs Torch: pip install "mltk[torch]"')
+        raise BackendError(f"the benchmark of modules needs Torch: {install_hint('torch')}")
     console = Console()
     report, wrong = [], False
     for tensors in TENSORS:

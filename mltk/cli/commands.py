@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 import sys
 from enum import StrEnum
-from importlib.metadata import version
 from itertools import count
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,7 +12,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from mltk import benchmark
+from mltk import __version__, benchmark
 from mltk.algorithms import StochasticMAML
 from mltk.backend import Backend
 from mltk.backend import backend as choose_backend
@@ -77,7 +76,7 @@ def main() -> None:
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"mltk {version('mltk')}")
+        typer.echo(f"mltk {__version__}")
         raise typer.Exit
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from mltk.errors import MltkError, SettingError
+from mltk.installation import install_hint
 from mltk.oracle.case import Case, Values, flat
 from mltk.oracle.computation import Computation, Draw
 from mltk.oracle.judgement import tolerance
@@ -65,7 +66,7 @@ def check_installed() -> None:
         import hypothesis  # noqa: F401
     except ImportError as error:
         raise SettingError(
-            'random cases need hypothesis, which is not installed: pip install "mltk[oracle]" '
+            f"random cases need hypothesis, which is not installed: {install_hint('hypothesis')} "
             "(or examples=0, to be judged by the test vectors alone)"
         ) from error
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from mltk.episode import Episode
 from mltk.errors import UnsupportedError
+from mltk.installation import install_hint
 from mltk.models import Sequential
 from mltk.ops import BatchNorm, MaxPool, ReLU
 
@@ -117,13 +118,13 @@ def to_numpy(result: Result) -> tuple[float, dict[str, np.ndarray]]:
     return float(loss), {name: np.asarray(getattr(g, "detach", lambda g=g: g)()) for name, g in grads.items()}
 
 
-def missing(module: str, *, install: str | None = None) -> str | None:
+def missing(module: str) -> str | None:
     """Why a module cannot be imported, and what installs it; ``None`` if it can."""
     try:
         importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name == module:
-            return f"not installed: pip install {install or module}"
+            return f"not installed: {install_hint(module.partition('.')[0])}"
         return f"cannot be imported: {error}"
     except Exception as error:  # a broken installation can raise anything, and must not end a benchmark
         return f"cannot be imported: {type(error).__name__}: {error}"
