@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from numbers import Integral
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from mltk.backend import check_backend, check_same, common_backend
-from mltk.errors import DtypeError, LabelError, NotFiniteError, SettingError, ShapeError
+from mltk.errors import ArrayError, DtypeError, LabelError, NotFiniteError, SettingError, ShapeError
 from mltk.tree import Array
 
 if TYPE_CHECKING:
     from mltk.backend import Backend
 
 ARRAYS = ("support_x", "support_y", "query_x", "query_y")
+
+IDENTITIES = ("classes", "groups")
+"""What an episode may say of its classes: arrays on the host."""
 
 
 @dataclass(frozen=True)
@@ -31,13 +35,20 @@ class Episode:
         query_y: Their targets, like ``support_y``.
         ways: How many classes each task has; ``None`` for regression.
         backend: The backend of the arrays; ``None`` finds it from them, with its default engine.
+        classes: Which class each label of each task stands for, NumPy integers ``(T, ways)``: numbers of
+            the ``class_names`` of the task source. ``None`` if nothing is known, and for regression.
+        groups: The group of each of these classes (an alphabet, a superclass), NumPy integers ``(T, ways)``:
+            numbers of the ``group_names`` of the task source. ``None`` if there are none.
 
     Raises:
-        ArrayError: If one of the four is not an array.
+        ArrayError: If one of the four is not an array, or ``classes`` or ``groups`` not one of NumPy.
         ShapeError: If the axes do not fit each other, or a set is empty.
-        DtypeError: If inputs are not floating, labels not integer, or regression targets not floating.
+        DtypeError: If inputs are not floating, labels, classes or groups not integer, or regression targets
+            not floating.
         MismatchError: If the arrays differ in backend, device or floating dtype.
-        SettingError: If ``ways`` is not a positive integer, or ``backend`` no backend.
+        LabelError: If a class or group is negative.
+        SettingError: If ``ways`` is not a positive integer, ``backend`` no backend, or classes or groups are
+            given for regression.
     """
 
     support_x: Array
@@ -46,6 +57,8 @@ class Episode:
     query_y: Array
     ways: int | None = field(default=None, kw_only=True)
     backend: Backend = field(default=cast("Backend", None), kw_only=True)
+    classes: np.ndarray | None = field(default=None, kw_only=True)
+    groups: np.ndarray | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         if self.ways is not None and (
@@ -63,6 +76,31 @@ class Episode:
             check_inputs(self.backend, f"{part}_x", x)
             self._check_targets(f"{part}_y", y, x)
         self._check_sets()
+        for name in IDENTITIES:
+            if (numbers := getattr(self, name)) is not None:
+                self._check_identities(name, numbers)
+
+    def take(self, tasks: slice) -> Episode:
+        """Some of the tasks, as an episode of their own.
+
+        Args:
+            tasks: Which ones, at least one.
+        """
+        present = [name for name in (*ARRAYS, *IDENTITIES) if getattr(self, name) is not None]
+        parts: dict[str, Any] = {name: getattr(self, name)[tasks] for name in present}
+        return replace(self, **parts)
+
+    def to(self, backend: Backend) -> Episode:
+        """The same tasks as arrays of another backend.
+
+        Args:
+            backend: Where they go, and their floating dtype.
+        """
+        check_backend(backend)
+        arrays: dict[str, Any] = {
+            name: backend.asarray(self.backend.to_numpy(getattr(self, name))) for name in ARRAYS
+        }
+        return replace(self, **arrays, backend=backend)
 
     def validate(self) -> Episode:
         """Check the values, and return the episode itself.
@@ -118,6 +156,52 @@ class Episode:
                     f"query_{kind} has examples of shape {tuple(query.shape[2:])}; "
                     f"expected {tuple(support.shape[2:])} as in support_{kind}"
                 )
+
+    def _check_identities(self, name: str, numbers: np.ndarray) -> None:
+        """Classes and groups are host integers ``(T, ways)``, and so cheap that their values are checked."""
+        if self.ways is None:
+            raise SettingError(f"{name} is given, but ways is None (regression); expected no {name}")
+        if not isinstance(numbers, np.ndarray):
+            raise ArrayError(f"{name} holds a {type(numbers).__name__}; expected a NumPy array")
+        if numbers.dtype.kind not in "iu":
+            raise DtypeError(f"{name} has dtype {numbers.dtype}; expected integers")
+        expected = (self.support_x.shape[0], self.ways)
+        if numbers.shape != expected:
+            raise ShapeError(f"{name} has shape {numbers.shape}; expected (T, ways) = {expected}")
+        if numbers.min() < 0:
+            raise LabelError(f"{name} holds {numbers.min()}; expected numbers of names, which start at 0")
+
+
+def joined(episodes: Sequence[Episode]) -> Episode:
+    """The tasks of several episodes as those of one.
+
+    Args:
+        episodes: At least one; all of one backend, with equally many ways and examples. What they say of
+            classes and groups is kept where all of them say it.
+
+    Raises:
+        ShapeError: If they do not fit each other.
+    """
+    first = episodes[0]
+    if len(episodes) == 1:
+        return first
+    for other in episodes[1:]:
+        if form(other) != form(first):
+            raise ShapeError(f"episodes have the forms {form(first)} and {form(other)}; expected one form")
+    parts: dict[str, Any] = {
+        name: first.backend.xp.concat([getattr(episode, name) for episode in episodes], axis=0)
+        for name in ARRAYS
+    }
+    for name in IDENTITIES:
+        numbers = [getattr(episode, name) for episode in episodes]
+        parts[name] = None if any(part is None for part in numbers) else np.concatenate(numbers)
+    return replace(first, **parts)
+
+
+def form(episode: Episode) -> tuple[Any, ...]:
+    """What episodes must have in common to be joined: ways, dtypes, and shapes but for the task axis."""
+    arrays = [getattr(episode, name) for name in ARRAYS]
+    return (episode.ways, *((tuple(array.shape[1:]), str(array.dtype)) for array in arrays))
 
 
 def check_inputs(backend: Backend, name: str, x: Array) -> None:

@@ -1,11 +1,14 @@
 """Episodes: what is accepted, and what is refused before any work is done."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mltk
+from mltk.episode import joined
 from mltk.errors import (
     ArrayError,
     DtypeError,
@@ -183,3 +186,64 @@ def test_classes_without_queries_are_fine(backend64):
     found = arrays(backend64, ways=3)
     found["query_y"][:] = 1
     mltk.Episode(**found, ways=3).validate()
+
+
+def named(backend, *, tasks=3, ways=3):
+    """An episode that says what its classes and groups are."""
+    classes = np.arange(tasks * ways).reshape(tasks, ways)
+    found = arrays(backend, tasks=tasks, ways=ways)
+    return mltk.Episode(**found, ways=ways, backend=backend, classes=classes, groups=classes // 2)
+
+
+def assert_same(found, expected):
+    assert (found.ways, found.backend) == (expected.ways, expected.backend)
+    for name in (*NAMES, "classes", "groups"):
+        np.testing.assert_array_equal(
+            *(np.asarray(getattr(episode, name)) for episode in (found, expected)), strict=True
+        )
+
+
+def test_classes_and_groups_go_wherever_the_tasks_go(backend64):
+    episode = named(backend64)
+    parts = [episode.take(slice(0, 1)), episode.take(slice(1, 3))]
+    assert [part.classes.tolist() for part in parts] == [[[0, 1, 2]], [[3, 4, 5], [6, 7, 8]]]
+    assert [part.groups.tolist() for part in parts] == [[[0, 0, 1]], [[1, 2, 2], [3, 3, 4]]]
+    assert_same(joined(parts), episode)
+    assert_same(episode.to(NUMPY).to(backend64), episode)
+    assert_same(replace(episode), episode)
+
+
+def test_what_one_episode_does_not_say_their_union_does_not_say():
+    episode = named(NUMPY)
+    both = joined([episode, replace(episode, groups=None)])
+    assert both.groups is None
+    assert both.classes.shape == (6, 3)
+
+
+def test_episodes_of_different_ways_are_not_joined_though_their_shapes_agree():
+    episode = mltk.Episode(**arrays(NUMPY, ways=2, shots=6, queries=4), ways=2)
+    other = mltk.Episode(**arrays(NUMPY, ways=4, shots=3, queries=4), ways=4)
+    with pytest.raises(ShapeError, match="expected one form"):
+        joined([episode, other])
+
+
+@pytest.mark.parametrize("name", ["classes", "groups"])
+@pytest.mark.parametrize(
+    ("numbers", "error", "message"),
+    [
+        ([[0, 1, 2]] * 2, ArrayError, "holds a list; expected a NumPy array"),
+        (np.zeros((2, 3)), DtypeError, "has dtype float64; expected integers"),
+        (np.zeros((2, 3), bool), DtypeError, "has dtype bool"),
+        (np.zeros((3, 3), int), ShapeError, r"has shape \(3, 3\); expected \(T, ways\) = \(2, 3\)"),
+        (np.zeros(3, int), ShapeError, r"has shape \(3,\)"),
+        (np.asarray([[0, 1, 2], [3, -4, 5]]), LabelError, "holds -4"),
+    ],
+)
+def test_what_is_said_of_classes_is_checked(name, numbers, error, message):
+    with pytest.raises(error, match=f"{name} {message}"):
+        mltk.Episode(**arrays(NUMPY, ways=3), ways=3, **{name: numbers})
+
+
+def test_regression_has_no_classes():
+    with pytest.raises(SettingError, match="classes is given, but ways is None"):
+        mltk.Episode(**arrays(NUMPY), classes=np.zeros((2, 1), int))

@@ -97,8 +97,23 @@ def test_a_task_is_what_was_asked_for(tasks, n_tasks, seed):
         assert tasks.rotations or not task[:, 2].any()
         if tasks.within:
             assert len({groups[c] for c in task[:, 0]}) == 1
+    assert_classes_are_said(tasks, episode, codes, labels)
     for y, times in ((episode.support_y, tasks.shots), (episode.query_y, tasks.queries)):
         assert (y == np.repeat(np.arange(tasks.ways), times)).all()
+
+
+def assert_classes_are_said(tasks, episode, codes, labels):
+    """The classes and groups of the episode are those of its images, by their names too."""
+    for t, (task, label) in enumerate(zip(codes, labels, strict=True)):
+        for (c, _, quarter), y in zip(task, label, strict=True):
+            number = episode.classes[t, y]
+            assert number == c + quarter * len(tasks.dataset.counts)
+            turned = f" turned by {90 * quarter}°" if quarter else ""
+            assert tasks.class_names[number] == f"class{c}{turned}"
+            if tasks.dataset.groups is not None:
+                assert tasks.group_names[episode.groups[t, y]] == tasks.dataset.groups[c]
+    if tasks.dataset.groups is None:
+        assert (episode.groups, tasks.group_names) == (None, ())
 
 
 def assert_equally_likely(found, possible):

@@ -33,7 +33,7 @@ def no_thread_is_left():
 
 
 def same(one, other):
-    for name in ("support_x", "support_y", "query_x", "query_y"):
+    for name in ("support_x", "support_y", "query_x", "query_y", "classes", "groups"):
         np.testing.assert_array_equal(getattr(one, name), getattr(other, name), strict=True)
 
 

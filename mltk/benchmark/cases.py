@@ -116,11 +116,8 @@ def prototypical(
 def in_double(case: Case) -> Case:
     """The same numbers in float64, to compute a reference with."""
     double = backend("numpy", dtype="float64")
-    old = case.episode
-    arrays = (old.support_x, old.support_y, old.query_x, old.query_y)
-    episode = Episode(*(double.asarray(array) for array in arrays), ways=old.ways, backend=double)
     params = {name: double.asarray(value) for name, value in case.params.items()}
-    return dataclasses.replace(case, params=params, episode=episode)
+    return dataclasses.replace(case, params=params, episode=case.episode.to(double))
 
 
 def _noise(tasks: int, ways: int, shots: int, queries: int, image_size: int) -> Episode:

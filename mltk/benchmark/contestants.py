@@ -61,9 +61,7 @@ class Mltk:
         """The parameters and the episode on the backend."""
         old = case.episode
         backend = mltk.backend(self.backend, engine=self.engine, dtype=old.backend.dtype)
-        arrays = (old.support_x, old.support_y, old.query_x, old.query_y)
-        episode = Episode(*(backend.asarray(array) for array in arrays), ways=old.ways, backend=backend)
-        return tree.map(backend.asarray, tree.unflatten(case.params)), episode
+        return tree.map(backend.asarray, tree.unflatten(case.params)), old.to(backend)
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,20 @@ QUARTERS = 4
 """Rotations by a quarter turn that are classes of their own."""
 
 
+class Drawn(NamedTuple):
+    """What was drawn for T tasks.
+
+    Attributes:
+        images: Numbers for `ImageDataset.take`, ``(T, ways, shots + queries)``.
+        classes: Numbers of `ImageTasks.class_names`, ``(T, ways)``.
+        groups: Numbers of `ImageTasks.group_names`, ``(T, ways)``; ``None`` if there are no groups.
+    """
+
+    images: np.ndarray
+    classes: np.ndarray
+    groups: np.ndarray | None
+
+
 class Choice(NamedTuple):
     """What tasks choose from: classes in the order of their groups.
 
@@ -100,11 +114,23 @@ class ImageTasks:
         """
         self.dataset.take(self._choice.first[:1], rotations=self.rotations)
 
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """What the ``classes`` of an episode mean: all classes, then all of them turned once, and so on."""
+        names = self.dataset.class_names
+        turned = QUARTERS if self.rotations else 1
+        return tuple(f"{name} turned by {90 * q}°" if q else name for q in range(turned) for name in names)
+
+    @property
+    def group_names(self) -> tuple[str, ...]:
+        """What the ``groups`` of an episode mean; empty if the dataset has no groups."""
+        return self.dataset.group_names
+
     def sample(self, n_tasks: int, rng: int | np.random.Generator, backend: Backend) -> Episode:
         """Draw tasks.
 
         Inputs are ``(n_tasks, ways · shots or queries, C, H, W)``, labels int64. The images are ordered by
-        class; which class has which label is random.
+        class; which class has which label is random, and said by the episode's ``classes``.
 
         Args:
             n_tasks: How many.
@@ -116,7 +142,7 @@ class ImageTasks:
         """
         check_backend(backend)
         rng = generator(rng, n_tasks)
-        images = self._draw(n_tasks, rng)
+        images, classes, groups = self._draw(n_tasks, rng)
         sets = []
         for part in (images[..., : self.shots], images[..., self.shots :]):
             x = self.dataset.take(part.reshape(n_tasks, -1), rotations=self.rotations)
@@ -124,10 +150,10 @@ class ImageTasks:
                 x = self.jitter(x.reshape(-1, *x.shape[2:]), rng).reshape(x.shape)
             labels = np.tile(np.repeat(np.arange(self.ways, dtype=np.int64), part.shape[-1]), (n_tasks, 1))
             sets += [backend.asarray(x), backend.asarray(labels)]
-        return Episode(*sets, ways=self.ways, backend=backend)
+        return Episode(*sets, ways=self.ways, backend=backend, classes=classes, groups=groups)
 
-    def _draw(self, n_tasks: int, rng: np.random.Generator) -> np.ndarray:
-        """Numbers of images for `ImageDataset.take`, ``(n_tasks, ways, shots + queries)``."""
+    def _draw(self, n_tasks: int, rng: np.random.Generator) -> Drawn:
+        """Choose classes and images."""
         choice, quarters = self._choice, QUARTERS if self.rotations else 1
         group = rng.integers(len(choice.sizes), size=n_tasks)
         drawn = distinct(rng, quarters * choice.sizes[group], self.ways)
@@ -137,7 +163,10 @@ class ImageTasks:
         images: np.ndarray = distinct(rng, available.reshape(-1), self.shots + self.queries)
         images = images.reshape(n_tasks, self.ways, -1) + choice.first[classes][..., None]
         images += (len(self.dataset.pictures.images) * quarter)[..., None]
-        return images
+        groups = self.dataset.group_numbers
+        return Drawn(
+            images, classes + self.dataset.n_classes * quarter, None if groups is None else groups[classes]
+        )
 
     @cached_property
     def _choice(self) -> Choice:

@@ -83,6 +83,18 @@ class ImageDataset(ABC):
         return self.pictures.names
 
     @cached_property
+    def group_names(self) -> tuple[str, ...]:
+        """The name of each group (alphabet, superclass), in order; empty if there are none."""
+        groups = self.pictures.groups
+        return () if groups is None else tuple(np.unique(groups).tolist())
+
+    @cached_property
+    def group_numbers(self) -> np.ndarray | None:
+        """The place of each class's group in ``group_names``, ``(classes,)``; ``None`` without groups."""
+        groups = self.pictures.groups
+        return None if groups is None else np.unique(groups, return_inverse=True)[1]
+
+    @cached_property
     def rotations(self) -> np.ndarray:
         """The images turned counter-clockwise by 0°, 90°, 180° and 270°, ``(4, N, C, H, W)``.
 

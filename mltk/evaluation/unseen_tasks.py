@@ -11,7 +11,7 @@ import numpy as np
 
 from mltk.backend import Backend, backend_of, check_backend
 from mltk.data.source import TaskSource
-from mltk.episode import Episode
+from mltk.episode import Episode, joined
 from mltk.errors import NotFiniteError, SettingError, ShapeError
 from mltk.evaluation.transductive import is_transductive
 from mltk.settings import check_count, check_has
@@ -152,14 +152,9 @@ def _unseen(tasks: TaskSource, episodes: int, seed: int, backend: Backend, batch
             for b in range(first, min(first + together, blocks))
         ]
         wanted = min(episodes - first * BLOCK, len(drawn) * BLOCK)
-        joined = {
-            name: backend.xp.concat([getattr(episode, name) for episode in drawn], axis=0)
-            for name in ("support_x", "support_y", "query_x", "query_y")
-        }
+        together_drawn = joined(drawn)
         for start in range(0, wanted, batch):
-            stop = min(start + batch, wanted)
-            parts = {name: array[start:stop] for name, array in joined.items()}
-            yield Episode(**parts, ways=drawn[0].ways, backend=backend)
+            yield together_drawn.take(slice(start, min(start + batch, wanted)))
 
 
 def block_generator(seed: int, block: int) -> np.random.Generator:
