@@ -1,5 +1,9 @@
 """mltk: the meta-learning reference, exact on NumPy by hand-derived gradients and fast on Torch."""
 
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING
+
 __version__ = "0.1.0"  # before the imports, which read it
 
 from mltk import algorithms, data, evaluation, heads, models, ops, optim, tree
@@ -18,7 +22,10 @@ from mltk.linked_module import Module
 from mltk.modules import LearnableOptimizer, clone_module, detach_module, meta_grad, update_module
 from mltk.ops.magic_box import magic_box
 from mltk.ops.surrogate import surrogate
-from mltk.training import train
+from mltk.training import load_run, train
+
+if TYPE_CHECKING:
+    from mltk import oracle
 
 __all__ = [
     "Episode",
@@ -35,6 +42,7 @@ __all__ = [
     "evaluate",
     "evaluation",
     "heads",
+    "load_run",
     "magic_box",
     "matching_log_probabilities",
     "matching_loss",
@@ -42,6 +50,7 @@ __all__ = [
     "models",
     "ops",
     "optim",
+    "oracle",
     "pairwise_cosine_similarity",
     "pairwise_sqeuclidean",
     "ridge_regression",
@@ -50,3 +59,10 @@ __all__ = [
     "tree",
     "update_module",
 ]
+
+
+def __getattr__(name: str) -> ModuleType:
+    """The oracle is imported when it is first used: who only trains needs none of it."""
+    if name == "oracle":
+        return import_module("mltk.oracle")
+    raise AttributeError(f"module 'mltk' has no attribute {name!r}")

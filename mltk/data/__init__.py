@@ -13,6 +13,7 @@ from mltk.data.jitter import Jitter
 from mltk.data.linear_regression import LinearRegression
 from mltk.data.navigation import Navigation
 from mltk.data.omniglot import Omniglot
+from mltk.data.prefetch import Prefetch
 from mltk.data.sinusoid import Sinusoid
 from mltk.data.source import TaskSource
 
@@ -31,6 +32,7 @@ __all__ = [
     "Navigation",
     "Omniglot",
     "Pictures",
+    "Prefetch",
     "Sinusoid",
     "TaskSource",
     "data_home",

@@ -1,1 +1,7 @@
-"""The oracle: test vectors, the check of other implementations, and the diagnosis of their mistakes."""
+"""The oracle: exact test vectors, and the check that judges other implementations by them."""
+
+from mltk.oracle.candidate import CandidateError
+from mltk.oracle.check import check
+from mltk.oracle.verdict import Report, Verdict
+
+__all__ = ["CandidateError", "Report", "Verdict", "check"]

@@ -20,7 +20,7 @@ class Oracle:
             computation: Such as ``"maml"``; ``mltk oracle computations`` lists all.
             candidate: The function. It is called in this process; given as ``"package.module:function"``, in
                 one of its own, which survives crashes.
-            **options: As of `mltk.oracle.check.check`: ``arrays``, ``dtype``, ``timeout``, ``examples``,
+            **options: As of `mltk.oracle.check`: ``arrays``, ``dtype``, ``timeout``, ``examples``,
                 ``seed``.
 
         Returns:
