@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from mltk.backend import Backend, backend_of, check_backend
 from mltk.errors import NotFiniteError
-from mltk.evaluation.unseen_tasks import BLOCK, Evaluation, block_generator, summary
+from mltk.evaluation.blocks import blocks
+from mltk.evaluation.unseen_tasks import Evaluation, summary
 from mltk.settings import check_count, check_has
 from mltk.tree import Tree
 
@@ -68,8 +68,7 @@ def returns(
         backend = backend_of(meta_params)
     check_backend(backend)
     found: tuple[list[np.ndarray], list[np.ndarray]] = [], []
-    for block in range(math.ceil(episodes / BLOCK)):
-        drawn = tasks.sample(BLOCK, block_generator(seed, block), backend)
+    for drawn in blocks(tasks, episodes, seed, backend):
         for values, params in zip(found, (meta_params, algorithm.adapt(meta_params, drawn)), strict=True):
             values.append(backend.to_numpy(algorithm.returns(params, drawn)).astype(np.float64))
     before, after = (np.concatenate(values)[:episodes] for values in found)

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mltk.backend import Backend, backend_of, check_backend
 from mltk.data.source import TaskSource
-from mltk.episode import Episode, joined
 from mltk.errors import NotFiniteError, SettingError, ShapeError
+from mltk.evaluation.blocks import BLOCK, batches, blocks, wanted
 from mltk.evaluation.transductive import is_transductive
 from mltk.settings import check_count, check_has
 from mltk.tree import Tree
 
 if TYPE_CHECKING:
     from mltk.training_loop import Algorithm
-
-BLOCK = 20
-"""Tasks that are drawn together, from a generator of their own."""
 
 FEW = 2
 """Tasks on which an evaluation finds out whether predictions are transductive."""
@@ -37,23 +34,24 @@ class Evaluation:
         interval: Half the width of the 95 % confidence interval of that mean over tasks, by Student's t;
             infinite for a single task.
         values: The metric of each task, ``(episodes,)`` in float64.
-        transductive: Whether the prediction for a query was found to depend on the other queries of its task.
+        transductive: Whether the prediction for a query was found to depend on the other queries of its task;
+            ``None`` if that could not be found out.
     """
 
     metric: str
     mean: float
     interval: float
     values: np.ndarray
-    transductive: bool = False
+    transductive: bool | None = False
 
     def __str__(self) -> str:
         decimals = 3
         if 0 < self.interval < math.inf:
             decimals = max(0, 1 - math.floor(math.log10(self.interval)))
-        transductive = ", transductive" if self.transductive else ""
+        transductive = {True: ", transductive", False: "", None: ", transductive or not: unknown"}
         return (
             f"{self.metric} {self.mean:.{decimals}f} ± {self.interval:.{decimals}f} "
-            f"(95 % interval over {self.values.size} tasks{transductive})"
+            f"(95 % interval over {self.values.size} tasks{transductive[self.transductive]})"
         )
 
 
@@ -71,9 +69,11 @@ def evaluate(
 
     Tasks are drawn in blocks of 20, block ``b`` from ``numpy.random.SeedSequence(seed, spawn_key=(1, b))``.
     So ``batch`` does not change the tasks, the first tasks of a longer evaluation are those of a shorter one,
-    and two algorithms that are evaluated with one seed meet the same tasks.
+    and two algorithms that are evaluated with one seed meet the same tasks. Blocks may differ in ways, shots
+    and queries: only those that agree are joined.
 
-    Whether predictions are transductive is found out on the first two tasks: see `is_transductive`.
+    Whether predictions are transductive is found out on the first two tasks, one by one, after all others
+    have been judged: see `is_transductive`. Where that fails, the evaluation says that it is unknown.
 
     Args:
         algorithm: A meta-learner; only ``adapt`` and ``predict`` are used.
@@ -89,7 +89,8 @@ def evaluate(
 
     Raises:
         SettingError: If a setting is not valid.
-        ShapeError: If the predictions know fewer classes than the tasks have.
+        ShapeError: If the predictions know fewer classes than the tasks have, or the source draws another
+            number of tasks than it is asked for.
         NotFiniteError: If the predictions for a task hold NaN or infinity.
     """
     if hasattr(algorithm, "returns"):
@@ -106,8 +107,9 @@ def evaluate(
         backend = backend_of(meta_params)
     check_backend(backend)
     values: list[np.ndarray] = []
-    metric, transductive = "", None
-    for episode in _unseen(tasks, episodes, seed, backend, batch):
+    drawn = wanted(blocks(tasks, episodes, seed, backend), episodes)
+    first = next(drawn)
+    for episode in batches(chain([first], drawn), batch):
         state = algorithm.adapt(meta_params, episode.support_x, episode.support_y)
         outputs = backend.to_numpy(algorithm.predict(state, episode.query_x)).astype(np.float64)
         check_classes(outputs, episode.ways)
@@ -117,17 +119,24 @@ def evaluate(
             raise NotFiniteError(
                 f"the predictions for task {done + np.argmin(finite)} hold NaN or infinity: adapting diverged"
             )
-        if transductive is None:
-            few = (array[:FEW] for array in (episode.support_x, episode.support_y, episode.query_x))
-            transductive = is_transductive(algorithm, meta_params, *few, backend=backend)
+        if (episode.ways is None) != (first.ways is None):
+            raise SettingError("tasks draws both classification and regression; expected one of them")
         targets = backend.to_numpy(episode.query_y)
         if episode.ways is None:
-            metric = "mse"
+            if outputs.shape != targets.shape:
+                raise ShapeError(
+                    f"the predictions have shape {outputs.shape}; expected {targets.shape} as query_y"
+                )
             values.append(np.mean((outputs - targets) ** 2, axis=(-2, -1)))
         else:
-            metric = "accuracy"
             values.append(np.mean(np.argmax(outputs, axis=-1) == targets, axis=-1))
-    return summary(metric, np.concatenate(values), bool(transductive))
+    few = (array[:FEW] for array in (first.support_x, first.support_y, first.query_x))
+    try:
+        transductive = is_transductive(algorithm, meta_params, *few, backend=backend)
+    # The tasks have been judged: a learner that cannot do one of them alone loses only this answer.
+    except Exception:
+        transductive = None
+    return summary("mse" if first.ways is None else "accuracy", np.concatenate(values), transductive)
 
 
 def check_classes(outputs: np.ndarray, ways: int | None) -> None:
@@ -142,27 +151,7 @@ def check_classes(outputs: np.ndarray, ways: int | None) -> None:
         )
 
 
-def _unseen(tasks: TaskSource, episodes: int, seed: int, backend: Backend, batch: int) -> Iterator[Episode]:
-    """The tasks, at most ``batch`` at a time: whole blocks joined, or cut."""
-    blocks = math.ceil(episodes / BLOCK)
-    together = max(1, batch // BLOCK)
-    for first in range(0, blocks, together):
-        drawn = [
-            tasks.sample(BLOCK, block_generator(seed, b), backend)
-            for b in range(first, min(first + together, blocks))
-        ]
-        wanted = min(episodes - first * BLOCK, len(drawn) * BLOCK)
-        together_drawn = joined(drawn)
-        for start in range(0, wanted, batch):
-            yield together_drawn.take(slice(start, min(start + batch, wanted)))
-
-
-def block_generator(seed: int, block: int) -> np.random.Generator:
-    """The generator of a block of unseen tasks."""
-    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(1, block)))
-
-
-def summary(metric: str, values: np.ndarray, transductive: bool = False) -> Evaluation:
+def summary(metric: str, values: np.ndarray, transductive: bool | None = False) -> Evaluation:
     """The evaluation that the metric of each task gives."""
     from scipy.special import stdtrit
 
