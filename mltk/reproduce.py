@@ -168,7 +168,7 @@ def sinusoid_table(
     except OSError as error:
         raise RunError(f"{folder} cannot be made: {error.strerror}") from error
     trainings = [Training(method, row, steps, seed) for row in dict.fromkeys(shots) for method in METHODS]
-    outcomes = _run_all(trainings, folder, jobs or _cores(), progress)
+    outcomes = _run_all(trainings, folder, _cores() if jobs is None else jobs, progress)
     _write(outcomes, folder)
     return outcomes
 

@@ -98,7 +98,7 @@ def train(
             check_count(name, every)
     if resume and out is None:
         raise SettingError("resume is True, but out names no run folder")
-    logged = int(log_every or max(1, steps // LINES_A_RUN))
+    logged = max(1, int(steps) // LINES_A_RUN) if log_every is None else int(log_every)
     training = Training(
         algorithm=algorithm,
         tasks=tasks,
@@ -108,7 +108,7 @@ def train(
         meta_batch=int(meta_batch),
         seed=int(seed),
         log_every=logged,
-        checkpoint_every=int(checkpoint_every or LINES_A_CHECKPOINT * logged),
+        checkpoint_every=LINES_A_CHECKPOINT * logged if checkpoint_every is None else int(checkpoint_every),
         validate=validate,
         folder=None if out is None else RunFolder(Path(out)),
         progress=progress,

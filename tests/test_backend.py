@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_leaves
 import mltk
 from mltk import tree
 from mltk.algorithms import ANIL, MAML, MetaSGD
-from mltk.errors import ArrayError, BackendError, MismatchError
+from mltk.errors import ArrayError, BackendError, MismatchError, SettingError
 
 NUMPY = {dtype: mltk.backend("numpy", dtype=dtype) for dtype in ("float32", "float64")}
 TORCH = {dtype: mltk.backend("torch", dtype=dtype) for dtype in ("float32", "float64")}
@@ -230,3 +230,10 @@ def test_a_meta_gradient_never_leaves_the_device(engine, model, learner):
         assert (value.device.type, value.shape, outputs.shape) == ("meta", (), (2, 5, 5))
         shapes = {name: leaf.shape for name, leaf in tree.flatten(grads).items()}
         assert shapes == {name: leaf.shape for name, leaf in tree.flatten(meta_params).items()}
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="device 0 exists here")
+@pytest.mark.parametrize("device", [0, ""])
+def test_a_device_that_is_falsy_is_not_taken_for_none(device):
+    with pytest.raises(SettingError, match="device is"):
+        mltk.backend("torch", device=device)

@@ -349,3 +349,38 @@ def test_bench_is_mounted_and_nothing_loads_torch():
     help_text = CliRunner().invoke(app, ["bench", "--help"]).output
     assert "sinusoid-maml" in help_text
     assert "conv4-maml" in help_text
+
+
+@pytest.mark.parametrize(
+    ("option", "where"),
+    [
+        ("--steps", "steps"),
+        ("--meta-batch", "meta_batch"),
+        ("--shots", "tasks.shots"),
+        ("--queries", "tasks.queries"),
+        ("--inner-lr", "algorithm.inner_lr"),
+        ("--inner-steps", "algorithm.inner_steps"),
+        ("--meta-lr", "optimizer.learning_rate"),
+        ("--seed", "seed"),
+    ],
+)
+def test_zero_is_taken_as_zero_or_refused_and_never_for_nothing(option, where, run):
+    steps = [] if option == "--steps" else ["--steps", 1]
+    result = run("train", "maml", "--data", "sinusoid", *steps, option, 0, "--out", "here")
+    if result.exit_code == 0:
+        found = settings_of("here")
+        for part in where.split("."):
+            found = found[part]
+        assert found == 0
+    else:
+        assert option.removeprefix("--").replace("-", "_") in plain(result.output).replace("-", "_")
+        assert not Path("here/checkpoint.npz").exists()
+
+
+def test_a_step_size_of_zero_moves_nothing(run):
+    words = ["train", "prototypical", "--data", "blobs", "--steps", 3, "--meta-lr", 0, "--out", "here"]
+    assert run(*words).exit_code == 0
+    saved = load_run("here")
+    start = mltk.tree.flatten(saved.algorithm.init(saved.backend, 0))
+    for name, leaf in mltk.tree.flatten(saved.run.meta_params).items():
+        np.testing.assert_array_equal(leaf, start[name])

@@ -87,7 +87,7 @@ def create(*, device: str | None, dtype: str, engine: str | None) -> TorchBacken
     if engine not in ENGINES:
         raise SettingError(f'engine is {engine!r}; the torch backend has "analytic" and "autograd"')
     try:
-        found = torch.empty(0, device=device or "cpu").device
+        found = torch.empty(0, device="cpu" if device is None else device).device
     except (RuntimeError, AssertionError, TypeError) as error:
         raise SettingError(f"device is {device!r}, which Torch cannot use here: {error}") from None
     return TorchBackend(device=str(found), dtype=dtype, engine=ENGINES[engine]())

@@ -81,7 +81,7 @@ class Reptile(GradientBased):
 
     def _batches(self, shots: int) -> list[slice]:
         """The support examples of each step."""
-        size = min(self.inner_batch or shots, shots)
+        size = shots if self.inner_batch is None else min(self.inner_batch, shots)
         starts = range(0, shots - size + 1, size)
         return [
             slice(start, start + size)

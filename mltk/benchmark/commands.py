@@ -134,7 +134,7 @@ def _limit(
     names: Sequence[str] = (),
 ) -> None:
     """See that this process has the right number of threads; if not, run another that has, and exit."""
-    threads = threads or _cores()
+    threads = _cores() if threads is None else threads
     if os.environ.get(LIMITED) != str(threads):
         raise typer.Exit(
             _rerun(benchmark, settings, repeats=repeats, threads=threads, path=path, names=names)

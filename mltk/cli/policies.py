@@ -7,7 +7,7 @@ from pathlib import Path
 from mltk import algorithms, data, models
 from mltk.backend import Backend
 from mltk.cli.choices import AlgorithmName, DataName
-from mltk.cli.recipes import Recipe, Wishes
+from mltk.cli.recipes import Recipe, Wishes, given
 from mltk.errors import SettingError
 from mltk.ops import Linear
 from mltk.optim import Adam
@@ -31,18 +31,24 @@ def policy_recipe(_algorithm: AlgorithmName, family: DataName, wishes: Wishes) -
             raise SettingError(f"--{name} is given, but --data is {family}; expected no --{name}")
     tasks: data.Bandits | data.Navigation
     if family == DataName.BANDITS:
-        tasks = data.Bandits(5, wishes.shots or 20)
+        tasks = data.Bandits(5, given(wishes.shots, 20))
         # The logits of the arms alone: the only observation is a 1.
         policy, inner_lr = models.Sequential([Linear(1, tasks.arms, bias=False)]), 10.0
     else:
-        tasks = data.Navigation(wishes.shots or 20)
+        tasks = data.Navigation(given(wishes.shots, 20))
         policy, inner_lr = models.mlp([2, 40, 40, 2], activation="tanh"), 0.01
     learner = algorithms.StochasticMAML(
         policy,
-        inner_lr=inner_lr if wishes.inner_lr is None else wishes.inner_lr,
-        inner_steps=1 if wishes.inner_steps is None else wishes.inner_steps,
+        inner_lr=given(wishes.inner_lr, inner_lr),
+        inner_steps=given(wishes.inner_steps, 1),
     )
-    return Recipe(learner, tasks, Adam(wishes.meta_lr or 3e-3), wishes.steps or 500, wishes.meta_batch or 20)
+    return Recipe(
+        learner,
+        tasks,
+        Adam(given(wishes.meta_lr, 3e-3)),
+        given(wishes.steps, 500),
+        given(wishes.meta_batch, 20),
+    )
 
 
 def check_policy(algorithm: AlgorithmName, family: DataName) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from mltk import algorithms, data, models
 from mltk.backend import Backend
@@ -19,6 +19,13 @@ from mltk.tree import Tree
 
 HIDDEN = (40, 40)
 """The hidden layers of the networks for vectors, those of Finn et al. (2017) for sinusoids."""
+
+T = TypeVar("T")
+
+
+def given(wish: T | None, otherwise: T) -> T:
+    """A wish, whatever its value, or what holds where there is none."""
+    return otherwise if wish is None else wish
 
 
 @dataclass(frozen=True)
@@ -175,7 +182,7 @@ def _on_vectors(algorithm: AlgorithmName, family: DataName, wishes: Wishes) -> R
     make, ways, shots, queries = VECTORS[family]
     if wishes.ways is not None and ways is None:
         raise SettingError(f"--ways is {wishes.ways}, but {family} is regression; expected no --ways")
-    ways = wishes.ways or ways
+    ways = given(wishes.ways, ways)
     # Blobs have as many features as classes.
     sizes = [ways or 1, *HIDDEN]
     if algorithm in EMBEDDING_BASED:
@@ -198,10 +205,10 @@ def _on_vectors(algorithm: AlgorithmName, family: DataName, wishes: Wishes) -> R
         )
     return Recipe(
         learner,
-        make(ways, wishes.shots or shots, wishes.queries or queries),
-        Adam(wishes.meta_lr or 1e-3),
-        wishes.steps or 10_000,
-        wishes.meta_batch or 4,
+        make(ways, given(wishes.shots, shots), given(wishes.queries, queries)),
+        Adam(given(wishes.meta_lr, 1e-3)),
+        given(wishes.steps, 10_000),
+        given(wishes.meta_batch, 4),
     )
 
 
@@ -209,11 +216,11 @@ def _on_images(algorithm: AlgorithmName, family: DataName, wishes: Wishes) -> Re
     dataset = _images(family, wishes)
     channels, size, _ = dataset.image_shape
     in_one_go = algorithm in EMBEDDING_BASED
-    ways = wishes.ways or (min(WAYS, dataset.n_classes) if in_one_go else 5)
+    ways = given(wishes.ways, min(WAYS, dataset.n_classes) if in_one_go else 5)
     tasks = dataset.tasks(
         ways,
-        wishes.shots or 1,
-        wishes.queries or (1 if in_one_go else 5),
+        given(wishes.shots, 1),
+        given(wishes.queries, 1 if in_one_go else 5),
         rotations=family == DataName.OMNIGLOT,
         jitter=data.Jitter(),
     )
@@ -225,14 +232,14 @@ def _on_images(algorithm: AlgorithmName, family: DataName, wishes: Wishes) -> Re
         network = models.conv4(channels, size, width=WIDTH, out_features=ways, statistics="support")
         preset = {"inner_lr": 0.1, "inner_steps": 5}
         learner = _gradient_based(algorithm, network, "cross_entropy", preset, wishes)
-    steps = wishes.steps or (STEPS if family == DataName.OMNIGLOT else 1000)
-    rate = wishes.meta_lr or (5e-3 if in_one_go else 1e-3)
+    steps = given(wishes.steps, STEPS if family == DataName.OMNIGLOT else 1000)
+    rate = given(wishes.meta_lr, 5e-3 if in_one_go else 1e-3)
     return Recipe(
         learner,
         tasks,
         Adam(Cosine(rate, steps, warmup=steps // 50)),
         steps,
-        wishes.meta_batch or (1 if in_one_go else 4),
+        given(wishes.meta_batch, 1 if in_one_go else 4),
     )
 
 
@@ -244,10 +251,10 @@ def _images(family: DataName, wishes: Wishes) -> data.ImageDataset:
         # Absolute, so that the run can be evaluated from anywhere.
         return data.ImageFolder(wishes.folder.resolve(), 28)
     if family == DataName.OMNIGLOT:
-        part = wishes.part or "background-train"
+        part = given(wishes.part, "background-train")
         return data.Omniglot(part) if part in OMNIGLOT_PARTS else data.Omniglot(split=part)
     if family == DataName.CIFAR_FS:
-        return data.CIFARFS(wishes.part or "train")
+        return data.CIFARFS(given(wishes.part, "train"))
     return data.Glyphs()
 
 
@@ -280,8 +287,8 @@ def unseen(saved: SavedRun, wishes: Wishes) -> tuple[data.TaskSource, str]:
         dataset = data.ImageFolder(wishes.folder, size, channels=channels)
     else:
         dataset = dataset.held_out()
-    ways = wishes.ways or getattr(getattr(saved.algorithm, "model", None), "out_features", None) or 5
-    found = dataset.tasks(ways, wishes.shots or tasks.shots, wishes.queries or 5)
+    ways = given(wishes.ways, getattr(getattr(saved.algorithm, "model", None), "out_features", None) or 5)
+    found = dataset.tasks(ways, given(wishes.shots, tasks.shots), given(wishes.queries, 5))
     return found, f"{found.ways}-way {found.shots}-shot, on {dataset.n_classes} unseen classes"
 
 

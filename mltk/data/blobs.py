@@ -85,7 +85,7 @@ class Blobs:
             SettingError: If an argument is not of its kind.
         """
         rng = generator(rng, n_tasks)
-        features = self.features or self.ways
+        features = self.ways if self.features is None else self.features
         # Of a Gaussian matrix, Q is uniform over frames once the signs of R's diagonal are made positive.
         frames, r = np.linalg.qr(rng.normal(size=(n_tasks, features, self.ways - 1)))
         frames *= np.sign(np.diagonal(r, axis1=-2, axis2=-1))[:, None, :]

@@ -127,7 +127,8 @@ class Omniglot(ImageDataset):
         if self.split is not None:
             return OMNIGLOT_SPLITS[self.split]
         alphabets = OMNIGLOT_PARTS[self.part]
-        return {self.part: {name: range(1, alphabets[name] + 1) for name in self.alphabets or alphabets}}
+        chosen = alphabets if self.alphabets is None else self.alphabets
+        return {self.part: {name: range(1, alphabets[name] + 1) for name in chosen}}
 
     def _load(self) -> Pictures:
         chosen = [_choose(part, classes) for part, classes in self._classes.items()]

@@ -138,7 +138,8 @@ def matching_log_probabilities(
     if ways is not None:
         check_count("ways", ways)
     _check_labels(backend, "support_y", support_y, support)
-    ways = ways or max(int(backend.xp.max(support_y)), 0) + 1
+    if ways is None:
+        ways = max(int(backend.xp.max(support_y)), 0) + 1
     labels = _check_range(backend, "support_y", support_y, ways)
     if labels is not None:
         present = (labels[..., None] == np.arange(ways)).any(axis=1)

@@ -76,7 +76,9 @@ def examine_all(specimens: Sequence[Specimen], *, processes: int | None = None) 
         processes: How many at once; ``None`` for as many as there are cores.
     """
     context = get_context("spawn")  # libraries with threads of their own do not survive a fork
-    with ProcessPoolExecutor(processes or os.cpu_count(), context, _one_thread) as pool:
+    with ProcessPoolExecutor(
+        os.cpu_count() if processes is None else processes, context, _one_thread
+    ) as pool:
         for future in as_completed([pool.submit(examine, specimen) for specimen in specimens]):
             yield future.result()
 

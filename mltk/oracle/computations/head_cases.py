@@ -317,7 +317,7 @@ def drawn(draw: Draw, **settings: Any) -> Case:
         tasks=draw(st.integers(1, 3)),
         shots=draw(st.lists(st.integers(1, 3), min_size=1, max_size=4)),
         queries=draw(st.integers(1, 5)),
-        features=features or draw(st.integers(1, 6)),
+        features=draw(st.integers(1, 6)) if features is None else features,
         seed=draw(st.integers(0, 1000)),
         **settings,
     )

@@ -48,7 +48,7 @@ def step_size(settings: Mapping[str, Any], meta: Params, name: str, k: int) -> T
 def reptile(settings: Mapping[str, Any], inputs: Values) -> Values:
     """The query loss after descent, and the way from its end to its start, divided by the step size."""
     tasks, shots = np.shape(inputs["support_x"])[:2]
-    size = min(settings["inner_batch"] or shots, shots)
+    size = shots if settings["inner_batch"] is None else min(settings["inner_batch"], shots)
     loss, total = constant(0.0), {name: constant(np.zeros(p.shape)) for name, p in inputs["params"].items()}
     for task in range(tasks):
         params = {name: constant(p) for name, p in inputs["params"].items()}

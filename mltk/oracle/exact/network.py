@@ -140,7 +140,7 @@ def _windows(
     Those of the border point at a pixel that is not to be used. The last are the extents of the output.
     """
     size = _pair(settings["kernel_size"])
-    stride = _pair(settings.get("stride") or size)
+    stride = _pair(size if settings.get("stride") is None else settings["stride"])
     padding = _pair(settings["padding"])
     extents = [(x.shape[i - 2] + 2 * padding[i] - size[i]) // stride[i] + 1 for i in (0, 1)]
     out, inside = np.indices(extents).reshape(2, -1, 1), np.indices(size).reshape(2, 1, -1)
