@@ -54,6 +54,29 @@ def torch_first_order(params, data, settings):
     return torch_maml(params, data, settings, create_graph=False)
 
 
+def plain_reptile(params, data, settings):
+    """Reptile with Torch's SGD, which steps by the difference of the weights."""
+    import torch
+
+    if settings.inner_batch:
+        raise NotImplementedError("only whole support sets")
+    loss, losses, steps = settings.loss_function(), [], dict.fromkeys(params, 0)
+    for support_x, support_y, query_x, query_y in zip(
+        data.support_x, data.support_y, data.query_x, data.query_y, strict=True
+    ):
+        module = settings.module(params)
+        optimizer = torch.optim.SGD(module.parameters(), lr=settings.inner_lr)
+        for _ in range(settings.inner_steps):
+            optimizer.zero_grad()
+            loss(module(support_x), support_y).backward()
+            optimizer.step()
+        losses.append(loss(module(query_x), query_y).detach())
+        ends = dict(module.named_parameters())
+        steps = {name: steps[name] + params[name] - end.detach() for name, end in ends.items()}
+    tasks = len(losses)
+    return sum(losses) / tasks, {name: step / settings.inner_lr / tasks for name, step in steps.items()}
+
+
 def loss_alone(params, data, settings):
     return right(params, data, settings)[0]
 

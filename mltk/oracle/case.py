@@ -34,6 +34,8 @@ class Case:
         condition: How many times a relative change of the inputs grows on the way to the outputs, at
             least 1. A case without outputs may say that the usual algorithms do worse than that.
         tie: Whether the case lies on a kink on purpose, so that its condition cannot be measured.
+        convention: Which of several answers mltk gives where mathematics has none, as for a slope at a kink:
+            no verdict rests on the case.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Case:
     raises: str | None = None
     condition: float = 1.0
     tie: bool = False
+    convention: str | None = None
 
 
 def flat(values: Mapping[str, Any]) -> dict[str, np.ndarray]:

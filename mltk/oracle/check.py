@@ -40,6 +40,9 @@ REPEATED = 3
 LOST = 2
 """After so many hangs and crashes the other cases of a computation are not run."""
 
+NO_VERDICT = (WRONG, "not-finite", "raises")
+"""Failures that are remarks where the truth is a convention."""
+
 Progress = Callable[[str, int, int], None]
 """Called as ``progress(computation, cases run, cases expected)``."""
 
@@ -102,6 +105,7 @@ class _Examination:
         self._failed: list[Failed] = []
         self._reasons: list[str] = []
         self._accepted: list[str] = []
+        self._remarks: list[Failed] = []
         self._shrunk: Failed | None = None
         self._starts_right = False
 
@@ -117,7 +121,11 @@ class _Examination:
                 self._run_bad(case)
                 continue
             outcome, failed = self._run_case(case)
-            if outcome.outputs is not None:
+            if case.convention is not None:
+                if failed is None or failed.kind in NO_VERDICT:
+                    self._remarks += [] if failed is None else [failed]
+                    continue
+            elif outcome.outputs is not None:
                 self._results.append((case, outcome.outputs))
                 self._starts_right |= len(self._results) == 1 and failed is None
                 if repeated < REPEATED:
@@ -188,6 +196,7 @@ class _Examination:
             code,
             self._diagnosis() if kind != KEEPS_STATE else None,
             tuple(self._accepted),
+            tuple(self._remarks),
         )
 
     def _call(self, case: Case) -> Outcome:
@@ -210,7 +219,8 @@ class _Examination:
             return outcome, Failed(case, outcome.problem.kind, outcome.problem.message)
         assert outcome.outputs is not None
         error, allowed = disagreement(outcome.outputs, case.expected), tolerance(case, self._precision)
-        self._errors.append((error / allowed, error, allowed))
+        if case.convention is None:
+            self._errors.append((error / allowed, error, allowed))
         self._outputs |= dict.fromkeys(outcome.outputs)
         if not error <= allowed:
             message = f"{self._where(outcome.outputs, case)}; at most {allowed:.1e} is allowed"

@@ -174,6 +174,7 @@ def completed(computation: Computation, case: Case, dtype: str) -> Case | None:
         if not second <= nonlinear * scale:
             return None
         condition = max(condition, float(first / scale / change))
+    condition = max(condition, computation.cancellation(case.settings, case.inputs, here))
     case = dataclasses.replace(case, expected=here, condition=condition)
     if condition > LARGEST_CONDITION or tolerance(case, np.dtype(dtype)) > LARGEST_TOLERANCE:
         return None
@@ -181,7 +182,10 @@ def completed(computation: Computation, case: Case, dtype: str) -> Case | None:
 
 
 def _moved(inputs: Values, change: float) -> Values:
-    """Inputs with each array changed by up to ``change`` of its largest number, in a fixed direction."""
+    """Inputs with each array changed by up to ``change`` of its largest number, in a fixed direction.
+
+    An array of zeros is changed, too: it may lie on a kink.
+    """
     rng = np.random.default_rng(0)
 
     def moved(value: Any) -> Any:
@@ -189,7 +193,8 @@ def _moved(inputs: Values, change: float) -> Values:
             return {name: moved(array) for name, array in value.items()}
         if value.dtype.kind != "f":
             return value
-        return value + change * np.abs(value).max(initial=0.0) * rng.uniform(-1, 1, value.shape)
+        scale = np.abs(value).max(initial=0.0) or 1.0
+        return value + change * scale * rng.uniform(-1, 1, value.shape)
 
     return {name: moved(value) for name, value in inputs.items()}
 

@@ -76,6 +76,8 @@ def _notes(verdict: Verdict) -> Iterator[str]:
         yield f"{verdict.skipped} cases were skipped, which the candidate says that it cannot do"
     if verdict.unjudged:
         yield f"judged: {', '.join(verdict.outputs)}; it does not return {', '.join(verdict.unjudged)}"
+    for each in verdict.remarks:
+        yield f"another convention, no mistake ({each.case.name}): {each.message}\n  {each.case.convention}"
     if verdict.accepted_bad_input:
         yield f"bad input that mltk refuses and it does not: {some(verdict.accepted_bad_input)}"
 

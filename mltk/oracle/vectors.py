@@ -49,6 +49,7 @@ def complete(computation: Computation, case: Case) -> tuple[Case, dict[str, floa
     exact = computation.exact(case.settings, case.inputs)
     expected = rounded(exact)
     condition = case.condition if case.tie else max(case.condition, _condition(computation, case, exact))
+    condition = max(condition, float(f"{computation.cancellation(case.settings, case.inputs, expected):.1e}"))
     case = dataclasses.replace(case, expected=expected, condition=condition)
     found = {}
     for name, route in computation.routes.items():
@@ -160,6 +161,7 @@ def _case_document(case: Case) -> dict[str, Any]:
         "name": case.name,
         "kind": case.kind,
         "comment": case.comment,
+        **({"convention": case.convention} if case.convention else {}),
         "condition": case.condition,
         "settings": dict(case.settings),
         "inputs": _plain(case.inputs),
@@ -247,6 +249,7 @@ def _case(content: Mapping[str, Any]) -> Case:
         _arrays(content.get("expected", {})),
         content.get("raises"),
         content["condition"],
+        convention=content.get("convention"),
     )
 
 

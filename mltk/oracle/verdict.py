@@ -70,6 +70,7 @@ class Verdict:
         snippet: Python code that runs it.
         diagnosis: Which known mistake it is, where outputs are wrong.
         accepted_bad_input: The names of cases that mltk refuses and for which the candidate gives numbers.
+        remarks: Failed cases whose truth is a convention, so that the verdict does not rest on them.
     """
 
     computation: str
@@ -86,6 +87,7 @@ class Verdict:
     snippet: str | None
     diagnosis: Diagnosis | None
     accepted_bad_input: tuple[str, ...]
+    remarks: tuple[Failed, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
@@ -106,6 +108,10 @@ class Verdict:
             "snippet": self.snippet,
             "diagnosis": None if self.diagnosis is None else self.diagnosis.to_json(),
             "accepted_bad_input": list(self.accepted_bad_input),
+            "remarks": [
+                {"case": each.case.name, "convention": each.case.convention, "message": each.message}
+                for each in self.remarks
+            ],
         }
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from mltk import ops
 from mltk.ops import Operation
 from mltk.oracle.case import Case
+from mltk.oracle.computations.conventions import AT_ZERO
 from mltk.oracle.computations.operation_cases import at, refused
 
 
@@ -27,11 +28,12 @@ def relu() -> Iterator[Case]:
     yield from _activation(operation, "catches a second derivative where there is none")
     yield at(
         "at-zero",
-        "the slope at zero is zero: catches a half, or one",
+        "the slope at zero is zero, and in some libraries a half, or one",
         operation,
         3,
         kind="edge",
         tie=True,
+        convention=AT_ZERO,
         inputs={"x": np.array([[[0.0, 1.0, -0.5], [-0.0, 0.0, 2.0]], [[0.25, -1.0, 0.0], [0.0, 0.0, 0.0]]])},
         examples=2,
         seed=3,

@@ -28,6 +28,7 @@ def episode(
     features: tuple[int, ...],
     kind: Kind = "valid",
     tie: bool = False,
+    convention: str | None = None,
     tasks: int = 2,
     shots: int | Sequence[int] = 3,
     queries: int = 2,
@@ -46,6 +47,7 @@ def episode(
         features: The shape of an example.
         kind: See `Case`.
         tie: See `Case`.
+        convention: See `Case`.
         tasks: How many.
         shots: For regression the support examples of a task, for classification those of each class, in the
             first task; in the next tasks the classes take turns.
@@ -93,4 +95,5 @@ def episode(
         {"layers": describe_model(network), **defaults, **settings},
         {**arrays, **(inputs or {})},
         tie=tie,
+        convention=convention,
     )

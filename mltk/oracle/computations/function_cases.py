@@ -11,8 +11,9 @@ import numpy as np
 
 from mltk.oracle.case import Case, Kind
 from mltk.oracle.computation import Draw
+from mltk.oracle.computations.conventions import NO_DIRECTION, SHORT
 from mltk.oracle.computations.episodes import decimals
-from mltk.oracle.computations.head_cases import with_inputs
+from mltk.oracle.computations.head_cases import with_directions, with_inputs
 
 SINGULAR = 1e8
 """The condition of the system of the other size, d × d or N × N, for λ of a millionth."""
@@ -279,6 +280,8 @@ def _pairs(similarity: str, first: int) -> Iterator[Case]:
     yield with_inputs(case, b=b)
     yield make("one-pair", "one pair", kind="edge", tasks=1, rows=(1, 1), features=3, seed=first + 7)
     case = make("zeros", "vectors of zero, on either side", kind="edge", tie=True, seed=first + 5)
+    if similarity == "cosine":
+        case = dataclasses.replace(case, convention=NO_DIRECTION)
     a, b = case.inputs["a"].copy(), case.inputs["b"].copy()
     a[:, 0] = b[:, 1] = 0.0
     yield with_inputs(case, a=a, b=b)
@@ -308,6 +311,7 @@ def cosine_cases() -> Iterator[Case]:
     case = pair_case(
         "tiny-and-huge", "vectors whose squares under- or overflow in single precision", kind="edge", seed=116
     )
+    case = dataclasses.replace(case, convention=SHORT)
     yield with_inputs(case, a=case.inputs["a"] * 1e-25, b=case.inputs["b"] * 1e25)
     case = pair_case("parallel", "vectors in one direction, or in the opposite one", kind="edge", seed=117)
     a = case.inputs["a"].copy()
@@ -322,7 +326,7 @@ def random_sqeuclidean(draw: Draw) -> Case:
 
 def random_cosine(draw: Draw) -> Case:
     """A case of cosines."""
-    return _random_pairs(draw, "cosine")
+    return with_directions(_random_pairs(draw, "cosine"), "a", "b")
 
 
 def _random_pairs(draw: Draw, similarity: str) -> Case:

@@ -10,6 +10,7 @@ import numpy as np
 
 from mltk.oracle.case import Case, Kind
 from mltk.oracle.computation import Draw
+from mltk.oracle.computations.conventions import NO_DIRECTION
 from mltk.oracle.computations.episodes import decimals
 
 Arrays = Mapping[str, Any]
@@ -26,6 +27,7 @@ def head_case(
     *,
     kind: Kind = "valid",
     tie: bool = False,
+    convention: str | None = None,
     condition: float = 1.0,
     tasks: int = 2,
     shots: int | Sequence[int] = (2, 1, 3),
@@ -44,6 +46,7 @@ def head_case(
         comment: See `Case`.
         kind: See `Case`.
         tie: See `Case`.
+        convention: See `Case`.
         condition: See `Case`.
         tasks: How many.
         shots: The support examples of each class, in the first task; in the next the classes take turns. For
@@ -82,6 +85,7 @@ def head_case(
         {**arrays, **(inputs or {})},
         condition=condition,
         tie=tie,
+        convention=convention,
     )
 
 
@@ -203,6 +207,7 @@ def prototypical_cases() -> Iterator[Case]:
         "opposite examples, whose mean has no direction: its cosines and their gradients are zero",
         kind="edge",
         tie=True,
+        convention=NO_DIRECTION,
         tasks=1,
         shots=(2, 1),
         features=2,
@@ -242,6 +247,7 @@ def _metric_edges(make: Make, kind: str, settings: Arrays) -> Iterator[Case]:
         "embeddings of zero: no NaN, and as cosines zero with zero gradients",
         shots=(1, 1),
         tie=True,
+        convention=NO_DIRECTION if kind == "cosine" else None,
         seed=16,
     )
     support, query = case.inputs["support_x"].copy(), case.inputs["query_x"].copy()
@@ -323,18 +329,34 @@ def drawn(draw: Draw, **settings: Any) -> Case:
     )
 
 
+def with_directions(case: Case, *names: str) -> Case:
+    """A drawn case without vectors of zero, whose cosines are a convention; else it is thrown away."""
+    import hypothesis
+
+    hypothesis.assume(all(case.inputs[name].any(-1).all() for name in names))
+    return case
+
+
 def random_prototypical(draw: Draw) -> Case:
     """A case of prototypical networks."""
+    import hypothesis
     from hypothesis import strategies as st
 
     distance = draw(st.sampled_from(["sqeuclidean", "cosine"]))
     temperature = draw(st.sampled_from([1.0, 0.7, 2.5, "learned"]))
     params = {"log_temperature": np.asarray(0.6)} if temperature == "learned" else None
-    return drawn(draw, distance=distance, temperature=temperature, params=params)
+    case = drawn(draw, distance=distance, temperature=temperature, params=params)
+    if distance == "sqeuclidean":
+        return case
+    hot = case.inputs["support_y"][..., None] == np.arange(case.settings["ways"])
+    sums = np.round(hot.mT @ case.inputs["support_x"], 6)  # of decimals, which cancel but for rounding
+    hypothesis.assume(sums.any(-1).all())
+    return with_directions(case, "query_x")
 
 
 def random_matching(draw: Draw) -> Case:
     """A case of matching networks."""
     from hypothesis import strategies as st
 
-    return drawn(draw, temperature=draw(st.sampled_from([1.0, 0.4, 1.7])))
+    case = drawn(draw, temperature=draw(st.sampled_from([1.0, 0.4, 1.7])))
+    return with_directions(case, "support_x", "query_x")

@@ -11,6 +11,7 @@ from mltk import ops
 from mltk.ops import Operation
 from mltk.oracle.case import Case
 from mltk.oracle.computation import Draw
+from mltk.oracle.computations.conventions import FIRST
 from mltk.oracle.computations.operation_cases import at, described, random_at, refused
 
 
@@ -214,6 +215,7 @@ def max_pool() -> Iterator[Case]:
         3,
         kind="edge",
         tie=True,
+        convention=FIRST,
         examples=2,
         inputs={"x": np.stack([tied, tied[::-1]])},
         seed=6,
@@ -227,6 +229,7 @@ def max_pool() -> Iterator[Case]:
         3,
         kind="edge",
         tie=True,
+        convention=FIRST,
         examples=1,
         inputs={"x": np.full((2, 1, 1, 3, 3), 0.5)},
         seed=7,

@@ -12,6 +12,7 @@ from mltk import ops
 from mltk.models import Sequential, mlp
 from mltk.oracle.case import Case
 from mltk.oracle.computation import Draw
+from mltk.oracle.computations.conventions import AT_ZERO, FIRST
 from mltk.oracle.computations.episodes import episode
 
 DEFAULTS: dict[str, Any] = {"inner_lr": 0.2, "inner_steps": 2, "first_order": False, "adapted": None}
@@ -212,10 +213,11 @@ def ties(**settings: Any) -> Iterable[Case]:
     network = mlp((2, 4, 1), activation="relu")
     yield episode(
         "relu-at-zero",
-        "inputs of ReLU that are exactly zero, where its slope is 0: catches slopes of 1 and of a half",
+        "inputs of ReLU that are exactly zero, where its slope is 0, and in some libraries 1 or a half",
         network,
         kind="edge",
         tie=True,
+        convention=AT_ZERO,
         features=(2,),
         params={name: halves(*shape) * ("bias" not in name) for name, shape in network.shapes.items()},
         inputs={
@@ -235,6 +237,7 @@ def ties(**settings: Any) -> Iterable[Case]:
         network,
         kind="edge",
         tie=True,
+        convention=FIRST,
         features=(1, 4, 4),
         params={name: halves(*shape) for name, shape in network.shapes.items()},
         inputs={

@@ -14,6 +14,7 @@ from mltk.backend import Backend
 from mltk.models import Sequential, mlp
 from mltk.oracle.case import Case, Values
 from mltk.oracle.computation import Computation, Draw
+from mltk.oracle.computations.conventions import NO_QUOTIENT
 from mltk.oracle.computations.episodes import episode
 from mltk.oracle.computations.learner_cases import drawn, edges, generic, refused
 from mltk.oracle.exact import learners as exact
@@ -153,9 +154,21 @@ def learned_rates_cases() -> Iterator[Case]:
         yield dataclasses.replace(case, name=name, comment=comment, settings=settings, inputs=inputs)
 
 
+def subtracted(settings: Mapping[str, Any], inputs: Values, outputs: Values) -> float:
+    """How many times larger than what Reptile steps by the weights are whose difference that is."""
+    weights, steps = (
+        max(np.abs(array).max(initial=0.0) for array in each.values())
+        for each in (inputs["params"], outputs["gradients"])
+    )
+    step = settings["inner_lr"] * steps
+    return float(weights / step) if step else 1.0
+
+
 def reptile_cases() -> Iterator[Case]:
     """The cases of Reptile."""
     for case in all_of():
+        if case.name == "zero-rate":
+            case = dataclasses.replace(case, convention=NO_QUOTIENT)
         if case.settings["inner_steps"]:
             yield _for_reptile(case)
     for name, kind, batch, shots, comment in (
@@ -289,9 +302,10 @@ def _learner(
     compute: Any = compute_maml,
     truth: Any = exact.maml,
     gradients: str = "its gradient, like params",
+    **more: Any,
 ) -> Computation:
     return Computation(
-        name, summary, {**OUTPUTS, "gradients": gradients}, both(compute), truth, cases, random
+        name, summary, {**OUTPUTS, "gradients": gradients}, both(compute), truth, cases, random, **more
     )
 
 
@@ -339,6 +353,7 @@ COMPUTATIONS = (
         compute=compute_reptile,
         truth=exact.reptile,
         gradients="(start - end) / inner_lr, the sum of the inner gradients, mean over tasks",
+        cancellation=subtracted,
     ),
     _learner(
         "implicit-maml",

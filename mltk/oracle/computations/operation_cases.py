@@ -25,6 +25,7 @@ def at(
     *features: int,
     kind: Kind = "valid",
     tie: bool = False,
+    convention: str | None = None,
     tasks: int = 2,
     examples: int = 3,
     per_task: bool = False,
@@ -44,6 +45,7 @@ def at(
         features: The shape of an example.
         kind: See `Case`.
         tie: See `Case`.
+        convention: See `Case`.
         tasks: How many.
         examples: Of each task.
         per_task: Whether each task has parameters of its own.
@@ -73,7 +75,7 @@ def at(
     if p:
         arrays["dparams"] = {f"0.{key}": numbers(*shape) for key, shape in drawn.items()}
     settings = {"layers": [describe(operation)], "params_per_task": per_task}
-    return Case(name, kind, comment, settings, {**arrays, **(inputs or {})}, tie=tie)
+    return Case(name, kind, comment, settings, {**arrays, **(inputs or {})}, tie=tie, convention=convention)
 
 
 def separate(rng: np.random.Generator, *shape: int) -> np.ndarray:
