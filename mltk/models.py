@@ -26,7 +26,7 @@ from mltk.ops import (
     Tanh,
 )
 from mltk.ops.activation import Activation
-from mltk.settings import check_count
+from mltk.settings import check_count, check_scale
 from mltk.tree import Array, Tree
 
 ACTIVATIONS: dict[str, type[Operation]] = {"relu": ReLU, "tanh": Tanh, "sigmoid": Sigmoid, "silu": SiLU}
@@ -55,12 +55,19 @@ class Sequential:
 
     Attributes:
         layers: The operations, in order; any iterable is accepted.
+        output_scale: What the initial parameters of the last layer that has any are multiplied by; ``None``
+            is 1. A policy whose outputs start near zero starts where its actions still make a difference:
+            Andrychowicz et al. (2021), *What matters for on-policy deep actor-critic methods?*, section 3.2.
     """
 
     layers: Sequence[Operation]
+    output_scale: float | None = None
 
-    def __init__(self, layers: Iterable[Operation]) -> None:
+    def __init__(self, layers: Iterable[Operation], *, output_scale: float | None = None) -> None:
         object.__setattr__(self, "layers", tuple(layers))
+        object.__setattr__(self, "output_scale", output_scale)
+        if output_scale is not None:
+            check_scale("output_scale", output_scale)
         for position, layer in enumerate(self.layers):
             if not isinstance(layer, Operation):
                 raise SettingError(f"layers[{position}] is {layer!r}; expected an operation of mltk.ops")
@@ -99,6 +106,9 @@ class Sequential:
         check_backend(backend)
         rng = np.random.default_rng(seed)
         drawn = {name: layer.init(rng) for name, layer in self.named_layers if layer.shapes}
+        if self.output_scale is not None and drawn:
+            last = list(drawn)[-1]
+            drawn[last] = {name: self.output_scale * values for name, values in drawn[last].items()}
         return tree.map(backend.asarray, drawn)
 
     def apply(self, params: Tree, x: Array) -> Array:
@@ -108,12 +118,13 @@ class Sequential:
         return x
 
 
-def mlp(sizes: Sequence[int], *, activation: str = "relu") -> Sequential:
+def mlp(sizes: Sequence[int], *, activation: str = "relu", output_scale: float | None = None) -> Sequential:
     """A fully connected network with an activation after every layer but the last.
 
     Args:
         sizes: Width of the input, of each hidden layer, and of the output: ``[1, 40, 40, 1]``.
         activation: ``"relu"``, ``"tanh"``, ``"sigmoid"`` or ``"silu"``.
+        output_scale: As in `Sequential`.
 
     Raises:
         SettingError: If a size or the activation is not valid.
@@ -127,7 +138,7 @@ def mlp(sizes: Sequence[int], *, activation: str = "relu") -> Sequential:
     layers: list[Operation] = []
     for inputs, outputs in pairwise(sizes):
         layers += [Linear(inputs, outputs), ACTIVATIONS[activation]()]
-    return Sequential(layers[:-1])
+    return Sequential(layers[:-1], output_scale=output_scale)
 
 
 def conv4(

@@ -14,10 +14,14 @@ import mltk
 from mltk import tree
 from mltk.algorithms import StochasticMAML
 from mltk.algorithms.stochastic_maml import mean_of_others
+from mltk.cli.choices import AlgorithmName, DataName
+from mltk.cli.policies import policy_recipe
+from mltk.cli.recipes import Wishes
 from mltk.config import from_config, to_config
 from mltk.data import Bandits, Navigation
 from mltk.data.rollouts import Rollout
 from mltk.errors import SettingError, TreeError
+from mltk.models import Sequential
 from mltk.ops import Categorical, Linear
 from mltk.ops.policy_loss import costs_to_go
 
@@ -270,11 +274,12 @@ def test_returns_of_fewer_tasks_are_the_first_of_more():
     np.testing.assert_array_equal(few.gain.values, few.after.values - few.before.values)
 
 
-def before_and_after_training(source, learner, *, steps, rate):
+def before_and_after_training(source, learner, *, seed, rate):
     backend = mltk.backend("numpy")
-    start = learner.init(backend, 0)
+    start = learner.init(backend, seed)
+    optimizer = mltk.optim.Adam(rate)
     run = mltk.train(
-        learner, source, backend=backend, steps=steps, meta_batch=20, optimizer=mltk.optim.Adam(rate)
+        learner, source, backend=backend, steps=200, meta_batch=20, optimizer=optimizer, seed=seed
     )
     return [
         mltk.evaluation.returns(learner, params, source, episodes=100, seed=1)
@@ -282,19 +287,34 @@ def before_and_after_training(source, learner, *, steps, rate):
     ]
 
 
-@pytest.mark.parametrize("sampled_step", [False, True])
-def test_one_step_helps_to_navigate_after_training_and_not_before(sampled_step):
-    policy = mltk.models.mlp([2, 40, 40, 2], activation="tanh")
-    learner = StochasticMAML(policy, inner_lr=0.01, sampled_step=sampled_step)
-    untrained, trained = before_and_after_training(Navigation(), learner, steps=200, rate=3e-3)
+# The estimates of a sampled step vary more: it needs smaller steps.
+@pytest.mark.parametrize(("sampled_step", "rate"), [(False, 3e-3), (True, 1e-3)])
+@pytest.mark.parametrize("seed", [1, 3])  # with outputs of full size the robot of seed 3 ran off for good
+def test_one_step_helps_to_navigate_after_training_and_not_before(sampled_step, rate, seed):
+    recipe = policy_recipe(AlgorithmName.STOCHASTIC_MAML, DataName.NAVIGATION, Wishes())
+    learner = replace(recipe.learner, sampled_step=sampled_step)
+    untrained, trained = before_and_after_training(recipe.tasks, learner, seed=seed, rate=rate)
     assert untrained.gain.mean < untrained.gain.interval
     assert trained.gain.mean > 3 * trained.gain.interval
     assert trained.after.mean > -2.5  # staying at the start costs 20 times the mean square of a goal, 3.3
 
 
-def test_bandits_are_learned():
+def test_a_robot_that_cannot_but_run_at_full_speed_learns_nothing():
+    """Why a policy's outputs should start small: where every action is clipped, none makes a difference."""
+    policy = Sequential([Linear(2, 2)])
+    meta = {"0": {"weight": np.zeros((2, 2)), "bias": np.array([3.0, 3.0])}}
+    drawn = Navigation().sample(5, 0, NUMPY)
+    learner = StochasticMAML(policy, inner_lr=0.01)
+    before, after = (learner.returns(params, drawn) for params in (meta, learner.adapt(meta, drawn)))
+    np.testing.assert_array_equal(before, after)
+    _, grads = learner.value_and_grad(meta, drawn)
+    np.testing.assert_allclose(grads["0"]["bias"], 0, atol=1e-8)  # rounding, of scores in the hundreds
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_bandits_are_learned(seed):
     learner = StochasticMAML(softmax_policy(5), inner_lr=10.0)
-    untrained, trained = before_and_after_training(Bandits(), learner, steps=200, rate=3e-2)
+    untrained, trained = before_and_after_training(Bandits(), learner, seed=seed, rate=3e-2)
     assert abs(untrained.before.mean) < 2 * untrained.before.interval
     assert trained.after.mean > untrained.after.mean
     assert trained.gain.mean > 5 * trained.gain.interval

@@ -36,7 +36,8 @@ def policy_recipe(_algorithm: AlgorithmName, family: DataName, wishes: Wishes) -
         policy, inner_lr = models.Sequential([Linear(1, tasks.arms, bias=False)]), 10.0
     else:
         tasks = data.Navigation(given(wishes.shots, 20))
-        policy, inner_lr = models.mlp([2, 40, 40, 2], activation="tanh"), 0.01
+        policy = models.mlp([2, 40, 40, 2], activation="tanh", output_scale=0.01)
+        inner_lr = 0.002
     learner = algorithms.StochasticMAML(
         policy,
         inner_lr=given(wishes.inner_lr, inner_lr),

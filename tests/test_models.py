@@ -1,0 +1,41 @@
+"""Networks: what they start from."""
+
+import numpy as np
+import pytest
+
+import mltk
+from mltk.config import from_config, to_config
+from mltk.errors import SettingError
+from mltk.models import Sequential, mlp
+from mltk.ops import Linear, Tanh
+
+NUMPY = mltk.backend("numpy", dtype="float64")
+
+
+def test_the_output_scale_multiplies_the_last_parameters_alone():
+    usual, small = (
+        mltk.tree.flatten(mlp([3, 4, 2], output_scale=scale).init(NUMPY, 5)) for scale in (None, 0.01)
+    )
+    for name, values in usual.items():
+        factor = 0.01 if name.startswith("2.") else 1.0
+        np.testing.assert_array_equal(small[name], factor * values, err_msg=name)
+
+
+def test_the_last_layer_with_parameters_may_be_followed_by_others():
+    model = Sequential([Linear(2, 3), Linear(3, 1), Tanh()], output_scale=0.0)
+    x = np.random.default_rng(0).normal(size=(1, 4, 2))
+    params = model.init(NUMPY, 0)
+    assert params["0"]["weight"].all()
+    np.testing.assert_array_equal(model.apply(params, x), np.zeros((1, 4, 1)))
+
+
+def test_a_configuration_knows_the_output_scale():
+    model = mlp([3, 4, 2], activation="tanh", output_scale=0.01)
+    assert from_config(to_config(model)) == model
+    assert "output_scale" not in to_config(mlp([3, 4, 2]))
+
+
+@pytest.mark.parametrize("scale", [-1.0, float("nan"), "small"])
+def test_an_output_scale_is_a_number(scale):
+    with pytest.raises(SettingError, match="output_scale is"):
+        mlp([1, 1], output_scale=scale)
