@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from numbers import Real
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -23,14 +24,28 @@ from mltk import tree
 from mltk.backend import Backend
 from mltk.config import Config
 from mltk.errors import RunError
-from mltk.filesystem import lock, sync_folder
+from mltk.filesystem import lock, open_to_append, remove_leftovers, replace_whole
+from mltk.npz import open_npz
+from mltk.outside import check_depth, read_bytes, read_json, reading
 from mltk.tree import Tree
 
 FORMAT = 1
 """The version of the checkpoint's layout."""
 
-NUMBERS: dict[str, type] = {"step": int, "loss": Real, "seconds": Real}
+NUMBERS = ("step", "loss", "seconds")
 """What each logged step holds."""
+
+LONGEST_CONFIG = 1 << 20
+"""Bytes that a configuration may have."""
+
+LONGEST_METRICS = 1 << 28
+"""Bytes that the logged steps may have: several million lines."""
+
+MOST_STEPS = 1 << 62
+"""Larger numbers of steps are damage."""
+
+CHAINS = re.compile(r"(?:[^.,\n]*\.){64}")
+"""Keys of tables inside tables inside tables …, for which TOML's parser takes the square of their length."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +112,7 @@ class RunFolder:
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            file = (self.path / ".lock").open("ab")
+            file = open_to_append(self.path / ".lock")
         except OSError as error:
             raise RunError(f"{self.path} cannot be used as a run folder: {_reason(error)}") from error
         with file:
@@ -105,6 +120,8 @@ class RunFolder:
                 lock(file)
             except OSError:
                 raise RunError(f"{self.path} is in use by another training") from None
+            for path in (self.config_path, self.metrics_path, self.checkpoint_path):
+                remove_leftovers(path)
             yield
 
     def read_config(self) -> Config:
@@ -115,11 +132,13 @@ class RunFolder:
         """
         import tomllib
 
-        text = _read_text(self.config_path)
-        try:
-            return tomllib.loads(text)
-        except (tomllib.TOMLDecodeError, RecursionError) as error:
-            raise RunError(f"{self.config_path} is damaged: {error}") from error
+        with reading(self.config_path, RunError):
+            text = read_bytes(self.config_path, most=LONGEST_CONFIG).decode()
+            if CHAINS.search(text):
+                raise ValueError("tables are nested too deeply")
+            config = tomllib.loads(text)
+            check_depth(config)
+        return config
 
     def write_config(self, config: Config) -> None:
         """Replace the configuration.
@@ -139,15 +158,9 @@ class RunFolder:
         """
         if not self.metrics_path.exists():
             return []
-        lines = _read_text(self.metrics_path).split("\n")
-        try:
-            metrics = [json.loads(line) for line in lines[:-1]]
-        except (ValueError, RecursionError) as error:
-            raise RunError(f"{self.metrics_path} is damaged: {error}") from error
-        for line in metrics:
-            if not isinstance(line, dict) or not all(isinstance(line.get(k), NUMBERS[k]) for k in NUMBERS):
-                raise RunError(f"{self.metrics_path} is damaged: a line lacks step, loss or seconds")
-        return metrics
+        with reading(self.metrics_path, RunError):
+            lines = read_bytes(self.metrics_path, most=LONGEST_METRICS).decode().split("\n")
+            return [_logged(line) for line in lines[:-1]]
 
     def write_metrics(self, metrics: list[dict[str, Any]]) -> None:
         """Replace the logged steps.
@@ -165,7 +178,7 @@ class RunFolder:
             RunError: If it cannot be written.
         """
         try:
-            with self.metrics_path.open("ab") as file:
+            with open_to_append(self.metrics_path) as file:
                 file.write((json.dumps(line) + "\n").encode())
         except OSError as error:
             raise RunError(f"{self.metrics_path} cannot be written: {_reason(error)}") from error
@@ -177,28 +190,26 @@ class RunFolder:
             RunError: If it is missing, damaged or not from mltk.
         """
         path = self.checkpoint_path
-        try:
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-                found = {name: arrays[name] for name in arrays.files}
+        with reading(path, RunError, damaged="is damaged or not a checkpoint of mltk"):
+            # np.savez does not compress, so a checkpoint takes no more memory than room on the disk.
+            with open_npz(path, most_bytes=math.inf, most_ratio=1.0) as arrays:
+                found = {name: arrays[name] for name in arrays.forms}
             if int(found.pop("format")) != FORMAT:
                 raise ValueError(f"its format is not {FORMAT}")
-            step, loss_sum = found.pop("step"), found.pop("loss_sum")
-            if step.shape or step.dtype.kind != "i" or step < 0 or loss_sum.shape:
+            step, loss_sum = found.pop("step"), found["loss_sum"]
+            if step.shape or step.dtype.kind != "i" or not 0 <= step < MOST_STEPS or loss_sum.shape:
                 raise ValueError("its step or loss_sum is not one number")
+            rng = read_json(str(found.pop("rng")))
+            for name, array in found.items():
+                if array.dtype.kind not in "fiu" or not np.isfinite(array).all():
+                    raise ValueError(f"{name} is {array.dtype}; expected finite numbers")
             return Checkpoint(
                 step=int(step),
-                rng=json.loads(str(found.pop("rng"))),
-                loss_sum=loss_sum,
+                rng=rng,
+                loss_sum=found.pop("loss_sum"),
                 params=_under("params.", found),
                 optimizer=_under("optimizer.", found),
             )
-        except FileNotFoundError:
-            raise RunError(f"{path} is missing") from None
-        except OSError as error:
-            raise RunError(f"{path} cannot be read: {_reason(error)}") from error
-        # A damaged archive makes zipfile, zlib and NumPy's parser raise a dozen unrelated types.
-        except Exception as error:
-            raise RunError(f"{path} is damaged or not a checkpoint of mltk: {error!r}") from error
 
     def write_checkpoint(self, checkpoint: Checkpoint) -> None:
         """Replace the checkpoint, once the logged steps before it are safely on the disk.
@@ -219,7 +230,7 @@ class RunFolder:
 
     def _sync_metrics(self) -> None:
         try:
-            with self.metrics_path.open("ab") as file:
+            with open_to_append(self.metrics_path) as file:
                 os.fsync(file.fileno())
         except OSError as error:
             raise RunError(f"{self.metrics_path} cannot be written: {_reason(error)}") from error
@@ -235,17 +246,8 @@ def replace_file(path: Path, write: Callable[[BinaryIO], Any]) -> None:
     Raises:
         RunError: If it cannot be written; the previous file is then intact.
     """
-    temporary = path.with_name(f"{path.name}.tmp")
     try:
-        try:
-            with temporary.open("wb") as file:
-                write(file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-        sync_folder(path.parent)
+        replace_whole(path, write)
     except OSError as error:
         kept = "; the file that stands there is whole" if path.exists() else ""
         raise RunError(f"{path} cannot be written: {_reason(error)}{kept}") from error
@@ -268,7 +270,8 @@ def from_arrays(
         found, wanted = arrays.get(name), expected.get(name)
         if found is None or wanted is None:
             raise RunError(f"{path} {'lacks' if found is None else 'has an unknown array'} {name!r}")
-        if found.shape != wanted.shape or (found.dtype != wanted.dtype and not any_dtype):
+        same = found.dtype.kind == wanted.dtype.kind if any_dtype else found.dtype == wanted.dtype
+        if found.shape != wanted.shape or not same:
             raise RunError(
                 f"{path}: {name!r} is {found.dtype} {found.shape}; expected {wanted.dtype} {wanted.shape}"
             )
@@ -285,15 +288,18 @@ def _under(prefix: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {name.removeprefix(prefix): leaf for name, leaf in arrays.items() if name.startswith(prefix)}
 
 
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise RunError(f"{path} is missing") from None
-    except OSError as error:
-        raise RunError(f"{path} cannot be read: {_reason(error)}") from error
-    except UnicodeDecodeError as error:
-        raise RunError(f"{path} is damaged: {error}") from error
+def _logged(text: str) -> dict[str, Any]:
+    """A line of the metrics."""
+    line = read_json(text)
+    if not isinstance(line, dict) or not all(_is_number(line.get(name)) for name in NUMBERS):
+        raise ValueError("a line lacks step, loss or seconds")
+    if not isinstance(line["step"], int) or not 0 <= line["step"] < MOST_STEPS:
+        raise ValueError(f"a line has the step {line['step']}")
+    return line
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _reason(error: OSError) -> str:

@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import logging
-import os
 import stat
-import uuid
-import zipfile
-import zlib
-from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
 from mltk.errors import DataError
+from mltk.filesystem import replace_whole
+from mltk.npz import Form, open_npz
+from mltk.outside import reading
+
+MOST = 1 << 30
+"""Bytes that the arrays of a cache may have."""
+
+EXPANSION = 100
+"""How many of them a byte of the file may become."""
+
+DAMAGED = "is damaged (delete it, so that it is made again)"
 
 Layout = dict[str, tuple[str, tuple[int | None, ...]]]
 """Name, kind of dtype (``"u1"``: uint8, ``"U"``: strings) and shape of each array; ``None`` is any extent."""
 
 
 def read_cache(path: Path, layout: Layout) -> dict[str, np.ndarray]:
-    """Read arrays of a cache; dtypes and shapes are checked before the values are read.
+    """Read arrays of a cache; dtypes, shapes and sizes are checked before the values are read.
 
     Args:
         path: The ``.npz`` file.
@@ -30,32 +36,25 @@ def read_cache(path: Path, layout: Layout) -> dict[str, np.ndarray]:
     Raises:
         DataError: If the file cannot be read, is damaged, or an array is missing or of another form.
     """
-    arrays = {}
-    try:
-        with zipfile.ZipFile(path) as archive:
-            for name, (kind, shape) in layout.items():
-                with archive.open(f"{name}.npy") as stream:
-                    _check_header(name, np.lib.format.read_magic(stream), stream, kind, shape)
-                with archive.open(f"{name}.npy") as stream:
-                    arrays[name] = np.lib.format.read_array(stream, allow_pickle=False)
-    # What zipfile, zlib and NumPy raise for files that are cut short, altered or no archives at all.
-    except (OSError, EOFError, KeyError, ValueError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
-        reason = error.args[0] if isinstance(error, KeyError) else error
-        raise DataError(f"{path} is damaged: {reason}; delete it, so that it is made again") from error
-    return arrays
+    with (
+        reading(path, DataError, damaged=DAMAGED),
+        open_npz(path, most_bytes=MOST, most_ratio=EXPANSION) as arrays,
+    ):
+        for name, (kind, shape) in layout.items():
+            _check(name, arrays.forms.get(name), kind, shape)
+        return {name: arrays[name] for name in layout}
 
 
-def _check_header(
-    name: str, version: tuple[int, int], stream: IO[bytes], kind: str, expected: tuple[int | None, ...]
-) -> None:
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, _, dtype = read(stream)
-    fits = len(shape) == len(expected) and all(
-        wanted in (found, None) for found, wanted in zip(shape, expected, strict=True)
+def _check(name: str, found: Form | None, kind: str, expected: tuple[int | None, ...]) -> None:
+    """Compare the form of an array with the layout."""
+    form = f"{kind} of shape ({', '.join('any' if extent is None else str(extent) for extent in expected)})"
+    if found is None:
+        raise ValueError(f"{name}.npy is missing; expected {form}")
+    fits = len(found.shape) == len(expected) and all(
+        wanted in (extent, None) for extent, wanted in zip(found.shape, expected, strict=True)
     )
-    if not fits or not dtype.str[1:].startswith(kind):
-        form = ", ".join("any" if extent is None else str(extent) for extent in expected)
-        raise ValueError(f"{name} is {dtype.str} of shape {shape}; expected {kind} of shape ({form})")
+    if not fits or not found.dtype.str[1:].startswith(kind):
+        raise ValueError(f"{name} is {found.dtype.str} of shape {found.shape}; expected {form}")
 
 
 def write_cache(path: Path, arrays: dict[str, Any]) -> bool:
@@ -71,19 +70,11 @@ def write_cache(path: Path, arrays: dict[str, Any]) -> bool:
     Returns:
         Whether the cache was written.
     """
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
         if not path.parent.stat().st_mode & stat.S_IWUSR:
             raise PermissionError(f"{path.parent} is read-only")
-        with temporary.open("xb") as file:
-            np.savez_compressed(file, **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        replace_whole(path, lambda file: np.savez_compressed(file, **arrays))
     except OSError as error:
         logging.getLogger("mltk").info("%s was not cached: %s", path, error)
         return False
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
     return True

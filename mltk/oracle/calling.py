@@ -127,6 +127,11 @@ def call(function: Candidate, asked: Request, *, arrays: str, dtype: str, folder
             outputs = judged(_named(value, asked), asked.shapes, dtype)
         except _WrongFormError as problem:
             return Outcome(None, problem.problem, changed)
+        except MemoryError:
+            raise
+        except Exception as error:  # what was returned may be of any class, and its methods raise anything
+            what = f"what was returned cannot be looked at: {describe(error, folder)}"
+            return Outcome(None, Problem("malformed", what), changed)
     return Outcome(outputs, None, changed)
 
 

@@ -67,11 +67,11 @@ def returned(value: Any, dtype: str) -> np.ndarray:
     Raises:
         FormError: If it is neither a number nor a real floating array of at least the precision ``dtype``.
     """
-    if isinstance(value, float | int) and not isinstance(value, bool):
-        return np.asarray(value, np.float64)
     if value is None or isinstance(value, str | bytes | bool | dict | list | tuple | set):
         raise FormError(f"is {kind(value)}; expected an array")
     try:
+        if isinstance(value, float | int):
+            return np.asarray(value, np.float64)
         array = _to_numpy(value)
     except Exception as error:  # any library may be behind it, and raise anything
         raise FormError(f"is {kind(value)}, which cannot be converted: {type(error).__name__}") from error

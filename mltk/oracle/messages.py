@@ -9,8 +9,17 @@ from typing import Any
 
 import numpy as np
 
+from mltk.errors import MltkError
 from mltk.oracle.calling import Outcome, Problem, Request
 from mltk.oracle.case import Values
+from mltk.outside import read_json, reading
+
+LONGEST = 1 << 26
+"""Bytes that a line may have."""
+
+
+class MessageError(MltkError):
+    """A line is not what the other side says."""
 
 
 def to_line(message: Mapping[str, Any]) -> bytes:
@@ -19,8 +28,15 @@ def to_line(message: Mapping[str, Any]) -> bytes:
 
 
 def from_line(line: bytes) -> dict[str, Any]:
-    """What a line says."""
-    message: dict[str, Any] = json.loads(line)
+    """What a line says.
+
+    Raises:
+        MessageError: If it is no message.
+    """
+    with reading("the line", MessageError, damaged="is no message"):
+        message = read_json(line)
+        if not isinstance(message, dict):
+            raise TypeError(f"it is {type(message).__name__}; expected an object")
     return message
 
 
@@ -57,13 +73,23 @@ def pack_outcome(outcome: Outcome) -> dict[str, Any]:
 
 
 def unpack_outcome(message: Mapping[str, Any]) -> Outcome:
-    """An outcome again."""
-    outputs, problem = message["outputs"], message["problem"]
-    return Outcome(
-        None if outputs is None else _unpack(outputs),
-        None if problem is None else Problem(*problem),
-        tuple(message["changed"]),
-    )
+    """An outcome again.
+
+    Raises:
+        MessageError: If the message is none.
+    """
+    with reading("the message", MessageError, damaged="is no outcome"):
+        outputs, problem = message["outputs"], message["problem"]
+        if problem is not None:
+            problem = Problem(*map(_text, problem))
+        outputs = None if outputs is None else _unpack(outputs)
+        return Outcome(outputs, problem, tuple(map(_text, message["changed"])))
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"it has {type(value).__name__} in a text's place")
+    return value
 
 
 def _pack(values: Mapping[str, Any]) -> dict[str, Any]:

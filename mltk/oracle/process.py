@@ -17,7 +17,7 @@ from mltk.oracle.calling import Outcome, Problem, request
 from mltk.oracle.case import Case
 from mltk.oracle.computation import Computation
 from mltk.oracle.loading import Ability, CandidateError
-from mltk.oracle.messages import from_line, pack_request, to_line, unpack_outcome
+from mltk.oracle.messages import LONGEST, MessageError, from_line, pack_request, to_line, unpack_outcome
 
 START = 120.0
 """Seconds for importing a candidate and its libraries."""
@@ -60,9 +60,13 @@ class Process:
         if (refusal := worker.ability.refusal(computation.name)) is not None:
             return Outcome(None, refusal)
         message = {**pack_request(request(computation, case)), "timeout": self._timeout}
-        answer = worker.ask(message, self._timeout + GRACE)
-        if answer is not None and "hangs" not in answer:
-            return unpack_outcome(answer)
+        try:
+            answer = worker.ask(message, self._timeout + GRACE)
+            if answer is not None and "hangs" not in answer:
+                return unpack_outcome(answer)
+        except MessageError as error:
+            self.close()
+            return Outcome(None, Problem("malformed", f"its process does not answer as it should: {error}"))
         self.close()
         if worker.gone:
             return Outcome(None, Problem("crashes", worker.ending()))
@@ -90,7 +94,11 @@ class Process:
         """A process that has imported the candidate."""
         if self._worker is None:
             self._worker = Worker()
-            answer = self._worker.ask(self._setup, START)
+            try:
+                answer = self._worker.ask(self._setup, START)
+            except MessageError as error:
+                self.close()
+                raise CandidateError(f"{self._setup['candidate']} does not answer: {error}") from error
             if answer is None or "error" in answer:
                 worker = self._worker
                 self.close()
@@ -182,7 +190,7 @@ class Worker:
         return "\n  ".join([how, *(f"printed: {line}" for line in last)])
 
     def _read_answers(self, file: IO[bytes]) -> None:
-        for line in file:
+        while line := file.readline(LONGEST):
             self._answers.put(line)
 
     def _read_prints(self, file: IO[bytes]) -> None:

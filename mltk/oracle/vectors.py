@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from functools import cache, partial
 from importlib import resources
 from pathlib import Path
+from types import UnionType
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -22,11 +23,23 @@ from mltk.oracle.case import Case, Values, flat
 from mltk.oracle.computation import Computation
 from mltk.oracle.exact.tensor import DIGITS, Tensor, constant
 from mltk.oracle.judgement import disagreement, tolerance
+from mltk.outside import read_json, reading
 from mltk.run_folder import replace_file
 
 FORMAT = 1
 FOLDER = "vectors"
 WIDTH = 110
+FIELDS: dict[str, type | UnionType] = {
+    "name": str,
+    "kind": str,
+    "comment": str,
+    "settings": dict,
+    "inputs": dict,
+    "raises": str | None,
+    "condition": int | float,
+}
+"""What each case has, and of which type; ``raises`` may be absent."""
+
 MARGIN = 4
 """How many times a disagreement on this machine others may find, without a change of what is recorded."""
 
@@ -221,25 +234,30 @@ def stored(name: str) -> tuple[Case, ...]:
     file = resources.files("mltk.oracle") / FOLDER / f"{name}.json"
     if not file.is_file():
         raise SettingError(f"there are no test vectors of {name!r}")
-    return read(file.read_text(encoding="utf-8"))
+    return read(file.read_text(encoding="utf-8"), str(file))
 
 
-def read(text: str) -> tuple[Case, ...]:
+def read(text: str, name: str = "the text") -> tuple[Case, ...]:
     """The cases of a file's text.
+
+    Args:
+        text: The text.
+        name: What to call it in an error.
 
     Raises:
         VectorError: If the text is not a file of vectors of this format.
     """
-    try:
-        content = json.loads(text)
+    with reading(name, VectorError, damaged="is no file of test vectors"):
+        content = read_json(text)
         if content["format"] != FORMAT:
-            raise VectorError(f"the vectors have format {content['format']}; expected {FORMAT}")
+            raise ValueError(f"its format is {content['format']!r}; expected {FORMAT}")
         return tuple(_case(each) for each in content["cases"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise VectorError(f"the text is no file of test vectors: {error!r}") from error
 
 
 def _case(content: Mapping[str, Any]) -> Case:
+    for name, kinds in FIELDS.items():
+        if not isinstance(content.get(name), kinds) or isinstance(content.get(name), bool):
+            raise TypeError(f"a case has {type(content.get(name)).__name__} as its {name}")
     return Case(
         content["name"],
         content["kind"],
@@ -261,4 +279,6 @@ def _arrays(content: Mapping[str, Any]) -> Values:
 
 def _array(value: Any) -> np.ndarray:
     array = np.asarray(value)
+    if array.dtype.kind not in "fiU":
+        raise ValueError(f"an array has {array.dtype} in it; expected numbers")
     return array.astype(np.float64) if array.dtype.kind == "U" else array
