@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -44,6 +44,18 @@ class Model(Protocol):
 
     def apply(self, params: Tree, x: Array) -> Array:
         """The outputs for inputs ``(T, N, *features)``; parameters with or without the task axis."""
+
+
+@runtime_checkable
+class Layered(Protocol):
+    """A model that knows its last layer, as ``adapt_only="head"`` and ``"body"`` need."""
+
+    def last_layer(self, x: Array | None = None) -> tuple[str, ...]:
+        """Dotted names of the parameters of the layer that makes the outputs.
+
+        Args:
+            x: Inputs ``(T, N, *features)`` to find it by, where they are needed.
+        """
 
 
 @dataclass(frozen=True)
@@ -95,6 +107,11 @@ class Sequential:
                 known: int | None = getattr(layer, "out_features", None)
                 return known
         return None
+
+    def last_layer(self, x: Array | None = None) -> tuple[str, ...]:
+        """Dotted names of the parameters of the last layer that has any; it needs no inputs to be known."""
+        position, layer = [(name, layer) for name, layer in self.named_layers if layer.shapes][-1]
+        return tuple(f"{position}.{name}" for name in layer.shapes)
 
     def init(self, backend: Backend, seed: int | np.random.Generator) -> Tree:
         """Draw initial parameters in NumPy, in float64, and convert: the same numbers on each backend.

@@ -241,7 +241,8 @@ def _cut(algorithm: Any, meta_params: Tree, steps: int) -> tuple[Any, Tree]:
     cut = replace(algorithm, inner_steps=steps)
     if not getattr(algorithm, "lr_per_step", False):
         return cut, meta_params
-    rates = tree.map(lambda leaf: leaf[:steps], {"lr": meta_params["lr"]})
+    key = algorithm.learned_key
+    rates = tree.map(lambda leaf: leaf[:steps], {key: meta_params[key]})
     return cut, meta_params | rates
 
 

@@ -14,6 +14,8 @@ from mltk.heads import Head
 from mltk.models import Model, Sequential
 from mltk.tree import Tree
 
+from .second_derivatives import gradients
+
 
 @dataclass(frozen=True)
 class AutogradEngine:
@@ -43,7 +45,8 @@ class AutogradEngine:
             outputs = model.apply(tree.merge(params, _tree(names, variables)), x)
 
         def pullback(cotangent: torch.Tensor) -> Tree:
-            return _tree(names, _grad(outputs, variables, cotangent, retain=True))
+            what = f"the pullback of {type(model).__name__}"
+            return _tree(names, gradients(outputs, variables, cotangent, what=what, retain=True))
 
         return outputs.detach(), pullback
 
@@ -58,7 +61,10 @@ class AutogradEngine:
             outputs = head.predict(params, head.fit(params, ends[0], target), ends[1])
 
         def pullback(cotangent: torch.Tensor) -> tuple[Tree, torch.Tensor, torch.Tensor]:
-            *grads, g_support, g_query = _grad(outputs, [*variables, *ends], cotangent, retain=True)
+            what = f"the pullback of {type(head).__name__}"
+            *grads, g_support, g_query = gradients(
+                outputs, [*variables, *ends], cotangent, what=what, retain=True
+            )
             return _tree(names, grads), g_support, g_query
 
         return outputs.detach(), pullback
@@ -84,7 +90,14 @@ class AutogradLinearization:
         with torch.enable_grad():
             outputs = objective.model.apply(tree.merge(params, _tree(self._names, self._variables)), x)
             value, _ = objective.loss.forward({"target": y}, outputs)
-        grads = _grad(value, inputs, torch.full_like(value, objective.factor), create_graph=curvature)
+        self._what = type(objective.model).__name__
+        grads = gradients(
+            value,
+            inputs,
+            torch.full_like(value, objective.factor),
+            what=f"the gradient of {self._what}",
+            create_graph=curvature,
+        )
         self._grads = grads if curvature else None
         self.value = value.detach()
         self.grad: Tree = _tree(self._wrt, [grad.detach() for grad in grads])
@@ -96,7 +109,8 @@ class AutogradLinearization:
         flat = tree.flatten(v)
         moved = [grad for name, grad in zip(self._wrt, self._grads, strict=True) if name in flat]
         along = [flat[name] for name in self._wrt if name in flat]
-        return _tree(self._names, _grad(moved, self._variables, along, retain=True))
+        what = f"the Hessian product of {self._what}"
+        return _tree(self._names, gradients(moved, self._variables, along, what=what, retain=True))
 
 
 @dataclass(frozen=True)
@@ -157,28 +171,6 @@ def _leaves(
             names.append(name)
             variables.append(leaf.detach().requires_grad_())
     return names, variables
-
-
-def _grad(
-    outputs: torch.Tensor | list[torch.Tensor],
-    inputs: list[torch.Tensor],
-    cotangents: torch.Tensor | list[torch.Tensor],
-    *,
-    create_graph: bool = False,
-    retain: bool = False,
-) -> list[torch.Tensor]:
-    """`torch.autograd.grad` with zeros for what the outputs do not depend on."""
-    return list(
-        torch.autograd.grad(
-            outputs,
-            inputs,
-            cotangents,
-            create_graph=create_graph,
-            retain_graph=retain or create_graph,
-            allow_unused=True,
-            materialize_grads=True,
-        )
-    )
 
 
 def _tree(names: list[str], leaves: list[torch.Tensor]) -> Tree:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
-from torch.nn import Module, Parameter, UninitializedBuffer, UninitializedParameter
+from torch.nn import Module, Parameter
 
 from mltk.errors import SettingError, ShapeError, UnsupportedError
 from mltk.ops import Loss
@@ -20,11 +20,11 @@ from .bridges import value_of
 from .learnable_optimizer import LearnableOptimizer as LearnableOptimizer  # for mltk.modules
 from .module_structure import (
     Links,
-    copy_structure,
+    check_initialised,
     distinct,
+    linked_copy,
     modules_of,
     relink,
-    relink_hooks,
     tables_of,
 )
 
@@ -58,17 +58,11 @@ def clone_module(module: M, memo: dict[Any, Any] | None = None) -> M:
     known: Links = {} if memo is None else memo.setdefault("clones", {})
     tensors = distinct(tables_of(originals, "_parameters") + tables_of(originals, "_buffers"))
     new = [tensor for tensor in tensors if id(tensor) not in known]
-    _check_initialised(module, new)
+    if not set(map(type, new)) <= PLAIN:
+        check_initialised(module)
     _remember(memo, known, new, _cloned(new))
-    clones = [copy_structure(original) for original in originals]
-    links = known | dict(zip(map(id, originals), clones, strict=True))
-    relink(clones, links)
-    relink_hooks(clones, links)
-    clone: Any
-    for clone in clones:
-        if "dynamo_ctx" in vars(clone):  # what torch.compile returns calls the module that it was made for
-            clone._initialize()
-    return clones[0]  # type: ignore[return-value]
+    clone: M = linked_copy(originals, known)  # type: ignore[assignment]
+    return clone
 
 
 def update_module(
@@ -181,17 +175,6 @@ def meta_grad(
         )
         grads |= {id(p): grad for p, grad in zip(inputs, found, strict=True) if grad is not None}
     return [grads[id(p)].detach() for p in parameters]
-
-
-def _check_initialised(module: Module, tensors: Iterable[Tensor]) -> None:
-    lazy = (UninitializedParameter, UninitializedBuffer)
-    if not any(issubclass(kind, lazy) for kind in set(map(type, tensors))):
-        return
-    for name, tensor in chain(module.named_parameters(), module.named_buffers()):
-        if isinstance(tensor, lazy):
-            raise SettingError(
-                f"module has {name!r}, which is not initialised; expected a module that was called once"
-            )
 
 
 def _remember(

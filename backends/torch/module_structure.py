@@ -11,10 +11,10 @@ from typing import Any
 from weakref import ref
 
 import torch
-from torch.nn import Module, ParameterDict, RNNBase
+from torch.nn import Module, ParameterDict, RNNBase, UninitializedBuffer, UninitializedParameter
 from torch.nn.modules.module import _WrappedHook
 
-from mltk.errors import UnsupportedError
+from mltk.errors import SettingError, UnsupportedError
 
 Links = dict[int, Any]
 """What takes the place of an object, under the identity of that object, which somebody must keep alive."""
@@ -64,6 +64,40 @@ def distinct(tables: Iterable[dict[str, Any]]) -> list[Any]:
     found = {id(entry): entry for entry in _entries(tables)}
     found.pop(id(None), None)
     return list(found.values())
+
+
+def linked_copy(
+    modules: Sequence[Module], links: Links, containers: Iterable[tuple[int, str]] = ()
+) -> Module:
+    """A copy of the first of some modules, which are it and its submodules, on other tensors.
+
+    Args:
+        modules: As from `modules_of`; they are not changed.
+        links: What takes the place of tensors.
+        containers: Lists, dicts and sets that the copy shall own: the position of a module, and the name of
+            its attribute.
+    """
+    clones = [copy_structure(module) for module in modules]
+    for position, name in containers:
+        vars(clones[position])[name] = vars(clones[position])[name].copy()
+    links = links | dict(zip(map(id, modules), clones, strict=True))
+    relink(clones, links)
+    relink_hooks(clones, links)
+    clone: Any
+    for clone in clones:
+        if "dynamo_ctx" in vars(clone):  # what torch.compile returns calls the module that it was made for
+            clone._initialize()
+    return clones[0]
+
+
+def check_initialised(module: Module) -> None:
+    """Raise `SettingError` if a parameter or buffer of a module is not initialised yet."""
+    lazy = (UninitializedParameter, UninitializedBuffer)
+    for name, tensor in chain(module.named_parameters(), module.named_buffers()):
+        if isinstance(tensor, lazy):
+            raise SettingError(
+                f"module has {name!r}, which is not initialised; expected a module that was called once"
+            )
 
 
 def copy_structure(module: Module) -> Module:

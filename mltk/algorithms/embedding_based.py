@@ -10,7 +10,7 @@ from functools import cached_property
 import numpy as np
 
 from mltk import ops, tree
-from mltk.algorithms.parameters import check_params, mean_over_tasks
+from mltk.algorithms.parameters import check_params, free_key, mean_over_tasks
 from mltk.backend import Backend, check_same, common_backend
 from mltk.data.source import TaskSource
 from mltk.derivatives import Engine
@@ -37,8 +37,8 @@ HEAD = "head"
 class EmbeddingBased(ABC):
     """A learner that solves each task in one go, on the embeddings of its support set.
 
-    The meta-parameters are those of the embedding and, under ``"head"``, those of the head. Classification
-    takes the cross-entropy of the outputs, regression their mean squared error.
+    The meta-parameters are those of the embedding and, under ``"head"`` (`head_key`), those of the head.
+    Classification takes the cross-entropy of the outputs, regression their mean squared error.
 
     In training, support and query set are embedded together, so that they are one set for batch norm with
     ``statistics="population"``. With ``"batch"`` they are embedded each by itself, as in prediction.
@@ -49,8 +49,6 @@ class EmbeddingBased(ABC):
     def __post_init__(self) -> None:
         if not hasattr(self.embedding, "shapes"):
             raise SettingError(f"embedding is {self.embedding!r}; expected a model, as from mltk.models")
-        if HEAD in {name.split(".")[0] for name in self.embedding.shapes}:
-            raise SettingError('the embedding has parameters called "head", the key of the head\'s own')
         _ = self.head
 
     @property
@@ -59,9 +57,14 @@ class EmbeddingBased(ABC):
         """What is put on top of the embedding."""
 
     @cached_property
+    def head_key(self) -> str:
+        """The key of the head's parameters: ``"head_"`` beside an embedding's own ``"head"``."""
+        return free_key(HEAD, self.embedding.shapes)
+
+    @cached_property
     def meta_shapes(self) -> dict[str, tuple[int, ...]]:
         """Dotted name and shape of every meta-parameter."""
-        own = {f"{HEAD}.{name}": shape for name, shape in self.head.shapes.items()}
+        own = {f"{self.head_key}.{name}": shape for name, shape in self.head.shapes.items()}
         return {**self.embedding.shapes, **own}
 
     def init(self, backend: Backend, seed: int | np.random.Generator) -> Tree:
@@ -74,7 +77,7 @@ class EmbeddingBased(ABC):
         rng = np.random.default_rng(seed)
         params = self.embedding.init(backend, rng)
         own = tree.map(backend.asarray, self.head.init(rng))
-        return {**params, HEAD: own} if own else params
+        return {**params, self.head_key: own} if own else params
 
     def calibrate(
         self, meta_params: Tree, tasks: TaskSource, *, episodes: int | None = None, seed: int = 0
@@ -164,12 +167,13 @@ class EmbeddingBased(ABC):
         gp, g_support, g_query = head_pullback(cotangent)
         grads = pull_back(g_support, g_query)
         if gp:
-            grads[HEAD] = gp
+            grads[self.head_key] = gp
         return mean_over_tasks(value), tree.map(mean_over_tasks, grads)
 
     def _parts(self, meta_params: Tree) -> tuple[Tree, Tree]:
         """The parameters of the embedding and of the head."""
-        return {key: value for key, value in meta_params.items() if key != HEAD}, meta_params.get(HEAD, {})
+        own = self.head_key
+        return {key: value for key, value in meta_params.items() if key != own}, meta_params.get(own, {})
 
     def _target(self, y: Array, ways: int | None, like: Array) -> Array:
         """Targets for the head: one-hot where there are classes."""

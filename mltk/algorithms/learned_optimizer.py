@@ -9,6 +9,7 @@ import numpy as np
 
 from mltk import ops, tree
 from mltk.algorithms.inner_loop import InnerLoop
+from mltk.algorithms.parameters import free_key
 from mltk.algorithms.unrolled import UnrolledLearner
 from mltk.backend import Backend
 from mltk.derivatives import Engine
@@ -62,8 +63,8 @@ class LearnedOptimizer(UnrolledLearner):
 
     @property
     def learned_key(self) -> str:
-        """The key of the transform's arrays."""
-        return KEY
+        """The key of the transform's arrays: ``"transform_"`` beside a model's own ``"transform"``."""
+        return free_key(KEY, self.model.shapes)
 
     @property
     def _learns_init(self) -> bool:
@@ -73,7 +74,10 @@ class LearnedOptimizer(UnrolledLearner):
     def meta_shapes(self) -> dict[str, tuple[int, ...]]:
         """Dotted name and shape of every meta-parameter: the model's and the transform's."""
         learned = self.transform.shapes(self.adapted_shapes)
-        return {**self.model.shapes, **{f"{KEY}.{name}": shape for name, shape in learned.items()}}
+        return {
+            **self.model.shapes,
+            **{f"{self.learned_key}.{name}": shape for name, shape in learned.items()},
+        }
 
     def init(self, backend: Backend, seed: int | np.random.Generator) -> Tree:
         """Initial parameters of the model and, under ``"transform"``, of the transform.
@@ -85,15 +89,17 @@ class LearnedOptimizer(UnrolledLearner):
         rng = np.random.default_rng(seed)
         params = self.model.init(backend, rng)
         learned = tree.map(backend.asarray, self.transform.init(self.adapted_shapes, rng))
-        return {**params, KEY: learned}
+        return {**params, self.learned_key: learned}
 
     def _loop(self, engine: Engine, x: Array, y: Array) -> InnerLoop:
-        return InnerLoop(engine, self.objective, lambda *_: (x, y), self.lr, self.transform, self.adapted)
+        return InnerLoop(
+            engine, self.objective, lambda *_: (x, y), self.lr, self.transform, self.adapted_on(x)
+        )
 
     def _learned(self, meta_params: Tree) -> list[Tree]:
-        return [meta_params[KEY]] * self.inner_steps
+        return [meta_params[self.learned_key]] * self.inner_steps
 
     def _learned_gradient(self, meta_params: Tree, per_step: list[Tree]) -> Tree:
         if not per_step:
-            return tree.map(lambda array: 0 * array, meta_params[KEY])
+            return tree.map(lambda array: 0 * array, meta_params[self.learned_key])
         return tree.map(lambda *steps: sum(steps), *per_step)

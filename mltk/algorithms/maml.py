@@ -10,6 +10,7 @@ import numpy as np
 
 from mltk import ops, tree
 from mltk.algorithms.inner_loop import InnerLoop
+from mltk.algorithms.parameters import free_key
 from mltk.algorithms.unrolled import UnrolledLearner
 from mltk.backend import Backend
 from mltk.derivatives import Engine
@@ -27,7 +28,8 @@ class MAML(UnrolledLearner):
     """Model-agnostic meta-learning: an initialisation from which a few gradient steps suffice.
 
     Finn, Abbeel & Levine (2017), equation 1 and algorithm 1, with the exact second-order gradient. The
-    meta-parameters are the model's initial parameters and, with ``learn_lr``, the step sizes under ``"lr"``.
+    meta-parameters are the model's initial parameters and, with ``learn_lr``, the step sizes under ``"lr"``
+    (`learned_key`).
     Where the model's batch norms take statistics of the support set, the meta-gradient flows through them.
 
     Attributes:
@@ -43,7 +45,8 @@ class MAML(UnrolledLearner):
         checkpoint: Keep the parameters of a few steps only, and descend and linearise again on the way back:
             memory does not grow with activations × steps.
         adapt_only: Which parameters the inner loop moves: ``"head"`` (the last layer), ``"body"`` (all but
-            the last layer), dotted names or prefixes of them, or ``None`` for all.
+            the last layer), dotted names or prefixes of them, or ``None`` for all. The last layer is the one
+            that makes the outputs, as the model finds it: a wrapped module by running once.
     """
 
     model: Model
@@ -63,8 +66,8 @@ class MAML(UnrolledLearner):
 
     @property
     def learned_key(self) -> str | None:
-        """``"lr"`` if step sizes are learned."""
-        return None if self.learn_lr is None else "lr"
+        """``"lr"`` if step sizes are learned (``"lr_"`` beside a model's own ``"lr"``)."""
+        return None if self.learn_lr is None else free_key("lr", self.model.shapes)
 
     @cached_property
     def meta_shapes(self) -> dict[str, tuple[int, ...]]:
@@ -83,8 +86,8 @@ class MAML(UnrolledLearner):
         steps = (self.inner_steps,) if self.lr_per_step else ()
         shapes = self._transform.shapes(self.adapted_shapes)
         if self.learn_lr == "scalar":
-            return {"lr": (*steps, *shapes["scale"])}
-        return {f"lr.{name}": (*steps, *shape) for name, shape in shapes.items()}
+            return {str(self.learned_key): (*steps, *shapes["scale"])}
+        return {f"{self.learned_key}.{name}": (*steps, *shape) for name, shape in shapes.items()}
 
     def init(self, backend: Backend, seed: int | np.random.Generator) -> Tree:
         """Initial parameters of the model and, under ``"lr"``, initial step sizes.
@@ -105,20 +108,21 @@ class MAML(UnrolledLearner):
 
     def _loop(self, engine: Engine, x: Array, y: Array) -> InnerLoop:
         rate = 1.0 if isinstance(self.inner_lr, tuple) or self.learn_lr is not None else self.inner_lr
-        return InnerLoop(engine, self.objective, lambda *_: (x, y), rate, self._transform, self.adapted)
+        return InnerLoop(engine, self.objective, lambda *_: (x, y), rate, self._transform, self.adapted_on(x))
 
     def _learned(self, meta_params: Tree) -> list[Tree]:
         """The learned step sizes of each inner step."""
-        if self.learn_lr is None:
+        if self.learned_key is None:
             return [{}] * self.inner_steps
-        lr = {"scale": meta_params["lr"]} if self.learn_lr == "scalar" else meta_params["lr"]
+        rates = meta_params[self.learned_key]
+        lr = {"scale": rates} if self.learn_lr == "scalar" else rates
         if not self.lr_per_step:
             return [lr] * self.inner_steps
         return [tree.map(lambda rate, k=step: rate[k], lr) for step in range(self.inner_steps)]
 
     def _learned_gradient(self, meta_params: Tree, per_step: list[Tree]) -> Tree | Array:
         if not per_step:
-            return tree.map(lambda rates: 0 * rates, meta_params)["lr"]
+            return tree.map(lambda rates: 0 * rates, meta_params)[str(self.learned_key)]
         if self.lr_per_step:
             xp = kernels_of(tree.leaves(per_step[0])[0]).xp
             total = tree.map(lambda *steps: xp.stack(steps), *per_step)

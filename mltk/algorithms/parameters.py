@@ -46,6 +46,14 @@ def check_params(
             raise TreeError(f"{argument}: {name!r} has shape {found}; expected {expected}")
 
 
+def free_key(key: str, shapes: Mapping[str, tuple[int, ...]]) -> str:
+    """A key beside parameters: the one that is wanted, with underscores if it is one of theirs."""
+    taken = {name.partition(".")[0] for name in shapes}
+    while key in taken:
+        key += "_"
+    return key
+
+
 def mean_over_tasks(leaf: Array) -> Array:
     """The mean over the leading axis, the tasks."""
     return kernels_of(leaf).sum(leaf, (0,)) / leaf.shape[0]

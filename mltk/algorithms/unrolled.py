@@ -13,7 +13,8 @@ from mltk.algorithms.inner_loop import InnerLoop, Point
 from mltk.algorithms.parameters import mean_over_tasks
 from mltk.derivatives import Engine
 from mltk.episode import Episode
-from mltk.errors import SettingError
+from mltk.errors import SettingError, UnsupportedError
+from mltk.models import Layered
 from mltk.tree import Array, Tree
 
 
@@ -28,7 +29,8 @@ class UnrolledLearner(GradientBased):
         checkpoint: Keep few points of the descent only, and linearise again on the way back: memory does not
             grow with activations × steps.
         adapt_only: Which parameters the inner loop moves: ``"head"`` (the last layer), ``"body"`` (all but
-            the last layer), dotted names or prefixes of them, or ``None`` for all.
+            the last layer), dotted names or prefixes of them, or ``None`` for all. The last layer is the one
+            that makes the outputs, as the model finds it: a wrapped module by running once.
     """
 
     _: KW_ONLY
@@ -38,17 +40,18 @@ class UnrolledLearner(GradientBased):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.adapted == ():
-            raise SettingError(f"adapt_only is {self.adapt_only!r}, which leaves no parameter to adapt")
-        if self.learned_key in {name.split(".")[0] for name in self.model.shapes}:
-            raise SettingError(
-                f"the model has parameters called {self.learned_key!r}, "
-                "the key of what is learned beside them"
-            )
+        try:
+            _ = self.adapted
+        except UnsupportedError:
+            if not isinstance(self.model, Layered):
+                raise  # a layered model may know more once it has inputs
 
     @property
     def learned_key(self) -> str | None:
-        """The key of what is meta-learned beside the model's parameters; ``None`` for nothing."""
+        """The key of what is meta-learned beside the model's parameters; ``None`` for nothing.
+
+        It has an underscore at the end where the model has parameters of its name.
+        """
         return None
 
     @property
@@ -56,32 +59,53 @@ class UnrolledLearner(GradientBased):
         """Whether the initial parameters are meta-learned."""
         return True
 
-    @cached_property
+    @property
     def adapted(self) -> tuple[str, ...] | None:
-        """Dotted names of the parameters that the inner loop moves; ``None`` for all."""
+        """Dotted names of the parameters that the inner loop moves; ``None`` for all.
+
+        Raises:
+            UnsupportedError: If the model cannot say (yet) which its last layer is.
+        """
+        return self.adapted_on(None)
+
+    def adapted_on(self, x: Array | None) -> tuple[str, ...] | None:
+        """`adapted`, for a model that may need inputs ``(T, N, *features)`` to find its last layer."""
+        if self.adapt_only in ("head", "body"):
+            if not isinstance(self.model, Layered):
+                raise UnsupportedError(
+                    f"{type(self.model).__name__} has no last_layer(x), so adapt_only={self.adapt_only!r} is "
+                    f"not known; name the parameters: {', '.join(self.model.shapes)}"
+                )
+            head = self.model.last_layer(x)
+            names = tuple(name for name in self.model.shapes if (name in head) == (self.adapt_only == "head"))
+            if not names:
+                raise SettingError(f"adapt_only is {self.adapt_only!r}, which leaves no parameter to adapt")
+            return names
+        return self._named
+
+    @cached_property
+    def _named(self) -> tuple[str, ...] | None:
+        """The parameters that ``adapt_only`` names."""
         if self.adapt_only is None:
             return None
         names = list(self.model.shapes)
-        head = names[-1].rpartition(".")[0] + "."
-        if self.adapt_only == "head":
-            return tuple(name for name in names if name.startswith(head))
-        if self.adapt_only == "body":
-            return tuple(name for name in names if not name.startswith(head))
         if not isinstance(self.adapt_only, Collection):
             raise SettingError(f"adapt_only is {self.adapt_only!r}; expected names of parameters or None")
         prefixes = [self.adapt_only] if isinstance(self.adapt_only, str) else list(self.adapt_only)
         for prefix in prefixes:
             if not any(f"{name}.".startswith(f"{prefix}.") for name in names):
                 raise SettingError(f"adapt_only names {prefix!r}; the model has {', '.join(names)}")
+        if not prefixes:
+            raise SettingError(f"adapt_only is {self.adapt_only!r}, which leaves no parameter to adapt")
         return tuple(
             name for name in names if any(f"{name}.".startswith(f"{prefix}.") for prefix in prefixes)
         )
 
-    @cached_property
+    @property
     def adapted_shapes(self) -> dict[str, tuple[int, ...]]:
         """Dotted name and shape of each parameter that the inner loop moves."""
-        shapes = self.model.shapes
-        return {name: shapes[name] for name in (shapes if self.adapted is None else self.adapted)}
+        shapes, names = self.model.shapes, self.adapted
+        return {name: shapes[name] for name in (shapes if names is None else names)}
 
     def _adapt(self, engine: Engine, meta_params: Tree, x: Array, y: Array) -> Tree:
         start = Point(self._init_of(meta_params), None)
