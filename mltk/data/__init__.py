@@ -6,7 +6,7 @@ from mltk.data.cifar_fs import CIFARFS
 from mltk.data.fetch import data_home
 from mltk.data.glyphs import Glyphs
 from mltk.data.harmonic import Harmonic
-from mltk.data.image_folder import BrokenImageWarning, ImageFolder
+from mltk.data.image_folder import BrokenImageWarning, ImageFolder, SmallClassWarning
 from mltk.data.image_tasks import ImageTasks
 from mltk.data.images import ImageDataset, Pictures
 from mltk.data.jitter import Jitter
@@ -34,6 +34,7 @@ __all__ = [
     "Pictures",
     "Prefetch",
     "Sinusoid",
+    "SmallClassWarning",
     "TaskSource",
     "data_home",
 ]

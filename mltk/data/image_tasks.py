@@ -175,9 +175,15 @@ class ImageTasks:
         needed = self.shots + self.queries
         short = np.flatnonzero(counts < needed)
         if short.size:
+            hint = (
+                f" (at_least={needed} leaves out smaller classes)"
+                if hasattr(self.dataset, "at_least")
+                else ""
+            )
             raise SettingError(
                 f"class {_named(names[short[0]], short.size)} has {counts[short[0]]} images; "
-                f"expected at least shots + queries = {self.shots} + {self.queries} = {needed} in each class"
+                f"expected at least shots + queries = {self.shots} + {self.queries} = {needed} in each "
+                f"class{hint}"
             )
         if self.within is None:
             order, starts = np.arange(len(counts)), np.zeros(1, np.int64)
