@@ -1,5 +1,6 @@
 """Folders of anybody's images: what is read, in which order, and what is refused."""
 
+import os
 import warnings
 
 import numpy as np
@@ -158,6 +159,13 @@ def test_broken_images_are_reported_by_name_and_left_out(root):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert len(dataset.images) == 4  # nothing is read twice
+
+
+def test_pipes_are_no_images_and_nobody_waits_for_them(root):
+    os.mkfifo(root / "red" / "pipe.png")
+    dataset = ImageFolder(root, 4)
+    with pytest.warns(BrokenImageWarning, match=r"red/pipe\.png"):
+        assert dataset.pictures.counts.tolist() == [2, 2]
 
 
 def test_huge_images_are_left_out(root, monkeypatch):

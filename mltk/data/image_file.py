@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from mltk.errors import DataError
+from mltk.filesystem import open_to_read
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -54,13 +55,14 @@ def read_image(path: Path, size: int, channels: int, *, white: float | None = No
 
     Raises:
         DataError: If what the numbers in the file mean is not known, or some are larger than white.
+        OSError: If the file cannot be read, or is a pipe or a device.
         Exception: Whatever Pillow raises for files that are damaged or too large.
     """
     from PIL import Image, ImageOps
 
     with warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        with Image.open(path, formats=FORMATS) as opened:
+        with open_to_read(path) as file, Image.open(file, formats=FORMATS) as opened:
             tags = getattr(opened, "tag_v2", {})
             sixteen = ";16" in str(opened.tile)  # loading the pixels clears it
             image = ImageOps.exif_transpose(opened)
