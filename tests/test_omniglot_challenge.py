@@ -216,7 +216,7 @@ def test_archives_that_are_none_are_refused(tmp_path):
         archive.writestr("readme.txt", "")
     with pytest.raises(DataError, match=r"has no runs; expected files like run01/class_labels\.txt"):
         read_runs(tmp_path / "empty.zip")
-    with pytest.raises(DataError, match=r"nowhere\.zip cannot be read"):
+    with pytest.raises(DataError, match=r"nowhere\.zip is missing"):
         read_runs(tmp_path / "nowhere.zip")
     (tmp_path / "text.zip").write_text("no archive")
     with pytest.raises(DataError, match=r"text\.zip is damaged"):

@@ -7,6 +7,7 @@ could do no harm here; it is refused nevertheless, because an archive that has o
 from __future__ import annotations
 
 import gzip
+import os
 import re
 import stat
 import tarfile
@@ -16,6 +17,8 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Protocol
 
 from mltk.errors import ArchiveError
+from mltk.filesystem import open_to_read
+from mltk.outside import reading
 
 CHUNK = 1 << 20
 """Bytes read at a time, so that a bomb is noticed before it fills the memory."""
@@ -48,26 +51,21 @@ def read_members(
             or if a member is encrypted, a link or a device. The names of a zip archive are checked before the
             first file is yielded, those of a tar archive one by one.
     """
-    try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            start = file.read(2)
-            file.seek(0)
-            allowance = _Allowance(path, max_bytes, max_members, max(ALWAYS_ALLOWED, int(max_ratio * size)))
-            if start == b"PK":
-                yield from _read_zip(file, allowance)
-            elif start == b"\x1f\x8b":
-                with gzip.GzipFile(fileobj=file) as stream:
-                    yield from _read_tar(stream, allowance)
-            else:
-                yield from _read_tar(file, allowance)
-    except ArchiveError:
-        raise
-    # A damaged archive makes zipfile, tarfile, gzip and zlib raise a dozen unrelated types.
-    except Exception as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise ArchiveError(f"{path} cannot be read: {error.strerror}") from error
-        raise ArchiveError(f"{path} is damaged, or not a zip or tar archive: {error}") from error
+    with (
+        reading(path, ArchiveError, damaged="is damaged, or not a zip or tar archive"),
+        open_to_read(path) as file,
+    ):
+        size = os.fstat(file.fileno()).st_size
+        start = file.read(2)
+        file.seek(0)
+        allowance = _Allowance(path, max_bytes, max_members, max(ALWAYS_ALLOWED, int(max_ratio * size)))
+        if start == b"PK":
+            yield from _read_zip(file, allowance)
+        elif start == b"\x1f\x8b":
+            with gzip.GzipFile(fileobj=file) as stream:
+                yield from _read_tar(stream, allowance)
+        else:
+            yield from _read_tar(file, allowance)
 
 
 class _Stream(Protocol):

@@ -9,7 +9,7 @@ import numpy as np
 
 from mltk.data.archives import read_members
 from mltk.data.area_average import area_average
-from mltk.data.cache import Layout, read_cache, write_cache
+from mltk.data.cache import DAMAGED, Layout, read_cache, write_cache
 from mltk.data.fetch import absent, data_home, fetch, find, present
 from mltk.data.images import ImageDataset, Pictures
 from mltk.data.splits import CIFAR_FS
@@ -73,6 +73,7 @@ class CIFARFS(ImageDataset):
         }
         if cache.is_file():
             arrays = read_cache(cache, layout)
+            self._check(cache, arrays)
         else:
             if find(ARCHIVE) is None:
                 raise absent(ARCHIVE)
@@ -82,6 +83,15 @@ class CIFARFS(ImageDataset):
         if self.image_size != SIDE:
             images = area_average(images, self.image_size) / 255
         return Pictures(images, counts, tuple(names.tolist()), superclasses)
+
+    def _check(self, cache: Path, arrays: dict[str, np.ndarray]) -> None:
+        """See that the arrays of a cache fit each other."""
+        images, counts, names, superclasses = (
+            arrays[f"{self.split}_{what}"] for what in ("images", "counts", "names", "superclasses")
+        )
+        alike = len(counts) == len(names) == len(superclasses) and 0 < len(counts) <= len(images)
+        if not alike or counts.min() < 1 or sum(counts.tolist()) != len(images):
+            raise DataError(f"{cache} {DAMAGED}: its arrays do not fit each other")
 
 
 def read_archive(path: Path) -> dict[str, np.ndarray]:

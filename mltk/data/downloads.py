@@ -1,32 +1,38 @@
 """Downloads over a poor line: what has arrived is kept, and the next attempt goes on from there.
 
-The bytes go to a partial file. Beside it stands what the server said about the file (its entity tag, its date
-and its length), so that a later attempt, perhaps of another process, asks only for the rest, and only if the
-file is still the same (RFC 9110, sections 13.1.5 and 14).
+The bytes go to a partial file, see `mltk.data.partial_files`.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import re
 import shutil
 import time
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
+from queue import Empty, SimpleQueue
+from threading import Thread
 from typing import TYPE_CHECKING
 
+from mltk import outside
 from mltk.data.download_progress import Report, in_words
+from mltk.data.partial_files import Entity, begin, forget, is_plain, length, read_entity
 from mltk.errors import DownloadError, StorageError
+from mltk.filesystem import open_to_append
 
 if TYPE_CHECKING:
     from requests import Response
 
 CHUNK = 1 << 14
 """Bytes read at a time: as many are lost at most when a connection hangs or is reset."""
+
+LARGEST = 1 << 28
+"""Bytes that a file of unknown size may have."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +46,7 @@ class Patience:
         backoff: Seconds to wait after the first failure; twice as many after each further one. Chance makes
             each wait up to half shorter, so that many clients do not come back at once.
         longest_wait: Seconds that it waits at most. A server that asks for more is not waited for.
+        total: Seconds for the whole download, whatever comes meanwhile: a server may send a byte a minute.
     """
 
     attempts: int = 6
@@ -47,27 +54,7 @@ class Patience:
     read_timeout: float = 30.0
     backoff: float = 1.0
     longest_wait: float = 60.0
-
-
-@dataclass(frozen=True)
-class _Entity:
-    """What a server said about a file: entity tag, date of the last change and length."""
-
-    url: str
-    etag: str | None
-    modified: str | None
-    total: int | None
-
-    @property
-    def validator(self) -> str | None:
-        """What stands for this very content in ``If-Range``, where a weak entity tag may not."""
-        strong = self.etag is not None and self.etag.startswith('"')
-        return self.etag if strong else self.modified
-
-    def contradicts(self, other: _Entity) -> bool:
-        """Whether something differs that both know."""
-        pairs = [(self.etag, other.etag), (self.modified, other.modified), (self.total, other.total)]
-        return any(mine != its for mine, its in pairs if mine is not None and its is not None)
+    total: float = 4 * 3600.0
 
 
 class _InterruptedError(Exception):
@@ -89,21 +76,24 @@ def download(url: str, part: Path, *, size: int | None, patience: Patience, repo
         url: What to download.
         part: The partial file. When this function returns it is whole and on the disk; if it raises, what is
             there serves the next call. `forget` removes it with what stands beside it.
-        size: The length to expect of a server that does not tell it.
+        size: The length of the file; of a longer one nothing is taken. ``None`` if it is not known, then it
+            is at most `LARGEST`.
         patience: How long to try.
         report: Told of progress and of each failure.
 
     Raises:
-        DownloadError: If the server refuses, or nothing more came in so many attempts.
+        DownloadError: If the server refuses or sends more than it should, nothing more came in so many
+            attempts, or the time is over.
         StorageError: If the partial file cannot be written.
     """
-    failures, furthest = 0, _length(part)
+    failures, furthest = 0, length(part)
+    clock = _Clock(time.monotonic() + patience.total, patience.total)
     while True:
         try:
-            return _attempt(url, part, size=size, patience=patience, report=report)
+            return _attempt(url, part, size=size, patience=patience, clock=clock, report=report)
         except _InterruptedError as problem:
-            if _length(part) > furthest:
-                failures, furthest = 0, _length(part)
+            if length(part) > furthest:
+                failures, furthest = 0, length(part)
             failures += 1
             if failures >= patience.attempts:
                 raise DownloadError(f"{problem} (attempt {failures} of {patience.attempts})") from problem
@@ -113,17 +103,31 @@ def download(url: str, part: Path, *, size: int | None, patience: Patience, repo
                 wait *= random.uniform(0.5, 1.0)
             elif wait > patience.longest_wait:
                 raise DownloadError(f"{problem} and asks to wait {wait:.0f} seconds") from problem
+            if clock.left() <= wait:
+                raise clock.over() from problem
             report.say(f"{problem}; next attempt in {wait:.1f} s")
             time.sleep(wait)
 
 
-def forget(part: Path) -> None:
-    """Remove a partial file and what stands beside it, as far as they exist."""
-    part.unlink(missing_ok=True)
-    _notes(part).unlink(missing_ok=True)
+@dataclass(frozen=True)
+class _Clock:
+    """When a download must be over, and how many seconds it had."""
+
+    end: float
+    total: float
+
+    def left(self) -> float:
+        """Seconds that are left."""
+        return self.end - time.monotonic()
+
+    def over(self) -> DownloadError:
+        """The error about a download that takes too long."""
+        return DownloadError(f"it is not here after {self.total:.0f} s")
 
 
-def _attempt(url: str, part: Path, *, size: int | None, patience: Patience, report: Report) -> None:
+def _attempt(
+    url: str, part: Path, *, size: int | None, patience: Patience, clock: _Clock, report: Report
+) -> None:
     """Ask once for what is missing.
 
     Raises:
@@ -133,8 +137,9 @@ def _attempt(url: str, part: Path, *, size: int | None, patience: Patience, repo
     import requests
     import urllib3
 
-    entity = _read_entity(part, url)
-    done = _length(part) if entity else 0
+    most = LARGEST if size is None else size
+    entity = read_entity(part, url, most)
+    done = length(part) if entity else 0
     if entity and done and done == entity.total:
         return
     # Compressed on the way, the bytes would not be those that ranges, lengths and checksums count.
@@ -143,9 +148,8 @@ def _attempt(url: str, part: Path, *, size: int | None, patience: Patience, repo
         headers["Range"] = f"bytes={done}-"
         if entity.validator:
             headers["If-Range"] = entity.validator
-    timeout = (patience.connect_timeout, patience.read_timeout)
     try:
-        with requests.get(url, headers=headers, stream=True, timeout=timeout) as response:
+        with _ask(url, headers, patience, clock) as response:
             if entity and done and response.status_code in (206, 416):
                 _check_range(response, part, entity, done)
                 report.say(f"going on after {in_words(done)}")
@@ -153,15 +157,49 @@ def _attempt(url: str, part: Path, *, size: int | None, patience: Patience, repo
                 entity, done = _described(response, url, size), 0
             else:
                 raise _refusal(response)
-            _receive(response, part, entity, done, report)
+            if entity.total is not None and entity.total > most:
+                raise DownloadError(f"the server offers {entity.total} bytes; expected {_expected(size)}")
+            _receive(response, part, entity, done, most, clock, report)
     except (requests.Timeout, urllib3.exceptions.TimeoutError) as error:
         raise _InterruptedError("the server does not answer in time") from error
     except requests.ConnectionError as error:
         raise _InterruptedError(f"no connection ({_root(error)})") from error
     except urllib3.exceptions.HTTPError as error:
-        raise _InterruptedError(f"the connection broke after {in_words(_length(part))}") from error
+        raise _InterruptedError(f"the connection broke after {in_words(length(part))}") from error
     except requests.RequestException as error:
         raise DownloadError(str(error)) from error
+
+
+def _ask(url: str, headers: dict[str, str], patience: Patience, clock: _Clock) -> Response:
+    """The beginning of an answer. It is waited for from outside, as it may come in drips without an end."""
+    import requests
+    import urllib3
+
+    answers: SimpleQueue[Response | BaseException] = SimpleQueue()
+    timeout = (patience.connect_timeout, patience.read_timeout)
+
+    def ask() -> None:
+        try:
+            answers.put(requests.get(url, headers=headers, stream=True, timeout=timeout))
+        except BaseException as error:
+            answers.put(error)
+
+    Thread(target=ask, daemon=True).start()
+    try:
+        answer = answers.get(timeout=max(0.0, clock.left()))
+    except Empty:
+        raise clock.over() from None
+    if isinstance(answer, requests.RequestException | urllib3.exceptions.HTTPError):
+        raise answer
+    if isinstance(answer, BaseException):
+        with outside.reading("the answer", DownloadError, damaged="cannot be read"):
+            raise answer
+    return answer
+
+
+def _expected(size: int | None) -> str:
+    """The length to expect, in words."""
+    return f"at most {LARGEST} bytes of a file of unknown size" if size is None else str(size)
 
 
 def _refusal(response: Response) -> Exception:
@@ -176,40 +214,47 @@ def _refusal(response: Response) -> Exception:
 def _retry_after(response: Response) -> float | None:
     """The seconds that a server asks to wait: it gives them or a date."""
     value = response.headers.get("Retry-After", "").strip()
-    if value.isdecimal():
-        return float(value)
-    try:
+    with suppress(DownloadError), outside.reading("Retry-After", DownloadError):
+        if value.isdecimal():
+            return float(value)
         then = parsedate_to_datetime(value)
-    except ValueError:
-        return None
-    if then.tzinfo is None:
-        then = then.replace(tzinfo=UTC)
-    return max(0.0, (then - datetime.now(UTC)).total_seconds())
+        if then.tzinfo is None:
+            then = then.replace(tzinfo=UTC)
+        return max(0.0, (then - datetime.now(UTC)).total_seconds())
+    return None
 
 
-def _described(response: Response, url: str, size: int | None) -> _Entity:
+def _described(response: Response, url: str, size: int | None) -> Entity:
     """What a server says of the whole file that it sends."""
-    length = response.headers.get("Content-Length", "")
-    return _Entity(
+    length = re.fullmatch(r"\d{1,18}", response.headers.get("Content-Length", ""))
+    return Entity(
         url=url,
-        etag=response.headers.get("ETag"),
-        modified=response.headers.get("Last-Modified"),
-        total=int(length) if length.isdecimal() else size,
+        etag=_header(response, "ETag"),
+        modified=_header(response, "Last-Modified"),
+        total=int(length[0]) if length else size,
     )
 
 
-def _check_range(response: Response, part: Path, entity: _Entity, done: int) -> None:
+def _header(response: Response, name: str) -> str | None:
+    """What a server says, if it can be said again to it."""
+    value = response.headers.get(name)
+    return value if value and is_plain(value) else None
+
+
+def _check_range(response: Response, part: Path, entity: Entity, done: int) -> None:
     """See that a server sends the rest of the file of which a part is here; if not, start anew.
 
     Raises:
         _InterruptedError: If it does not.
     """
-    found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", "").strip())
+    found = re.fullmatch(
+        r"bytes (\d{1,18})-\d+/(\d{1,18}|\*)", response.headers.get("Content-Range", "").strip()
+    )
     if found is None or int(found[1]) != done:
         problem = "the server does not send the rest"
     else:
         total = None if found[2] == "*" else int(found[2])
-        sent = _Entity(entity.url, response.headers.get("ETag"), response.headers.get("Last-Modified"), total)
+        sent = Entity(entity.url, _header(response, "ETag"), _header(response, "Last-Modified"), total)
         if not entity.contradicts(sent):
             return
         problem = "the file has changed on the server"
@@ -217,26 +262,38 @@ def _check_range(response: Response, part: Path, entity: _Entity, done: int) -> 
     raise _InterruptedError(f"{problem}: starting anew", wait=0.0)
 
 
-def _receive(response: Response, part: Path, entity: _Entity, done: int, report: Report) -> None:
-    """Write the content of a response behind the bytes that are here already."""
+def _receive(
+    response: Response, part: Path, entity: Entity, done: int, most: int, clock: _Clock, report: Report
+) -> None:
+    """Write the content of a response behind the bytes that are here already, and never more than it has."""
     total = entity.total
+    # What is here already; `stream` and `read` would wait until a chunk is full.
+    read = getattr(response.raw, "read1", response.raw.read)
     try:
         if total is not None and total - done > (free := shutil.disk_usage(part.parent).free):
             raise StorageError(
                 f"{in_words(total - done)} do not fit into {part.parent}: {in_words(free)} are free there"
             )
-        with part.open("ab" if done else "wb", buffering=0) as file:
-            # After the old content is gone and before new content comes, so that both always belong together.
-            if not done:
-                _notes(part).write_text(json.dumps(asdict(entity)))
+        with open_to_append(part, buffering=0) if done else begin(part, entity) as file:
             report.advance(done, total)
-            for chunk in response.raw.stream(CHUNK, decode_content=False):
+            while chunk := read(CHUNK, decode_content=False):
+                if clock.left() <= 0:
+                    raise clock.over()
+                if done + len(chunk) > (most if total is None else total):
+                    raise _TooMuchError
                 rest = memoryview(chunk)
                 while rest:  # a write may take a part only
                     written = file.write(rest)
                     rest, done = rest[written:], done + written
                 report.advance(done, total)
             os.fsync(file.fileno())
+    except _TooMuchError:
+        forget(part)
+        if total is None:
+            raise DownloadError(
+                f"the server sends more than {most} bytes of a file of unknown size"
+            ) from None
+        raise _InterruptedError("the server sends more than it should: starting anew") from None
     except OSError as error:
         missing = f" {in_words(total - done)} are missing." if total is not None else ""
         raise StorageError(
@@ -245,32 +302,10 @@ def _receive(response: Response, part: Path, entity: _Entity, done: int, report:
         ) from error
     if total is not None and done < total:
         raise _InterruptedError(f"the connection broke after {in_words(done)} of {in_words(total)}")
-    if total is not None and done > total:
-        forget(part)
-        raise _InterruptedError("the server sends more than it should: starting anew")
 
 
-def _length(part: Path) -> int:
-    """How many bytes of a partial file are here."""
-    try:
-        return part.stat().st_size
-    except OSError:
-        return 0
-
-
-def _notes(part: Path) -> Path:
-    """Where it stands what the server said about a partial file."""
-    return part.with_name(f"{part.name}.json")
-
-
-def _read_entity(part: Path, url: str) -> _Entity | None:
-    """What is known of the file of which a part is here; ``None`` if that part is of no use."""
-    try:
-        entity = _Entity(**json.loads(_notes(part).read_bytes()))
-    except (OSError, ValueError, TypeError):
-        return None
-    # With neither, the rest of another version of the file could not be told from the right one.
-    return entity if entity.url == url and (entity.validator or entity.total is not None) else None
+class _TooMuchError(Exception):
+    """A response is longer than the file."""
 
 
 def _root(error: BaseException) -> str:

@@ -11,10 +11,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mltk.data.download_progress import Report, reporting
-from mltk.data.downloads import Patience, download, forget
+from mltk.data.downloads import Patience, download
+from mltk.data.partial_files import forget
 from mltk.data.registry import RemoteFile, look_up
 from mltk.errors import AbsentDataError, ChecksumError, DownloadError, StorageError
-from mltk.filesystem import lock, sync_folder
+from mltk.filesystem import lock, open_to_append, sync_folder
 
 LOOK_AGAIN = 0.1
 """Seconds between two looks whether another process has finished a download."""
@@ -156,7 +157,7 @@ def _alone(file: RemoteFile, path: Path, report: Report) -> Iterator[None]:
     """Keep every other process from fetching the same file, or wait until the one that does is done."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock_file = path.with_name(f".{path.name}.lock").open("ab")
+        lock_file = open_to_append(path.with_name(f".{path.name}.lock"))
     except OSError as error:
         raise _unwritable(file, path.parent, error) from error
     with lock_file:

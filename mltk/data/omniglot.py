@@ -21,6 +21,7 @@ from mltk.data.fetch import absent, data_home, fetch, find, present
 from mltk.data.images import ImageDataset, Pictures
 from mltk.data.splits import OMNIGLOT_PARTS, OMNIGLOT_SPLITS, Classes
 from mltk.errors import DataError, SettingError
+from mltk.outside import reading
 from mltk.settings import check_count
 
 SIDE = 105
@@ -210,16 +211,13 @@ def decode_drawing(content: bytes, name: str) -> np.ndarray:
     """
     from PIL import Image
 
-    try:
-        with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
-            if image.size != (SIDE, SIDE):
-                raise DataError(f"{name} has {image.size} pixels; expected {SIDE} × {SIDE}")
-            return np.asarray(image.convert("L")) < 128
-    except DataError:
-        raise
-    # Pillow's decoders raise many unrelated types for damaged files.
-    except Exception as error:
-        raise DataError(f"{name} is no readable PNG file: {error}") from error
+    with (
+        reading(name, DataError, damaged="is no readable PNG file"),
+        Image.open(io.BytesIO(content), formats=["PNG"]) as image,
+    ):
+        if image.size != (SIDE, SIDE):
+            raise DataError(f"{name} has {image.size} pixels; expected {SIDE} × {SIDE}")
+        return np.asarray(image.convert("L")) < 128
 
 
 def prepare(ink: np.ndarray, image_size: int) -> np.ndarray:

@@ -16,7 +16,7 @@ class RemoteFile:
         name: What it is called in ``mltk data get``.
         url: Where it is published.
         md5: Its checksum, 32 hexadecimal digits; ``None`` if the project does not know it.
-        size: Its length in bytes; ``None`` if the project does not know it.
+        size: Its length in bytes, of which no more is downloaded; ``None`` if the project does not know it.
         purpose: What uses it.
         cache: The file in the data folder that mltk makes from it and reads instead of it, if any.
     """
@@ -58,7 +58,7 @@ FILES = {
         RemoteFile(
             name="omniglot-runs",
             url=f"{_OMNIGLOT}/one-shot-classification/all_runs.zip",
-            md5=None,
+            md5="e8996daecdf12afeeb4a53a179f06b19",
             size=None,
             purpose="omniglot-challenge",
         ),
