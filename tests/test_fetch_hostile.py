@@ -1,4 +1,4 @@
-"""Downloads from hostile servers, into hostile folders: an end in bytes and in time, no way to other files."""
+"""Downloads from hostile servers, into hostile folders: ends in bytes and in time, no way to other files."""
 
 import contextlib
 import dataclasses

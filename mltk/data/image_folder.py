@@ -18,6 +18,7 @@ from mltk.data.class_split import split_classes
 from mltk.data.image_file import Pixels, read_image, scaled, white_of
 from mltk.data.images import ImageDataset, Pictures
 from mltk.errors import DataError, SettingError
+from mltk.outside import reading
 from mltk.settings import check_count, check_scale
 
 NAMED = 10
@@ -165,6 +166,8 @@ class ImageFolder(ImageDataset):
             for path in image_files(folder):
                 try:
                     images.append(read_image(path, self.image_size, self.channels, white=self.white))
+                except MemoryError:  # the machine's own lack, and no fault of the file
+                    raise
                 # A file from outside can make Pillow's decoders raise anything.
                 except Exception as error:
                     kind = "" if isinstance(error, DataError) else f"{type(error).__name__}: "
@@ -200,7 +203,7 @@ class ImageFolder(ImageDataset):
         parts = parts_of(root.parent) if root.name in PARTS else []
         for folder in [root.with_name(part) for part in parts] or [root]:
             for path in image_files(folder):
-                with suppress(Exception):
+                with suppress(DataError), reading(path, DataError):
                     pixels = read_image(path, 1, 1)
                     if pixels.highest is not None and not pixels.floating:
                         yield pixels.highest
