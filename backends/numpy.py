@@ -280,8 +280,12 @@ class NumpyBackend:
     dtype: str = "float32"
     name: str = "numpy"
     device: str = "cpu"
-    xp: Any = array_api_compat.numpy
     engine: AnalyticEngine = field(default_factory=AnalyticEngine)
+
+    @property
+    def xp(self) -> Any:
+        """The namespace; no field, since modules cannot be pickled."""
+        return array_api_compat.numpy
 
     @property
     def kernels(self) -> Kernels:

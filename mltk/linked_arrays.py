@@ -249,6 +249,10 @@ class LinkedArray:
     __array__ = __dlpack__ = _refused("a conversion to a plain array")
     __hash__ = object.__hash__
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy, by `copy` or `pickle`, has the value and no links, which mean nothing elsewhere."""
+        return _leaf, (self._value, self._requires_grad)
+
     def __repr__(self) -> str:
         return f"LinkedArray({self._value!r}, requires_grad={self.requires_grad})"
 
@@ -265,6 +269,11 @@ LINEAR = {
     "neg": "neg",
 }
 """What NumPy and Torch call the operators that keep a link."""
+
+
+def _leaf(value: Array, requires_grad: bool) -> LinkedArray:
+    """A linked array that was computed from nothing."""
+    return LinkedArray(value).requires_grad_(requires_grad)
 
 
 def _called(function: str, *operands: Any) -> LinkedArray:

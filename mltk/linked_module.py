@@ -38,6 +38,9 @@ class Module:
     gradient keeps its forward pass, as Torch's graph does, for as long as it or anything updated by it lives;
     with ``checkpoint=True`` it keeps the parameters and examples only, and the loss is linearised again.
 
+    Copies by `copy.deepcopy` and `pickle` are originals: the same values, without links. Linked copies come
+    from `mltk.clone_module`.
+
     Batch norms with ``statistics="batch"`` take those of the set that the module is called on, and those with
     constants beside their parameters (from `mltk.normalization.calibrate`) take these.
 

@@ -42,7 +42,11 @@ class TorchBackend:
     dtype: str
     engine: Engine
     name: str = "torch"
-    xp: Any = array_api_compat.torch
+
+    @property
+    def xp(self) -> Any:
+        """The namespace; no field, since modules cannot be pickled."""
+        return array_api_compat.torch
 
     @property
     def kernels(self) -> Kernels:

@@ -40,6 +40,17 @@ class TorchKernels(Kernels):
         """See `Kernels.one_task_at_a_time`: on a CPU, where all tasks together overflow the caches."""
         return x.device.type == "cpu" and x[0].numel() > LARGE
 
+    def root(self, x: torch.Tensor) -> torch.Tensor:
+        """See `Kernels.root`."""
+        if not x.requires_grad:
+            return x.sqrt()
+        zero = x == 0
+        return torch.where(zero, 0.0, torch.where(zero, 1.0, x).sqrt())
+
+    def as_array(self, result: torch.Tensor) -> torch.Tensor:
+        """See `Kernels.as_array`: `torch.asarray` would cut it from what it was computed from."""
+        return result
+
     def conv2d(
         self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, window: Window
     ) -> torch.Tensor:

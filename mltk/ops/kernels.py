@@ -90,6 +90,14 @@ class Kernels:
         """``max(x, 0)`` and its slope, 1 where ``x > 0`` and else 0."""
         return self.xp.maximum(x, 0), self.xp.astype(x > 0, x.dtype)
 
+    def root(self, x: Array) -> Array:
+        """The square root, whose slope at zero counts as zero where autograd asks for it."""
+        return self.xp.sqrt(x)
+
+    def as_array(self, result: Array) -> Array:
+        """A result, as an array with its history: NumPy gives scalars for results without axes."""
+        return self.xp.asarray(result)
+
     def affine(self, x: Array, weight: Array, bias: Array | None) -> Array:
         """``x @ weight.mT + bias`` for rows ``(..., N, in)``; one product where tasks share the weight."""
         if weight.ndim == 2 and x.ndim > 2:

@@ -24,6 +24,9 @@ class Adam:
 
     $$\Delta\theta = -\frac{\alpha \sqrt{c_2}}{c_1} \, \frac{m}{\sqrt v + \epsilon \sqrt{c_2}}.$$
 
+    On Torch autograd can differentiate the updates, also through several steps; where $v = 0$, the slope of
+    $\sqrt v$, which has none, counts as zero.
+
     Attributes:
         learning_rate: $\alpha$, or a schedule.
         beta1: Decay of the mean.
@@ -56,7 +59,7 @@ class Adam:
     def _step(self, grad: Array, state: Tree) -> tuple[Array, Tree]:
         """The update as one vector, and the next state.
 
-        Every `*=` and `+=` here changes an array that was made a line above.
+        Every `*=` and `+=` here changes an array that was made a line above, and that no derivative needs.
         """
         count = state["step"] + 1
         mean = self.beta1 * state["moments"]["mean"]
@@ -66,7 +69,7 @@ class Adam:
         square = self.beta2 * state["moments"]["square"]
         square += weighted
         correction = math.sqrt(1 - self.beta2**count)
-        spread = kernels_of(square).xp.sqrt(square)
+        spread = kernels_of(square).root(square)
         spread += self.eps * correction
         step = mean / spread
         step *= -rate_at(self.learning_rate, state["step"]) * correction / (1 - self.beta1**count)

@@ -34,7 +34,7 @@ class ClipByGlobalNorm:
     def update(self, grads: Tree, state: Tree, params: Tree) -> tuple[Tree, Tree]:
         """See `mltk.optim.Transform.update`."""
         vector = ravel(grads, params)
-        xp = kernels_of(vector).xp
-        norm = xp.sqrt(xp.sum(vector * vector))
-        factor = xp.clip(self.max_norm / (norm + 1e-6), None, 1.0)
+        kernels = kernels_of(vector)
+        norm = kernels.root(kernels.xp.sum(vector * vector))
+        factor = kernels.xp.clip(self.max_norm / (norm + 1e-6), None, 1.0)
         return tree.map(lambda grad: factor * grad, grads), state

@@ -64,9 +64,9 @@ class HypergradientDescent:
     def update(self, grads: Tree, state: Tree, params: Tree) -> tuple[Tree, Tree]:
         """See `mltk.optim.Transform.update`."""
         grad = ravel(grads, params)
-        xp = kernels_of(grad).xp
-        hypergradient = xp.sum(grad * state["direction"])
-        rate = xp.asarray(state["rate"] - self.hyper_rate * hypergradient)
+        kernels = kernels_of(grad)
+        hypergradient = kernels.xp.sum(grad * state["direction"])
+        rate = kernels.as_array(state["rate"] - self.hyper_rate * hypergradient)
         steps, memory = self._unit.update(grads, state["optimizer"], params)
         direction = ravel(steps, params)
         following = {"rate": rate, "direction": direction, "optimizer": memory}

@@ -92,8 +92,9 @@ class IDBD:
                 f"x and y have shapes {tuple(x.shape)} and {tuple(y.shape)}; "
                 f"expected {tuple(w.shape)} and {tuple(w.shape[:-1])}"
             )
-        xp = kernels_of(x).xp
-        error = xp.asarray(y - xp.sum(w * x, axis=-1))
+        kernels = kernels_of(x)
+        xp = kernels.xp
+        error = kernels.as_array(y - xp.sum(w * x, axis=-1))
         correction = error[..., None] * x
         log_rate = state["log_rate"] + self.meta_rate * correction * h
         rate = xp.exp(log_rate)

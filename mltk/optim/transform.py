@@ -72,7 +72,7 @@ def apply_updates(params: Tree, updates: Tree) -> Tree:
 def _add(leaf: Array, update: Array) -> Array:
     total = leaf + update
     # NumPy's sum of two 0-d arrays is a scalar, which is no array.
-    return total if total.ndim else kernels_of(leaf).xp.asarray(total)
+    return total if total.ndim else kernels_of(leaf).as_array(total)
 
 
 def ravel(values: Tree, like: Tree) -> Array:
