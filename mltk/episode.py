@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from numbers import Integral
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from mltk.backend import check_backend, check_same, common_backend
-from mltk.errors import ArrayError, DtypeError, LabelError, NotFiniteError, SettingError, ShapeError
+from mltk.errors import ArrayError, DtypeError, LabelError, SettingError, ShapeError
+from mltk.settings import check_count
 from mltk.tree import Array
+from mltk.values import check_finite, check_labels, check_support_labels, host_values
 
 if TYPE_CHECKING:
     from mltk.backend import Backend
@@ -26,7 +27,8 @@ IDENTITIES = ("classes", "groups")
 class Episode:
     """T tasks, each with examples to adapt to and examples to be judged on.
 
-    Shapes, dtypes and devices are checked on construction; `validate` checks the values too.
+    Shapes, dtypes and devices are checked on construction. The values are checked by whatever takes the
+    episode, once and before any work, if they are on the host; `validate` checks those on a device too.
 
     Attributes:
         support_x: Inputs to adapt to, floating, ``(T, N, *features)``.
@@ -60,11 +62,11 @@ class Episode:
     classes: np.ndarray | None = field(default=None, kw_only=True)
     groups: np.ndarray | None = field(default=None, kw_only=True)
 
+    _validated = False  # no field: what is made of this episode has not passed
+
     def __post_init__(self) -> None:
-        if self.ways is not None and (
-            not isinstance(self.ways, Integral) or isinstance(self.ways, bool) or self.ways < 1
-        ):
-            raise SettingError(f"ways is {self.ways!r}; expected a positive integer, or None for regression")
+        if self.ways is not None:
+            check_count("ways", self.ways)
         arrays = {name: (getattr(self, name),) for name in ARRAYS}
         if self.backend is None:
             object.__setattr__(self, "backend", common_backend(**arrays))
@@ -74,7 +76,7 @@ class Episode:
         for part in ("support", "query"):
             x, y = getattr(self, f"{part}_x"), getattr(self, f"{part}_y")
             check_inputs(self.backend, f"{part}_x", x)
-            self._check_targets(f"{part}_y", y, x)
+            check_targets(self.backend, f"{part}_y", y, x, labels=self.ways is not None)
         self._check_sets()
         for name in IDENTITIES:
             if (numbers := getattr(self, name)) is not None:
@@ -111,38 +113,41 @@ class Episode:
             NotFiniteError: If an array holds NaN or infinity.
             LabelError: If a label lies outside ``0..ways-1`` or a class has no support example.
         """
-        for name in ARRAYS:
-            values = self.backend.to_numpy(getattr(self, name))
-            if values.dtype.kind == "f" and not np.isfinite(values).all():
-                raise NotFiniteError(f"{name} holds NaN or infinity; expected finite numbers")
-        if self.ways is None:
-            return self
-        for name in ("support_y", "query_y"):
-            labels = self.backend.to_numpy(getattr(self, name))
-            outside = labels[(labels < 0) | (labels >= self.ways)]
-            if outside.size:
-                raise LabelError(f"{name} holds the label {outside[0]}; expected 0..{self.ways - 1}")
-        labels = self.backend.to_numpy(self.support_y)
-        present = (labels[..., None] == np.arange(self.ways)).any(axis=1)
-        if not present.all():
-            task, label = np.argwhere(~present)[0]
-            raise LabelError(
-                f"support_y of task {task} has no example of class {label}; expected all {self.ways} classes"
-            )
+        for name in ("support_x", "query_x"):
+            check_finite(name, self.backend.to_numpy(getattr(self, name)))
+        self._check_target_values()
+        object.__setattr__(self, "_validated", True)
         return self
 
-    def _check_targets(self, name: str, y: Array, x: Array) -> None:
-        labels = self.ways is not None
-        if not self.backend.xp.isdtype(y.dtype, "integral" if labels else "real floating"):
-            expected = "integer labels" if labels else "floating numbers"
-            raise DtypeError(f"{name} has dtype {y.dtype}; expected {expected}")
-        if y.ndim != (2 if labels else 3) or y.shape[:2] != x.shape[:2]:
-            raise ShapeError(
-                f"{name} has shape {tuple(y.shape)}; expected {'(T, N)' if labels else '(T, N, d)'} "
-                f"with (T, N) = {tuple(x.shape[:2])} as in {name[:-1]}x"
-            )
-        if 0 in y.shape:
-            raise ShapeError(f"{name} has shape {tuple(y.shape)}; expected a set that is not empty")
+    def _check_target_values(self) -> None:
+        """Check the values of labels or targets alone."""
+        support_y, query_y = (self.backend.to_numpy(y) for y in (self.support_y, self.query_y))
+        if self.ways is None:
+            check_finite("support_y", support_y)
+            check_finite("query_y", query_y)
+        else:
+            check_labels("query_y", query_y, self.ways)
+            check_support_labels("support_y", support_y, self.ways)
+
+    def check_values(self, *, fetch_targets: bool = False) -> None:
+        """`validate`, if that waits for no device and this episode has not passed before.
+
+        Learners, training and evaluation call it first of all. Arrays that were changed after the episode has
+        passed are not looked at again, but by `validate`.
+
+        Args:
+            fetch_targets: Whether to fetch labels or targets from a device, to check them alone.
+
+        Raises:
+            NotFiniteError: As from `validate`.
+            LabelError: As from `validate`.
+        """
+        if self._validated:
+            return
+        if host_values(self.backend, self.query_y) is not None:
+            self.validate()
+        elif fetch_targets:
+            self._check_target_values()
 
     def _check_sets(self) -> None:
         """Support and query must hold the same tasks, and examples of the same shape."""
@@ -217,3 +222,81 @@ def check_inputs(backend: Backend, name: str, x: Array) -> None:
         raise ShapeError(f"{name} has shape {tuple(x.shape)}; expected (T, N, *features)")
     if 0 in x.shape:
         raise ShapeError(f"{name} has shape {tuple(x.shape)}; expected a set that is not empty")
+
+
+def check_query(backend: Backend, x: Array) -> None:
+    """Check the inputs of a query set that belong to the backend, and on the host their values.
+
+    Raises:
+        DtypeError: If they are not floating.
+        ShapeError: If they are not ``(T, M, *features)``, or empty.
+        NotFiniteError: If one is NaN or infinite.
+    """
+    check_inputs(backend, "query_x", x)
+    if (values := host_values(backend, x)) is not None:
+        check_finite("query_x", values)
+
+
+def check_targets(backend: Backend, name: str, y: Array, x: Array, *, labels: bool) -> None:
+    """Check the targets of one set, which belong to the backend.
+
+    Args:
+        backend: That of the arrays.
+        name: ``"support_y"`` or ``"query_y"``.
+        y: Labels ``(T, N)``, or floating ``(T, N, d)``.
+        x: Their inputs.
+        labels: Which of the two is expected.
+
+    Raises:
+        DtypeError: If labels are not integer, or regression targets not floating.
+        ShapeError: If they do not fit the inputs, or are empty.
+    """
+    if not backend.xp.isdtype(y.dtype, "integral" if labels else "real floating"):
+        expected = "integer labels" if labels else "floating numbers"
+        raise DtypeError(f"{name} has dtype {y.dtype}; expected {expected}")
+    if y.ndim != (2 if labels else 3) or y.shape[:2] != x.shape[:2]:
+        raise ShapeError(
+            f"{name} has shape {tuple(y.shape)}; expected {'(T, N)' if labels else '(T, N, d)'} "
+            f"with (T, N) = {tuple(x.shape[:2])} as in {name[:-1]}x"
+        )
+    if 0 in y.shape:
+        raise ShapeError(f"{name} has shape {tuple(y.shape)}; expected a set that is not empty")
+
+
+def check_support(backend: Backend, x: Array, y: Array, ways: int | None, *, wait: bool) -> int | None:
+    """Check a support set that belongs to the backend: shapes, dtypes and, on the host, values.
+
+    Args:
+        backend: That of the arrays.
+        x: Inputs ``(T, N, *features)``.
+        y: Labels ``(T, N)``, or floating ``(T, N, d)``.
+        ways: How many classes each task has; ``None`` for one more than the largest label, or regression.
+        wait: Whether to fetch labels from a device if ``ways`` is ``None``.
+
+    Returns:
+        How many classes each task has; ``None`` for regression, and if nobody waited.
+
+    Raises:
+        DtypeError: If inputs are not floating, or targets neither integer nor floating.
+        ShapeError: If targets do not fit the inputs, or the set is empty.
+        SettingError: If ``ways`` is not a positive integer, or there are no labels.
+        LabelError: If a label lies outside ``0..ways-1``, or a class has no example.
+        NotFiniteError: If a number is NaN or infinite.
+    """
+    check_inputs(backend, "support_x", x)
+    labels = bool(backend.xp.isdtype(y.dtype, "integral"))
+    check_targets(backend, "support_y", y, x, labels=labels)
+    if ways is not None:
+        check_count("ways", ways)
+        if not labels:
+            raise SettingError(f"ways is {ways} and support_y has dtype {y.dtype}; expected integer labels")
+    inputs, targets = host_values(backend, x), host_values(backend, y)
+    if inputs is not None:
+        check_finite("support_x", inputs)
+    if not labels:
+        if targets is not None:
+            check_finite("support_y", targets)
+        return None
+    if targets is None and ways is None and wait:
+        targets = backend.to_numpy(y)
+    return ways if targets is None else check_support_labels("support_y", targets, ways)

@@ -200,6 +200,7 @@ def _drawn(tasks: TaskSource, params: Tree, episodes: int | None, seed: int) -> 
     drawn, examples = 0, 0
     while examples < ENOUGH_EXAMPLES if episodes is None else drawn < episodes:
         episode = tasks.sample(1, rng, backend)
+        episode.check_values()
         both = backend.xp.concat([episode.support_x, episode.query_x], axis=1)
         drawn, examples = drawn + 1, examples + both.shape[1]
         yield both

@@ -77,10 +77,13 @@ def train(
         log_every: Steps between two lines of the history; ``None`` for about 200 lines a run.
         checkpoint_every: Steps between two checkpoints; ``None`` for one every five lines.
         progress: Called at the start and at each logged step.
-        validate: Check the values of each sampled episode too; copies them to the host.
+        validate: Check the values of each sampled episode also on a device, which copies them to the host.
+            On the host that is always done, and on a device for the first step.
 
     Raises:
         SettingError: If a setting is not valid.
+        LabelError: If a label of the tasks lies outside ``0..ways-1``, or a class has no support example.
+        NotFiniteError: If the tasks hold NaN or infinity.
         DivergedError: If the loss or the meta-parameters become NaN or infinite; a checkpoint never
             holds such.
         RunError: If ``out`` holds another run, is in use by another training, or cannot be read or written.

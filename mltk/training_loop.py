@@ -17,7 +17,7 @@ from mltk.config import Config, differences, to_config, versions
 from mltk.data.prefetch import Prefetch
 from mltk.data.source import TaskSource
 from mltk.episode import Episode
-from mltk.errors import DivergedError, NotFiniteError, RunError
+from mltk.errors import DivergedError, LabelError, NotFiniteError, RunError
 from mltk.optim import Transform, apply_updates
 from mltk.run_folder import Checkpoint, RunFolder, from_arrays, to_arrays
 from mltk.tree import Array, Tree
@@ -180,8 +180,7 @@ class Training:
         steps = range(state.step + 1, self.steps + 1)
         with self._episodes(rng, len(steps)) as episodes:
             for step, episode in zip(steps, episodes, strict=True):
-                if self.validate:
-                    episode.validate()
+                self._check(episode, step, first=step == steps[0])
                 try:
                     loss, grads = self.algorithm.value_and_grad(meta_params, episode)
                 except NotFiniteError as error:  # of a learner that looks at its own numbers
@@ -210,6 +209,18 @@ class Training:
         if getattr(self.tasks, "prefetch", False):
             return Prefetch(self.tasks, self.meta_batch, rng, self.backend, count=count)
         return nullcontext(self.tasks.sample(self.meta_batch, rng, self.backend) for _ in range(count))
+
+    def _check(self, episode: Episode, step: int, *, first: bool) -> None:
+        """Check the values of an episode: of the first one, on the host, or if told to, those of all."""
+        is_episode = isinstance(episode, Episode)  # and not the environments of policies
+        try:
+            if self.validate or (first and is_episode):
+                episode.validate()
+            elif is_episode:
+                episode.check_values()
+        except (LabelError, NotFiniteError) as error:
+            error.add_note(f"in the tasks of step {step} of the training")
+            raise
 
     def _log(self, line: dict[str, Any], history: list[dict[str, Any]]) -> None:
         history.append(line)

@@ -120,7 +120,7 @@ def test_predictions_that_are_not_finite_are_an_error():
 
 def test_tasks_with_more_classes_than_the_network_has_outputs_are_an_error(backend32):
     learner = mltk.algorithms.MAML(mltk.models.mlp([5, 8, 3]), "cross_entropy")
-    with pytest.raises(ShapeError, match="the predictions have 3 outputs; expected at least 5"):
+    with pytest.raises(ShapeError, match="the model has 3 outputs; expected at least as many as ways, 5"):
         mltk.evaluate(learner, learner.init(backend32, 0), mltk.data.Blobs(5, 1, 1), episodes=2)
 
 

@@ -13,7 +13,7 @@ from mltk import tree
 from mltk.algorithms import Prototypical
 from mltk.errors import DtypeError, SettingError, ShapeError, TreeError
 from mltk.heads import PrototypicalHead
-from mltk.heads.head import one_hot
+from mltk.ops.one_hot import one_hot
 
 SETTINGS = [
     {"distance": distance, "temperature": temperature}

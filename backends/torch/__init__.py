@@ -63,7 +63,10 @@ class TorchBackend:
         """See `mltk.backend.Backend.to_numpy`."""
         if array.is_meta:
             raise ArrayError("array is on the meta device, which holds no values; expected another device")
-        return array.detach().cpu().numpy()
+        try:
+            return array.detach().cpu().numpy()
+        except RuntimeError as error:  # within a transform of torch.func
+            raise ArrayError(f"array holds no values that can be fetched: {error}") from None
 
     def owns(self, array: Any) -> bool:
         """See `mltk.backend.Backend.owns`."""

@@ -14,10 +14,9 @@ from mltk.algorithms.parameters import check_params, free_key, mean_over_tasks
 from mltk.backend import Backend, check_same, common_backend
 from mltk.data.source import TaskSource
 from mltk.derivatives import Engine
-from mltk.episode import Episode, check_inputs
+from mltk.episode import Episode, check_inputs, check_query, check_support
 from mltk.errors import ArrayError, DtypeError, SettingError, ShapeError, TreeError
 from mltk.heads import Head
-from mltk.heads.head import one_hot
 from mltk.models import Model
 from mltk.normalization import (
     calibrate_on_tasks,
@@ -27,6 +26,7 @@ from mltk.normalization import (
     with_support_rows,
     without_statistics,
 )
+from mltk.ops.one_hot import one_hot
 from mltk.tree import Array, Tree
 
 HEAD = "head"
@@ -94,31 +94,35 @@ class EmbeddingBased(ABC):
         """
         return calibrate_on_tasks(self.embedding, meta_params, tasks, episodes=episodes, seed=seed)
 
-    def adapt(self, meta_params: Tree, support_x: Array, support_y: Array) -> Tree:
+    def adapt(
+        self, meta_params: Tree, support_x: Array, support_y: Array, *, ways: int | None = None
+    ) -> Tree:
         """What is learned from the support set.
-
-        The number of classes is found from the labels, which fetches one number from a device.
 
         Args:
             meta_params: As from `init`; calibrated, if batch norm takes population statistics.
             support_x: Inputs ``(T, N, *features)``.
             support_y: Labels ``(T, N)`` or values ``(T, N, o)``.
+            ways: How many classes each task has; ``None`` for one more than the largest label, which fetches
+                the labels from a device. On the host, and where they are fetched, each must have an example.
 
         Returns:
             The parameters of ``"embedding"`` and ``"head"``, and what was ``"fitted"``, per task.
 
         Raises:
+            LabelError: If a label lies outside ``0..ways-1``, or a class has no example.
+            NotFiniteError: If, on the host, a number is NaN or infinite.
             MltkError: If the arguments do not fit each other or the embedding.
         """
         backend = common_backend(support_x=[support_x])
         check_inputs(backend, "support_x", support_x)
         check_params("meta_params", meta_params, self.meta_shapes, backend)
         check_same(backend, support_y=[support_y])
+        ways = check_support(backend, support_x, support_y, ways, wait=True)
         params, p = self._parts(meta_params)
         check_calibrated(self.embedding, params)
         params = support_statistics(self.embedding, params, support_x)
         support = self._embed(params, support_x)
-        ways = int(backend.xp.max(support_y)) + 1 if _is_labels(backend, support_y) else None
         fitted = self.head.fit(p, support, self._target(support_y, ways, support))
         return {"embedding": params, HEAD: p, "fitted": fitted}
 
@@ -133,7 +137,7 @@ class EmbeddingBased(ABC):
             MltkError: If the arguments do not fit each other or the embedding.
         """
         backend = common_backend(query_x=[query_x])
-        check_inputs(backend, "query_x", query_x)
+        check_query(backend, query_x)
         if not isinstance(state, dict) or not state.keys() >= {"embedding", HEAD, "fitted"}:
             raise TreeError("state is not what adapt returns: embedding, head and fitted")
         check_params(
@@ -153,6 +157,7 @@ class EmbeddingBased(ABC):
         """
         if not isinstance(episode, Episode):
             raise ArrayError(f"episode is a {type(episode).__name__}; expected an mltk.Episode")
+        episode.check_values()
         check_params("meta_params", meta_params, self.meta_shapes, episode.backend)
         engine = episode.backend.engine
         params, p = self._parts(meta_params)
@@ -220,7 +225,3 @@ def _checked(embeddings: Array) -> Array:
             "expected vectors (T, N, d): end it with mltk.ops.Flatten()"
         )
     return embeddings
-
-
-def _is_labels(backend: Backend, y: Array) -> bool:
-    return bool(backend.xp.isdtype(y.dtype, "integral"))

@@ -13,7 +13,7 @@ from mltk import ops
 from mltk.algorithms.parameters import check_params
 from mltk.backend import Backend, backend_of, check_same, common_backend
 from mltk.derivatives import Engine, Linearization, Objective
-from mltk.episode import Episode, check_inputs
+from mltk.episode import Episode, check_inputs, check_query, check_support
 from mltk.errors import ArrayError, SettingError, ShapeError
 from mltk.models import Model, Sequential
 from mltk.normalization import (
@@ -70,13 +70,17 @@ class GradientBased(ABC):
         """
         return self.model.init(backend, seed)
 
-    def adapt(self, meta_params: Tree, support_x: Array, support_y: Array) -> Tree:
+    def adapt(
+        self, meta_params: Tree, support_x: Array, support_y: Array, *, ways: int | None = None
+    ) -> Tree:
         """The parameters after adaptation to the support set.
 
         Args:
             meta_params: As from `init`; calibrated, if batch norm takes population statistics.
             support_x: Inputs ``(T, N, *features)``.
-            support_y: Targets ``(T, N)`` or ``(T, N, d)``.
+            support_y: Labels ``(T, N)`` or values ``(T, N, d)``.
+            ways: How many classes each task has; ``None`` for one more than the largest label. On the host
+                each must have an example; nothing waits for a device.
 
         Returns:
             A tree like the model's parameters: those that moved have a leading task axis, the others stay as
@@ -84,9 +88,13 @@ class GradientBased(ABC):
             support set.
 
         Raises:
+            LabelError: If, on the host, a label lies outside ``0..ways-1``, or a class has no example.
+            NotFiniteError: If, on the host, a number is NaN or infinite.
             MltkError: If the arguments do not fit each other or the model.
         """
         backend = self._backend_for(meta_params, support_x, support_y)
+        ways = check_support(backend, support_x, support_y, ways, wait=False)
+        self._check_ways(ways, meta_params, support_x)
         check_calibrated(self.model, meta_params)
         start = without_statistics(self.model, meta_params, of="support")
         params = self._adapt(backend.engine, start, support_x, support_y)
@@ -107,7 +115,7 @@ class GradientBased(ABC):
             MltkError: If the arguments do not fit each other or the model.
         """
         backend = common_backend(query_x=[query_x])
-        check_inputs(backend, "query_x", query_x)
+        check_query(backend, query_x)
         check_params("state", state, self.model.shapes, backend, tasks=query_x.shape[:1])
         check_calibrated(self.model, state)
         return self.model.apply(state, query_x)
@@ -156,13 +164,28 @@ class GradientBased(ABC):
         """
         if not isinstance(episode, Episode):
             raise ArrayError(f"episode is a {type(episode).__name__}; expected an mltk.Episode")
-        width = getattr(self.model, "out_features", None)
-        if episode.ways is not None and width is not None and width < episode.ways:
-            raise ShapeError(
-                f"the model has {width} outputs; expected at least the episode's {episode.ways} ways"
-            )
+        episode.check_values()
         check_params("meta_params", meta_params, self.meta_shapes, episode.backend)
+        self._check_ways(episode.ways, meta_params, episode.support_x)
         return episode.backend.engine, without_statistics(self.model, meta_params)
+
+    def _check_ways(self, ways: int | None, meta_params: Tree, x: Array) -> None:
+        """Check that each class has an output: of a model that does not say how many, by applying it once."""
+        if ways is None:
+            return
+        width = getattr(self.model, "out_features", None)
+        if width is None:
+            features = tuple(x.shape[2:])
+            if features not in self._widths:
+                self._widths[features] = int(self.model.apply(meta_params, x).shape[-1])
+            width = self._widths[features]
+        if width < ways:
+            raise ShapeError(f"the model has {width} outputs; expected at least as many as ways, {ways}")
+
+    @cached_property
+    def _widths(self) -> dict[tuple[int, ...], int]:
+        """How many outputs the model was found to have for inputs of a shape."""
+        return {}
 
     def _backend_for(self, meta_params: Tree, support_x: Array, support_y: Array) -> Backend:
         """Check that the meta-parameters fit the model and the support set; return its backend."""

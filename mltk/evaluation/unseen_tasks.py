@@ -75,6 +75,9 @@ def evaluate(
     Whether predictions are transductive is found out on the first two tasks, one by one, after all others
     have been judged: see `is_transductive`. Where that fails, the evaluation says that it is unknown.
 
+    The values of the tasks are checked before anything is adapted to them: on a device those of labels and
+    targets alone, which are small, since predictions are fetched all the same.
+
     Args:
         algorithm: A meta-learner; only ``adapt`` and ``predict`` are used.
         meta_params: Its meta-parameters.
@@ -91,7 +94,8 @@ def evaluate(
         SettingError: If a setting is not valid.
         ShapeError: If the predictions know fewer classes than the tasks have, or the source draws another
             number of tasks than it is asked for.
-        NotFiniteError: If the predictions for a task hold NaN or infinity.
+        NotFiniteError: If the tasks, or the predictions for one of them, hold NaN or infinity.
+        LabelError: If a label lies outside ``0..ways-1``, or a class has no support example.
     """
     if hasattr(algorithm, "returns"):
         raise SettingError(
@@ -110,6 +114,7 @@ def evaluate(
     drawn = wanted(blocks(tasks, episodes, seed, backend), episodes)
     first = next(drawn)
     for episode in batches(chain([first], drawn), batch):
+        episode.check_values(fetch_targets=True)
         state = algorithm.adapt(meta_params, episode.support_x, episode.support_y)
         outputs = backend.to_numpy(algorithm.predict(state, episode.query_x)).astype(np.float64)
         check_classes(outputs, episode.ways)
@@ -129,6 +134,10 @@ def evaluate(
                 )
             values.append(np.mean((outputs - targets) ** 2, axis=(-2, -1)))
         else:
+            if outputs.shape[:-1] != targets.shape:
+                raise ShapeError(
+                    f"the predictions have shape {outputs.shape}; expected {(*targets.shape, 'ways')}"
+                )
             values.append(np.mean(np.argmax(outputs, axis=-1) == targets, axis=-1))
     few = (array[:FEW] for array in (first.support_x, first.support_y, first.query_x))
     try:

@@ -7,7 +7,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from mltk.ops.kernels import kernels_of
 from mltk.tree import Array, Tree
 
 
@@ -51,10 +50,3 @@ class Head(ABC):
     @abstractmethod
     def vjp(self, p: Tree, residuals: Any, gy: Array) -> tuple[Tree, Array, Array]:
         """The cotangents of the parameters (per task), the support and the query embeddings."""
-
-
-def one_hot(labels: Array, ways: int, like: Array) -> Array:
-    """Labels ``(..., N)`` as targets ``(..., N, ways)`` of the dtype of ``like``."""
-    xp = kernels_of(labels).xp
-    classes = xp.arange(ways, dtype=labels.dtype, device=labels.device)
-    return xp.astype(labels[..., None] == classes, like.dtype)

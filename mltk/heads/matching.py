@@ -6,16 +6,16 @@ import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from mltk.backend import Backend, common_backend
 from mltk.episode import check_inputs
-from mltk.errors import DtypeError, LabelError, SettingError, ShapeError
-from mltk.heads.head import Head, one_hot
+from mltk.errors import DtypeError, SettingError, ShapeError
+from mltk.heads.head import Head
 from mltk.heads.similarity import Unit, cosine_pullback, normalize
 from mltk.ops.kernels import kernels_of
+from mltk.ops.one_hot import one_hot
 from mltk.settings import check_count, check_scale
 from mltk.tree import Array, Tree
+from mltk.values import check_labels, check_support_labels, host_values
 
 COLDEST = 0.03
 """The smallest temperature: the exponential of -2 over it is still a normal number in float32."""
@@ -117,7 +117,8 @@ def matching_log_probabilities(
         support: Support embeddings ``(T, N, d)``, of any backend.
         support_y: Their labels ``(T, N)``, integers in ``0..ways-1``.
         query: Query embeddings ``(T, M, d)``.
-        ways: Classes a task; ``None`` for one more than the largest label, which waits for a device.
+        ways: Classes a task; ``None`` for one more than the largest label, which waits for a device, and a
+            gap below it is an error.
 
     Returns:
         Log-probabilities ``(T, M, ways)``, the classes last; their exponentials sum to one.
@@ -125,7 +126,8 @@ def matching_log_probabilities(
     Raises:
         ShapeError: If the arrays do not fit each other, or are empty.
         DtypeError: If embeddings are not floating or labels not integers.
-        LabelError: If, on the host, a label lies outside ``0..ways-1`` or a class has no support example.
+        LabelError: If a label lies outside ``0..ways-1`` or a class has no support example; on a device with
+            ``ways`` given, nothing waits to find that out.
         MismatchError: If the arrays differ in library, device or floating dtype.
         SettingError: If ``ways`` is not a positive integer.
     """
@@ -139,15 +141,9 @@ def matching_log_probabilities(
         check_count("ways", ways)
     _check_labels(backend, "support_y", support_y, support)
     if ways is None:
-        ways = max(int(backend.xp.max(support_y)), 0) + 1
-    labels = _check_range(backend, "support_y", support_y, ways)
-    if labels is not None:
-        present = (labels[..., None] == np.arange(ways)).any(axis=1)
-        if not present.all():
-            task, label = np.argwhere(~present)[0]
-            raise LabelError(
-                f"support_y of task {task} has no example of class {label}; expected all {ways} classes"
-            )
+        ways = check_support_labels("support_y", backend.to_numpy(support_y), None)
+    elif (labels := host_values(backend, support_y)) is not None:
+        check_support_labels("support_y", labels, ways)
     return match(query, support, one_hot(support_y, ways, support))[0]
 
 
@@ -172,7 +168,8 @@ def matching_loss(
     y = matching_log_probabilities(support, support_y, query, ways=ways)
     backend = common_backend(query=[query], query_y=[query_y])
     _check_labels(backend, "query_y", query_y, query)
-    _check_range(backend, "query_y", query_y, y.shape[-1])
+    if (labels := host_values(backend, query_y)) is not None:
+        check_labels("query_y", labels, y.shape[-1])
     xp = kernels_of(y).xp
     return -xp.mean(xp.sum(y * one_hot(query_y, y.shape[-1], y), axis=-1))
 
@@ -186,14 +183,3 @@ def _check_labels(backend: Backend, name: str, labels: Array, x: Array) -> None:
             f"{name} has shape {tuple(labels.shape)}; "
             f"expected {tuple(x.shape[:2])}, for embeddings {tuple(x.shape)}"
         )
-
-
-def _check_range(backend: Backend, name: str, labels: Array, ways: int) -> np.ndarray | None:
-    """The labels, checked, if they are on the host; ``None`` if on a device, which nothing shall wait for."""
-    if backend.device != "cpu":
-        return None
-    values: np.ndarray = backend.to_numpy(labels)
-    outside = values[(values < 0) | (values >= ways)]
-    if outside.size:
-        raise LabelError(f"{name} holds the label {outside[0]}; expected 0..{ways - 1}")
-    return values

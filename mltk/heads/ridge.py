@@ -7,12 +7,13 @@ from typing import Any, ClassVar, NamedTuple
 
 from mltk.backend import Backend, check_same, common_backend
 from mltk.episode import check_inputs
-from mltk.errors import DtypeError, LabelError, SettingError, ShapeError
-from mltk.heads.head import one_hot
+from mltk.errors import DtypeError, SettingError, ShapeError
 from mltk.heads.linear import LinearHead, LinearSolution, check_switch, double, raised, raised_vjp
 from mltk.ops.kernels import kernels_of
+from mltk.ops.one_hot import one_hot
 from mltk.settings import check_count, check_scale, is_number
 from mltk.tree import Array
+from mltk.values import check_support_labels, host_values
 
 
 @dataclass(frozen=True)
@@ -174,7 +175,8 @@ def ridge_regression(
         targets: $Y$, floating ``(T, N, o)``, or ``(T, N)`` for one output; or integer labels ``(T, N)``,
             which become one-hot.
         reg_lambda: $\lambda$: a positive number, or an array of shape ``()`` or ``(T,)``.
-        ways: Classes a task, if the targets are labels; ``None`` for one more than the largest label.
+        ways: Classes a task, if the targets are labels; ``None`` for one more than the largest label, which
+            waits for a device, and a gap below it is an error.
         use_woodbury: Solve N × N systems instead of d × d; ``None`` for the smaller ones.
         bias: Whether there is an intercept $b$.
         scale: What the solution is multiplied by: a number or an array of shape ``()`` or ``(T,)``.
@@ -185,7 +187,8 @@ def ridge_regression(
     Raises:
         ShapeError: If the arrays do not fit each other, or are empty.
         DtypeError: If embeddings are not floating, or targets neither floating nor integer.
-        LabelError: If, on the host, a label lies outside ``0..ways-1``.
+        LabelError: If a label lies outside ``0..ways-1`` or a class has no example; on a device with ``ways``
+            given, nothing waits to find that out.
         MismatchError: If the arrays differ in library, device or floating dtype.
         SettingError: If a number is not finite, ``reg_lambda`` is not positive, or another setting not valid.
     """
@@ -218,13 +221,10 @@ def _checked_target(backend: Backend, embeddings: Array, targets: Array, ways: i
             raise ShapeError(f"targets has shape {found}; expected labels {examples}, as in embeddings")
         if ways is not None:
             check_count("ways", ways)
-        ways = int(xp.max(targets)) + 1 if ways is None else ways
-        if backend.device == "cpu":  # nothing waits for another device
-            values = backend.to_numpy(targets)
-            outside = values[(values < 0) | (values >= ways)]
-            if outside.size:
-                expected = f"0..{ways - 1}" if ways > 0 else "none below 0"
-                raise LabelError(f"targets holds the label {outside[0]}; expected {expected}")
+        if ways is None:
+            ways = check_support_labels("targets", backend.to_numpy(targets), None)
+        elif (labels := host_values(backend, targets)) is not None:
+            check_support_labels("targets", labels, ways)
         return one_hot(targets, ways, embeddings)
     if not xp.isdtype(targets.dtype, "real floating"):
         raise DtypeError(f"targets has dtype {targets.dtype}; expected floating numbers or integer labels")

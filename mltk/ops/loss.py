@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from mltk.errors import DtypeError, SettingError, ShapeError
 from mltk.ops.kernels import kernels_of
+from mltk.ops.one_hot import one_hot
 from mltk.ops.operation import Operation, Residuals, unfit
 from mltk.tree import Array, Tree
 
@@ -125,10 +126,9 @@ class CrossEntropy(Loss):
         exponentials = xp.exp(shifted)
         total = xp.sum(exponentials, axis=-1, keepdims=True)
         probabilities = exponentials / total
-        classes = xp.arange(outputs.shape[-1], dtype=target.dtype, device=outputs.device)
-        one_hot = xp.astype(target[..., None] == classes, outputs.dtype)
-        loss = xp.log(total[..., 0]) - xp.sum(one_hot * shifted, axis=-1)
-        return xp.mean(loss, axis=-1), (probabilities, probabilities - one_hot)
+        labels = one_hot(target, outputs.shape[-1], outputs)
+        loss = xp.log(total[..., 0]) - xp.sum(labels * shifted, axis=-1)
+        return xp.mean(loss, axis=-1), (probabilities, probabilities - labels)
 
     def jvp(self, p: Tree, res: tuple[Array, Array], dp: Tree, dx: Array | None) -> Array:
         return kernels_of(res[1]).sum(res[1], (-2, -1), times=dx) / res[1].shape[-2]

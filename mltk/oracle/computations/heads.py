@@ -10,8 +10,8 @@ import mltk
 from mltk import heads, ops, tree
 from mltk.algorithms.parameters import check_params, mean_over_tasks
 from mltk.backend import Backend
-from mltk.heads.head import one_hot
 from mltk.heads.similarity import centred, cosine_pullback, normalize, sqeuclidean_pullback
+from mltk.ops.one_hot import one_hot
 from mltk.oracle.case import Values
 from mltk.oracle.computation import Computation
 from mltk.oracle.computations import full_context_cases, function_cases, head_cases, linear_head_cases

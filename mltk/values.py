@@ -1,0 +1,69 @@
+"""Checks of the values of data: what every door does before any work, where it waits for no device."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mltk.errors import ArrayError, LabelError, NotFiniteError
+from mltk.tree import Array
+
+if TYPE_CHECKING:
+    from mltk.backend import Backend
+
+
+def host_values(backend: Backend, array: Array) -> np.ndarray | None:
+    """The values of an array that is on the host; ``None`` for one on a device, or one without values.
+
+    Those of Torch have none while a function of `torch.func` traces them.
+    """
+    if backend.device != "cpu":
+        return None
+    try:
+        return backend.to_numpy(array)
+    except ArrayError:
+        return None
+
+
+def check_finite(name: str, values: np.ndarray) -> None:
+    """Raise `NotFiniteError` if numbers are NaN or infinite."""
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        raise NotFiniteError(f"{name} holds NaN or infinity; expected finite numbers")
+
+
+def check_labels(name: str, labels: np.ndarray, ways: int) -> None:
+    """Raise `LabelError` if a label lies outside ``0..ways-1``."""
+    low, high = labels.min(), labels.max()
+    if low < 0 or high >= ways:
+        hint = "; labels start from 0" if low == 1 and high == ways else ""
+        raise LabelError(f"{name} holds the label {low if low < 0 else high}; expected 0..{ways - 1}{hint}")
+
+
+def check_support_labels(name: str, labels: np.ndarray, ways: int | None) -> int:
+    """Check that labels ``(T, N)`` of support sets lie in ``0..ways-1``, and that each class has one.
+
+    Args:
+        name: The argument that they came in.
+        labels: The labels.
+        ways: How many classes each task has; ``None`` for one more than the largest label.
+
+    Returns:
+        How many classes each task has.
+
+    Raises:
+        LabelError: If not, naming the label, or the task and the class.
+    """
+    found = max(int(labels.max()), 0) + 1 if ways is None else int(ways)
+    check_labels(name, labels, found)
+    # Of more classes than examples some have none: it is enough to look for one more.
+    present = np.zeros((len(labels), min(found, labels.shape[1] + 1)), dtype=bool)
+    looked_for = labels < present.shape[1]
+    present[np.nonzero(looked_for)[0], labels[looked_for]] = True
+    if not present.all():
+        task, label = np.argwhere(~present)[0]
+        inferred = f", since ways is None and the largest label is {found - 1}" if ways is None else ""
+        raise LabelError(
+            f"{name} of task {task} has no example of class {label}; expected all {found} classes{inferred}"
+        )
+    return found
