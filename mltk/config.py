@@ -57,8 +57,8 @@ def to_config(value: Any) -> Any:
         return {"type": "None"}
     for name, known in registry().items():
         if type(value) is known:
-            settings = {field.name: getattr(value, field.name) for field in _settings(known)}
-            omitted = {field.name for field in _settings(known) if field.default is None}
+            settings = {field.name: getattr(value, field.name) for field in settings_of(known)}
+            omitted = {field.name for field in settings_of(known) if field.default is None}
             return {"type": name} | {
                 key: to_config(setting)
                 for key, setting in settings.items()
@@ -87,7 +87,7 @@ def from_config(config: Any) -> Any:
             f"the configuration names {name!r}, no public class of mltk: it cannot be rebuilt from text"
         )
     settings = {key: from_config(setting) for key, setting in config.items() if key != "type"}
-    expected = {field.name for field in _settings(known)}
+    expected = {field.name for field in settings_of(known)}
     if not settings.keys() <= expected:
         unknown = ", ".join(sorted(settings.keys() - expected))
         raise RunError(f"the configuration of {name} has unknown settings: {unknown}")
@@ -138,6 +138,6 @@ def _flat(config: Any, above: str = "") -> dict[str, Any]:
     return flat
 
 
-def _settings(known: type) -> list[Field[Any]]:
+def settings_of(known: type) -> list[Field[Any]]:
     """The fields that a class's constructor takes."""
     return [field for field in fields(known) if field.init]

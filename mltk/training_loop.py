@@ -18,6 +18,7 @@ from mltk.data.prefetch import Prefetch
 from mltk.data.source import TaskSource
 from mltk.episode import Episode
 from mltk.errors import DivergedError, LabelError, NotFiniteError, RunError
+from mltk.fingerprint import fingerprint
 from mltk.optim import Transform, apply_updates
 from mltk.run_folder import Checkpoint, RunFolder, from_arrays, to_arrays
 from mltk.tree import Array, Tree
@@ -27,6 +28,9 @@ SETTINGS = ("steps", "meta_batch", "seed", "log_every", "checkpoint_every", "val
 
 FREE = ("steps", "checkpoint_every", "validate", "versions")
 """Settings that may differ on resuming, since the trajectory does not depend on them."""
+
+CONTENTS = "contents"
+"""The table of a configuration with the `mltk.fingerprint` of learner and tasks."""
 
 Progress = Callable[[int, int, float | None], None]
 """Called as ``progress(step, steps, loss)``: at the start, with no loss, and at each logged step."""
@@ -65,6 +69,20 @@ class Run:
     history: list[dict[str, Any]]
     steps: int
     folder: Path | None = None
+
+
+def contents(algorithm: Any, tasks: Any) -> Config:
+    """What the configuration of a run says of objects that are not mltk's own; nothing if there are none."""
+    found = fingerprint("algorithm", algorithm, trained=True) | fingerprint("tasks", tasks)
+    return {CONTENTS: found} if found else {}
+
+
+def differing_contents(old: Config, new: Config) -> list[str]:
+    """One line for each fact of `contents` that differs; runs of earlier versions have recorded none."""
+    if CONTENTS not in old:
+        return []
+    lines = differences(old[CONTENTS], new.get(CONTENTS, {}))
+    return [*lines, f"(recorded in the table [{CONTENTS}] of its config.toml)"] if lines else []
 
 
 def calibrated(algorithm: Algorithm, meta_params: Tree, tasks: TaskSource, seed: int) -> Tree:
@@ -116,6 +134,7 @@ class Training:
             "tasks": to_config(self.tasks),
             "optimizer": to_config(self.optimizer),
             "versions": versions(self.backend.name),
+            **contents(self.algorithm, self.tasks),
         }
 
     def start(self) -> State:
@@ -134,11 +153,12 @@ class Training:
                 f"{self.folder.config_path} is not a configuration of a run: no steps or log_every"
             )
         training = replace(self, log_every=old_log_every) if keep_log_every else self
+        new = training.config
         fixed_old, fixed_new = (
-            {name: value for name, value in config.items() if name not in FREE}
-            for config in (old, training.config)
+            {name: value for name, value in config.items() if name not in (*FREE, CONTENTS)}
+            for config in (old, new)
         )
-        lines = differences(fixed_old, fixed_new)
+        lines = differences(fixed_old, fixed_new) + differing_contents(old, new)
         if self.steps < old_steps:
             lines.append(f"steps: {old_steps} before, {self.steps} now (steps can only grow)")
         if lines:

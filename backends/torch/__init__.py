@@ -10,12 +10,12 @@ import array_api_compat.torch
 import numpy as np
 import torch
 
-from mltk import modules
+from mltk import fingerprint, modules
 from mltk.derivatives import AnalyticEngine, Engine
 from mltk.errors import ArrayError, SettingError
 from mltk.ops.kernels import Kernels, kernels_of, register
 
-from . import linked_modules
+from . import fingerprints, linked_modules
 from .bridges import from_module, to_module
 from .engine import AutogradEngine, DefaultEngine
 from .kernels import TorchKernels
@@ -26,6 +26,9 @@ __all__ = ["LearnableOptimizer", "ModuleModel", "TorchBackend", "create", "from_
 
 register("torch", TorchKernels)
 modules.register(torch.nn.Module, linked_modules)
+fingerprint.register(torch.Tensor, fingerprints.of_tensor)
+fingerprint.register(torch.nn.Module, fingerprints.of_module)
+fingerprint.register(ModuleModel, fingerprints.of_model)
 
 ENGINES: dict[str | None, Callable[[], Engine]] = {
     None: DefaultEngine,

@@ -17,6 +17,9 @@ class TaskSource(Protocol):
 
     A class whose sampling takes long beside a training step may say ``prefetch = True``: then `mltk.train`
     samples in a thread of its own, ahead of the training.
+
+    A run records what a source of the user's own holds (`mltk.fingerprint`), and is not continued with
+    another; a source whose attributes change as it samples says by a method ``fingerprint()`` what counts.
     """
 
     def sample(self, n_tasks: int, rng: int | np.random.Generator, backend: Backend) -> Episode:
