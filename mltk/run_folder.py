@@ -13,7 +13,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -261,20 +261,31 @@ def to_arrays(values: Tree, backend: Backend) -> dict[str, np.ndarray]:
     }
 
 
+def check_shapes(
+    arrays: Mapping[str, np.ndarray], expected: Mapping[str, tuple[int, ...]], path: Path
+) -> None:
+    """Compare names and shapes of arrays from a file with those that they must have.
+
+    Raises:
+        RunError: If they differ.
+    """
+    for name in arrays.keys() | expected.keys():
+        if name not in arrays or name not in expected:
+            raise RunError(f"{path} {'lacks' if name in expected else 'has an unknown array'} {name!r}")
+        if arrays[name].shape != tuple(expected[name]):
+            raise RunError(f"{path}: {name!r} has shape {arrays[name].shape}; expected {expected[name]}")
+
+
 def from_arrays(
     arrays: dict[str, np.ndarray], like: Tree, backend: Backend, path: Path, *, any_dtype: bool = False
 ) -> Tree:
     """The inverse of `to_arrays`, for a tree of the structure, shapes and dtypes of ``like``."""
     expected = to_arrays(like, backend)
-    for name in arrays.keys() | expected.keys():
-        found, wanted = arrays.get(name), expected.get(name)
-        if found is None or wanted is None:
-            raise RunError(f"{path} {'lacks' if found is None else 'has an unknown array'} {name!r}")
-        same = found.dtype.kind == wanted.dtype.kind if any_dtype else found.dtype == wanted.dtype
-        if found.shape != wanted.shape or not same:
-            raise RunError(
-                f"{path}: {name!r} is {found.dtype} {found.shape}; expected {wanted.dtype} {wanted.shape}"
-            )
+    check_shapes(arrays, {name: wanted.shape for name, wanted in expected.items()}, path)
+    for name, wanted in expected.items():
+        found = arrays[name].dtype
+        if not (found.kind == wanted.dtype.kind if any_dtype else found == wanted.dtype):
+            raise RunError(f"{path}: {name!r} is {found}; expected {wanted.dtype}")
     names = iter(expected)
 
     def restore(leaf: Any) -> Any:

@@ -9,11 +9,12 @@ from typing import Any
 
 from mltk.backend import Backend, check_backend
 from mltk.backend import backend as choose_backend
-from mltk.config import from_config
+from mltk.config import Config, from_config
 from mltk.data.source import TaskSource
-from mltk.errors import RunError, SettingError
+from mltk.errors import BackendError, RunError, SettingError
 from mltk.optim import Adam, Transform
-from mltk.run_folder import RunFolder, from_arrays
+from mltk.outside import reading
+from mltk.run_folder import RunFolder, check_shapes, from_arrays
 from mltk.settings import check_count, check_has
 from mltk.training_loop import Algorithm, Progress, Run, Training, calibrated
 
@@ -144,16 +145,25 @@ def load_run(folder: str | os.PathLike[str], *, backend: Backend | None = None) 
     """
     files = RunFolder(Path(folder))
     config, checkpoint = files.read_config(), files.read_checkpoint()
-    try:
+    with reading(files.config_path, RunError, damaged="is not a configuration of a run"):
         algorithm, tasks = from_config(config["algorithm"]), from_config(config["tasks"])
         seed = config["seed"]
+        check_count("seed", seed, at_least=0)
         if backend is None:
-            settings = dict(config["backend"])
-            backend = choose_backend(settings.pop("name"), **settings)
+            backend = _backend_of(config, files.config_path)
+        # Before the parameters are made: a layer of a configuration may be of any size.
+        check_shapes(checkpoint.params, algorithm.meta_shapes, files.checkpoint_path)
         template = algorithm.init(backend, 0)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise RunError(f"{files.config_path} is not a configuration of a run: {error!r}") from error
     meta_params = from_arrays(checkpoint.params, template, backend, files.checkpoint_path, any_dtype=True)
     meta_params = calibrated(algorithm, meta_params, tasks, seed)
     history = [line for line in files.read_metrics() if line["step"] <= checkpoint.step]
     return SavedRun(algorithm, tasks, backend, Run(meta_params, history, checkpoint.step, files.path))
+
+
+def _backend_of(config: Config, path: Path) -> Backend:
+    """The backend that a configuration names."""
+    settings = dict(config["backend"])
+    try:
+        return choose_backend(settings.pop("name"), **settings)
+    except (BackendError, SettingError) as error:
+        raise type(error)(f"{path} names a backend that is not to be had: {error}") from error

@@ -1,0 +1,103 @@
+"""Runs of which a file is not what it was: refused by name, before a layer of any size is made."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+import mltk
+from mltk.errors import BackendError, RunError, SettingError
+from mltk.run_folder import RunFolder
+
+
+def train(folder, **settings):
+    learner = mltk.algorithms.MAML(mltk.models.mlp([1, 4, 1]), "mse", inner_steps=1, learn_lr="tensor")
+    settings = {"steps": 3, "log_every": 1, "checkpoint_every": 1} | settings
+    tasks = mltk.data.Sinusoid(shots=2, queries=2)
+    return mltk.train(learner, tasks, backend=mltk.backend("numpy"), out=folder, **settings)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    train(folder)
+    return folder
+
+
+@pytest.fixture
+def run(trained, tmp_path):
+    shutil.copytree(trained, tmp_path / "run")
+    return RunFolder(tmp_path / "run")
+
+
+def change_config(run, *pairs):
+    text = run.config_path.read_text()
+    for old, new in pairs:
+        assert old in text
+        text = text.replace(old, new)
+    run.config_path.write_text(text)
+
+
+def change_checkpoint(run, **changes):
+    with np.load(run.checkpoint_path) as arrays:
+        np.savez(run.checkpoint_path, **dict(arrays) | changes)
+
+
+@pytest.mark.parametrize("size", ["200_000", "5", "9_000_000_000_000"])
+def test_a_layer_of_another_size_is_refused_before_it_is_made(run, size, monkeypatch):
+    change_config(run, ("_features = 4", f"_features = {size}"))
+    monkeypatch.setattr(mltk.algorithms.MAML, "init", None)  # which would make it
+    with pytest.raises(RunError, match=r"checkpoint\.npz: '.*' has shape .*; expected"):
+        mltk.load_run(run.path)
+
+
+@pytest.mark.parametrize(
+    "pair",
+    [
+        ("seed = 0", 'seed = "0"'),
+        ("seed = 0", "seed = -1"),
+        ("seed = 0", "seat = 0"),
+        ("[algorithm]", "[algorhythm]"),
+        ("inner_steps = 1", "inner_steps = 1.5"),
+        ('name = "numpy"', 'nome = "numpy"'),
+        ('device = "cpu"', 'drive = "cpu"'),
+        ("mltk.algorithms.MAML", "mltk.algorithms.os"),
+        ("mltk.algorithms.MAML", "mltk.data.Sinusoid"),
+    ],
+    ids=lambda pair: f"{pair[0]} to {pair[1]}",
+)
+def test_a_configuration_of_no_run_is_refused_by_name(run, pair):
+    change_config(run, pair)
+    with pytest.raises(RunError, match=r"config\.toml"):
+        mltk.load_run(run.path)
+
+
+@pytest.mark.parametrize(
+    ("pair", "error"),
+    [
+        (('name = "numpy"', 'name = "numpyy"'), BackendError),
+        (('device = "cpu"', 'device = "moon"'), SettingError),
+        (('dtype = "float32"', 'dtype = "float12"'), SettingError),
+    ],
+)
+def test_a_backend_that_is_not_here_is_said_to_be_the_configurations(run, pair, error):
+    change_config(run, pair)
+    with pytest.raises(error, match=r"config\.toml names a backend"):
+        mltk.load_run(run.path)
+
+
+def test_parameters_that_are_no_real_numbers_are_refused(run):
+    mltk.load_run(run.path)
+    (name, leaf) = next(iter(run.read_checkpoint().params.items()))
+    for other in (leaf.astype(np.int64), np.ones(leaf.shape, bool)):
+        change_checkpoint(run, **{f"params.{name}": other})
+        with pytest.raises(RunError, match=r"checkpoint\.npz.*(expected float32|expected finite numbers)"):
+            mltk.load_run(run.path)
+    change_checkpoint(run, **{f"params.{name}": leaf.astype(np.float64)})  # to be used in another precision
+    mltk.load_run(run.path)
+
+
+def test_a_step_beyond_all_lines_is_damage_and_no_list(run, monkeypatch):
+    change_checkpoint(run, step=np.asarray(10**15))
+    with pytest.raises(RunError, match=r"metrics\.jsonl is damaged: it lacks steps"):
+        train(run.path, resume=True, steps=10**16)
