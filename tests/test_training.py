@@ -249,7 +249,7 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path):
         learner = mltk.algorithms.MAML(mltk.models.mlp([1, width, 1]), "mse")
         mltk.train(learner, TASKS, steps=5, out=tmp_path / name, **options)
     shutil.copy(tmp_path / "small" / "checkpoint.npz", tmp_path / "large" / "checkpoint.npz")
-    with pytest.raises(RunError, match=r"checkpoint\.npz.*expected float32 \(.*4"):
+    with pytest.raises(RunError, match=r"checkpoint\.npz.*expected \(.*4"):
         mltk.train(learner, TASKS, steps=8, out=tmp_path / "large", **options)
 
 
