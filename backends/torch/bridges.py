@@ -17,6 +17,8 @@ from mltk.ops import Loss, Operation
 from mltk.peers.torch_layers import layer_of, operation_of
 from mltk.tree import Tree
 
+from .second_derivatives import gradients
+
 
 class OperationModule(nn.Module):
     """An operation of `mltk.ops` that Torch has no layer for, with its parameters under their own names.
@@ -69,7 +71,7 @@ class Network(nn.Sequential):
                 return [None] * len(parameters)
             with _moved_to(self, point):
                 value = value_of(loss, self(x), y)
-            found = torch.autograd.grad(value, [*point.values()], create_graph=True, materialize_grads=True)
+            found = gradients(value, point.values(), what="the gradient", create_graph=True)
         grads = dict(zip(point, found, strict=True))
         return [grads.get(id(p)) for p in parameters]
 

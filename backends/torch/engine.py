@@ -14,6 +14,7 @@ from mltk.heads import Head
 from mltk.models import Model, Sequential
 from mltk.tree import Tree
 
+from .module import ModuleModel
 from .second_derivatives import gradients
 
 
@@ -45,7 +46,7 @@ class AutogradEngine:
             outputs = model.apply(tree.merge(params, _tree(names, variables)), x)
 
         def pullback(cotangent: torch.Tensor) -> Tree:
-            what = f"the pullback of {type(model).__name__}"
+            what = f"the pullback of {_name(model)}"
             return _tree(names, gradients(outputs, variables, cotangent, what=what, retain=True))
 
         return outputs.detach(), pullback
@@ -90,7 +91,7 @@ class AutogradLinearization:
         with torch.enable_grad():
             outputs = objective.model.apply(tree.merge(params, _tree(self._names, self._variables)), x)
             value, _ = objective.loss.forward({"target": y}, outputs)
-        self._what = type(objective.model).__name__
+        self._what = _name(objective.model)
         grads = gradients(
             value,
             inputs,
@@ -144,6 +145,11 @@ class DefaultEngine:
     ) -> tuple[torch.Tensor, HeadPullback]:
         """See `mltk.derivatives.Engine.head`."""
         return AnalyticEngine().head(head, p, support, target, query)
+
+
+def _name(model: Model) -> str:
+    """What a model is called in errors."""
+    return repr(model) if isinstance(model, ModuleModel) else type(model).__name__
 
 
 def _engine_for(model: Model) -> AnalyticEngine | AutogradEngine:

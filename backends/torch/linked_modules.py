@@ -27,6 +27,7 @@ from .module_structure import (
     relink,
     tables_of,
 )
+from .second_derivatives import explained, make_twice_differentiable
 
 M = TypeVar("M", bound=Module)
 PLAIN = frozenset({Tensor, Parameter})
@@ -42,6 +43,9 @@ def clone_module(module: M, memo: dict[Any, Any] | None = None) -> M:
     what refers to a cloned submodule, parameter or buffer refers to the clone's: directly, as an item of a
     list, tuple or dict, or as a bound method. Modules that are kept only in such a list are not submodules
     and are not cloned.
+
+    Where gradients are recorded, a clone's attention runs on Torch's mathematical kernel and its recurrent
+    layers without cuDNN: the fused kernels have no second derivative. Elsewhere nothing is switched.
 
     Within `torch.no_grad` the clone is cut from the original. A module compiled in place, by its method
     `compile`, gives a clone that is not compiled; one that `torch.compile` returned gives a compiled one.
@@ -62,6 +66,7 @@ def clone_module(module: M, memo: dict[Any, Any] | None = None) -> M:
         check_initialised(module)
     _remember(memo, known, new, _cloned(new))
     clone: M = linked_copy(originals, known)  # type: ignore[assignment]
+    make_twice_differentiable(modules_of(clone))
     return clone
 
 
@@ -158,7 +163,8 @@ def meta_grad(
     Raises:
         SettingError: If there is no such loss.
         ShapeError: If the loss is not one number.
-        UnsupportedError: In `torch.inference_mode`, where no gradient is recorded.
+        UnsupportedError: In `torch.inference_mode`, where no gradient is recorded, or if Torch lacks a
+            derivative that is needed.
     """
     if torch.is_inference_mode_enabled():
         raise UnsupportedError("meta_grad was called in torch.inference_mode(), where Torch records nothing")
@@ -170,9 +176,10 @@ def meta_grad(
     grads = {id(p): torch.zeros_like(p) for p in parameters}
     inputs = [p for p in parameters if p.requires_grad]
     if value.requires_grad and inputs:
-        found = torch.autograd.grad(
-            value, inputs, torch.ones_like(value), retain_graph=True, allow_unused=True
-        )
+        with explained(f"the gradient of {type(module).__name__}"):
+            found = torch.autograd.grad(
+                value, inputs, torch.ones_like(value), retain_graph=True, allow_unused=True
+            )
         grads |= {id(p): grad for p, grad in zip(inputs, found, strict=True) if grad is not None}
     return [grads[id(p)].detach() for p in parameters]
 

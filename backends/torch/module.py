@@ -116,6 +116,9 @@ class ModuleModel:
         self._runs: dict[Any, FirstRun] = {}
         self._last: tuple[str, ...] | None = None
 
+    def __repr__(self) -> str:
+        return f"ModuleModel({type(self._module).__name__})"
+
     @cached_property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """See `mltk.models.Model.shapes`."""
@@ -165,7 +168,7 @@ class ModuleModel:
         """
         flat = {name: leaf for name, leaf in tree.flatten(params).items() if name in self.shapes}
         constants = self._constants_for(x)
-        with self._kernels(), explained(f"{type(self._module).__name__}"):
+        with self._kernels(), explained(repr(self)):
             run = self._first_run(flat, constants, x)
             shared = [(name, t) for name, t in (flat | constants).items() if name not in run.written]
             versions = [_version(t) for _, t in shared]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from threading import Lock
 from typing import Any, NamedTuple
+from weakref import ref
 
 import torch
+from torch import nn
 
 from mltk.errors import UnsupportedError
 
@@ -87,6 +89,42 @@ MATHEMATICAL_ATTENTION = Switches(
 
 PLAIN_RECURRENCE = Switches(Switch(_cudnn_enabled, _set_cudnn, False))
 """A context without cuDNN, whose recurrent layers have no second derivative."""
+
+
+ATTENDING = (
+    nn.MultiheadAttention,
+    nn.Transformer,
+    nn.TransformerEncoder,
+    nn.TransformerDecoder,
+    nn.TransformerEncoderLayer,
+    nn.TransformerDecoderLayer,
+)
+"""Torch's modules that compute attention; those of other packages may."""
+
+
+def make_twice_differentiable(modules: Iterable[nn.Module]) -> None:
+    """Let calls of modules, where gradients are recorded, use kernels that can be differentiated twice."""
+    for module in modules:
+        recurrent = isinstance(module, nn.RNNBase)
+        if recurrent or isinstance(module, ATTENDING) or not type(module).__module__.startswith("torch."):
+            contexts = PLAIN_RECURRENCE if recurrent else MATHEMATICAL_ATTENTION
+            vars(module)["_compiled_call_impl"] = _Call(module, contexts)
+
+
+class _Call:
+    """A module's call in a context, in the place where Torch keeps calls that it has compiled."""
+
+    __slots__ = ("_context", "_module")
+
+    def __init__(self, module: nn.Module, context: Switches) -> None:
+        self._module, self._context = ref(module), context  # a cycle would keep graphs alive
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        module: Any = self._module()
+        if not torch.is_grad_enabled():
+            return module._call_impl(*args, **kwargs)
+        with self._context:
+            return module._call_impl(*args, **kwargs)
 
 
 @contextmanager
