@@ -21,6 +21,9 @@ OWN = (*learners.COMPUTATIONS, *optimizers.COMPUTATIONS, *modules.COMPUTATIONS)
 DESCENDING = [c.name for c in OWN if c.name in ("maml", "meta-sgd", "boil", "anil", "maml-learned-rates")]
 OPTIMIZERS = [c.name for c in OWN if c.name.startswith("learned-optimizer-")]
 
+LEARNERS = ("maml", "fomaml", "anil", "boil", "meta-sgd", "reptile", "implicit-maml")
+HEADS = ("prototypical", "matching", "matching-full-context", "ridge", "logistic")
+
 
 def cases_of(name, *kinds):
     return [case for case in computation(name).cases() if not kinds or case.kind in kinds]
@@ -113,6 +116,46 @@ def test_ordinary_cases_tell_mistakes_of_the_loop_apart(name, case):
             assert disagreement(one, other) > 1e-3
 
 
+def is_tidy(case):
+    """Whether both sets hold as many examples of each class, class after class."""
+    sets = [case.inputs[key] for key in ("support_y", "query_y")]
+    ways = case.settings["ways"]
+    return all(
+        y.shape[1] % ways == 0 and (y == np.repeat(np.arange(ways), y.shape[1] // ways)).all() for y in sets
+    )
+
+
+@pytest.mark.parametrize("name", [*LEARNERS, *HEADS])
+def test_half_of_the_ordinary_classifications_are_balanced_and_in_order(name):
+    cases = [case for case in cases_of(name, "valid") if case.settings["ways"] is not None]
+    tidy = [case for case in cases if is_tidy(case)]
+    assert len(cases) - 1 <= 2 * len(tidy) < 2 * len(cases)
+    assert any(case.inputs["support_y"].shape[1] > case.settings["ways"] > 1 for case in tidy)
+    drawn = []
+
+    @settings(max_examples=150, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
+    @given(st.data())
+    def draw(data):
+        drawn.append(computation(name).random(data.draw))
+
+    draw()
+    classes = [is_tidy(case) for case in drawn if case.settings["ways"] is not None]
+    assert 0.1 < np.mean(classes) < 0.9, np.mean(classes)
+
+
+@pytest.mark.parametrize("name", [name for name in LEARNERS if name != "implicit-maml"])
+def test_ordinary_cases_are_large_in_each_way_once(name):
+    cases = cases_of(name, "valid")
+    layers = [case.settings["layers"] for case in cases]
+    assert any(len(case.inputs["support_x"]) >= 4 for case in cases)
+    assert any(case.settings["inner_steps"] >= 8 for case in cases)
+    assert any(case.settings["ways"] == 5 and case.inputs["support_y"].shape[1] == 25 for case in cases)
+    assert any(len(each) > 10 for each in layers)
+    assert any(layer["layer"] == "layer_norm" for each in layers for layer in each)
+    convolutions = [layer for each in layers for layer in each if layer["layer"] == "convolution"]
+    assert any(layer["stride"] == 2 and layer["bias"] for layer in convolutions)
+
+
 @pairs(["maml", "fomaml"], "valid")
 def test_all_extents_of_an_ordinary_case_differ(name, case):
     shapes = [case.inputs[key].shape[:2] for key in ("support_x", "query_x")]
@@ -122,8 +165,11 @@ def test_all_extents_of_an_ordinary_case_differ(name, case):
     if ways is not None:
         counts = np.stack([np.bincount(labels, minlength=ways) for labels in case.inputs["support_y"]])
         assert counts.min() >= 1
-        assert all(len(set(row)) > 1 for row in counts), "classes of equal size"
-        assert len({tuple(row) for row in counts}) == tasks, "tasks with the same classes"
+        if is_tidy(case):
+            assert len(set(counts.flat)) == 1
+        else:
+            assert all(len(set(row)) > 1 for row in counts), "classes of equal size"
+            assert len({tuple(row) for row in counts}) == tasks, "tasks with the same classes"
 
 
 @pairs(["meta-sgd"], "valid")

@@ -32,6 +32,7 @@ def episode(
     tasks: int = 2,
     shots: int | Sequence[int] = 3,
     queries: int = 2,
+    balanced: bool = False,
     seed: int = 0,
     weights: float = 1.0,
     params: Mapping[str, np.ndarray] | None = None,
@@ -52,6 +53,7 @@ def episode(
         shots: For regression the support examples of a task, for classification those of each class, in the
             first task; in the next tasks the classes take turns.
         queries: Query examples of a task.
+        balanced: Whether both sets hold the same number of examples of each class, and class after class.
         seed: Of all numbers.
         weights: The largest absolute value of the initial parameters, but for those of norms.
         params: What stands in place of parameters, or beside them.
@@ -79,6 +81,7 @@ def episode(
         defaults = {"loss": "mse", "ways": None}
     else:
         support, ways = sum(shots), len(shots)
+        assert not balanced or (len({*shots}) == 1 and queries % ways == 0)
         arrays["support_x"] = numbers(tasks, support, *features)
         arrays["support_y"] = np.stack(
             [rng.permutation(np.repeat(np.arange(ways), np.roll(shots, task))) for task in range(tasks)]
@@ -87,6 +90,9 @@ def episode(
         every = np.arange(min(ways, queries))  # so that the sets can be exchanged
         more = rng.integers(0, ways, (tasks, queries - len(every)))
         arrays["query_y"] = np.stack([rng.permutation(np.concatenate([every, row])) for row in more])
+        if balanced:
+            for key, count in (("support_y", support), ("query_y", queries)):
+                arrays[key] = np.tile(np.repeat(np.arange(ways), count // ways), (tasks, 1))
         defaults = {"loss": "cross_entropy", "ways": ways}
     return Case(
         name,

@@ -9,7 +9,14 @@ import numpy as np
 
 from mltk.oracle.case import Case
 from mltk.oracle.computation import Draw
-from mltk.oracle.computations.head_cases import bad_setting, doubled, drawn, head_case, refused, with_inputs
+from mltk.oracle.computations.head_episodes import (
+    bad_setting,
+    doubled,
+    drawn,
+    head_case,
+    refused,
+    with_inputs,
+)
 
 FULL_CONTEXT = {"temperature": 1.0, "processing_steps": 2}
 
@@ -50,12 +57,24 @@ def full_context_cases() -> Iterator[Case]:
     )
     yield make(
         "one-reading",
-        "one processing step: catches a readout from nowhere",
-        shots=(1, 2, 1, 3),
-        queries=6,
+        "one processing step, classes of equal size in order: catches a readout from nowhere",
+        shots=(2, 2, 2, 2),
+        balanced=True,
+        queries=4,
         temperature=0.7,
         processing_steps=1,
         seed=32,
+    )
+    yield make(
+        "tidy",
+        "four tasks, classes of equal size in order",
+        tasks=4,
+        shots=(3, 3),
+        balanced=True,
+        queries=2,
+        features=3,
+        temperature=1.3,
+        seed=38,
     )
     yield make("one-shot", "one example a class", kind="edge", shots=(1, 1), seed=33)
     yield make("one-example", "one example: the context is itself", kind="edge", shots=(1,), seed=34)

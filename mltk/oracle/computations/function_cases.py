@@ -13,7 +13,8 @@ from mltk.oracle.case import Case, Kind
 from mltk.oracle.computation import Draw
 from mltk.oracle.computations.conventions import NO_DIRECTION, SHORT
 from mltk.oracle.computations.episodes import decimals
-from mltk.oracle.computations.head_cases import with_directions, with_inputs
+from mltk.oracle.computations.head_cases import with_directions
+from mltk.oracle.computations.head_episodes import with_inputs
 
 SINGULAR = 1e8
 """The condition of the system of the other size, d × d or N × N, for λ of a millionth."""
@@ -31,6 +32,7 @@ def ridge_case(
     features: int = 3,
     outputs: int = 2,
     labels: bool = False,
+    balanced: bool = False,
     learned: Any = None,
     reg_lambda: float | None = 0.7,
     use_woodbury: bool | None = None,
@@ -51,6 +53,7 @@ def ridge_case(
         features: The length of an embedding.
         outputs: How many numbers a target has, or how many classes there are.
         labels: Whether the targets are labels.
+        balanced: Whether there are as many of each, and class after class.
         learned: λ as an array, in place of the setting.
         reg_lambda: A setting.
         use_woodbury: A setting.
@@ -65,6 +68,9 @@ def ridge_case(
     if labels:
         classes = np.concatenate([np.arange(outputs), rng.integers(0, outputs, examples - outputs)])
         inputs["targets"] = np.stack([rng.permutation(classes) for _ in range(tasks)])
+        if balanced:
+            assert examples % outputs == 0
+            inputs["targets"] = np.tile(np.repeat(np.arange(outputs), examples // outputs), (tasks, 1))
     else:
         inputs["targets"] = numbers(tasks, examples, outputs)
     inputs["g_weight"] = numbers(tasks, outputs, features)
@@ -124,8 +130,9 @@ def ridge_regression_cases() -> Iterator[Case]:
     )
     yield ridge_case(
         "more-labels",
-        "labels of unequal numbers, without an intercept",
-        examples=8,
+        "labels of equal numbers in order, without an intercept",
+        examples=9,
+        balanced=True,
         outputs=3,
         features=5,
         labels=True,
@@ -220,14 +227,16 @@ def random_ridge_regression(draw: Draw) -> Case:
     """A case of the ridge solver."""
     from hypothesis import strategies as st
 
-    outputs = draw(st.integers(1, 3))
+    outputs, labels = draw(st.integers(1, 3)), draw(st.booleans())
+    balanced = labels and draw(st.booleans())
     return ridge_case(
         "random",
         "drawn at random",
         tasks=draw(st.integers(1, 3)),
         outputs=outputs,
-        labels=draw(st.booleans()),
-        examples=draw(st.integers(outputs, 6)),
+        labels=labels,
+        balanced=balanced,
+        examples=outputs * draw(st.integers(1, 3)) if balanced else draw(st.integers(outputs, 6)),
         features=draw(st.integers(1, 6)),
         reg_lambda=draw(st.sampled_from([0.7, 0.1, 2.5])),
         use_woodbury=draw(st.sampled_from([None, True, False])),

@@ -1,135 +1,30 @@
-"""The cases of metric heads: embeddings, labels and settings in numbers that are short to read."""
+"""The cases of metric heads: prototypical and matching networks."""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from mltk.oracle.case import Case, Kind
+from mltk.oracle.case import Case
 from mltk.oracle.computation import Draw
 from mltk.oracle.computations.conventions import NO_DIRECTION
-from mltk.oracle.computations.episodes import decimals
-
-Arrays = Mapping[str, Any]
-Make = Callable[..., Case]
-"""`head_case` with a head's own settings."""
+from mltk.oracle.computations.head_episodes import (
+    MANY,
+    MANY_COMMENT,
+    Arrays,
+    Make,
+    bad_setting,
+    doubled,
+    drawn,
+    head_case,
+    refused,
+    with_inputs,
+)
 
 PROTOTYPICAL = {"distance": "sqeuclidean", "temperature": 1.0}
 MATCHING = {"temperature": 1.0}
-
-
-def head_case(
-    name: str,
-    comment: str,
-    *,
-    kind: Kind = "valid",
-    tie: bool = False,
-    convention: str | None = None,
-    condition: float = 1.0,
-    tasks: int = 2,
-    shots: int | Sequence[int] = (2, 1, 3),
-    queries: int = 4,
-    features: int = 3,
-    outputs: int = 2,
-    seed: int = 0,
-    params: Arrays | None = None,
-    inputs: Arrays | None = None,
-    **settings: Any,
-) -> Case:
-    """A case of a head.
-
-    Args:
-        name: See `Case`.
-        comment: See `Case`.
-        kind: See `Case`.
-        tie: See `Case`.
-        convention: See `Case`.
-        condition: See `Case`.
-        tasks: How many.
-        shots: The support examples of each class, in the first task; in the next the classes take turns. For
-            regression the number of all of them.
-        queries: Query examples of a task; they have all classes, as far as there are enough.
-        features: The length of an embedding.
-        outputs: Of regression.
-        seed: Of all numbers.
-        params: The learned numbers of the head.
-        inputs: What stands in place of other arrays.
-        settings: Of the head.
-    """
-    rng = np.random.default_rng(seed)
-    numbers = decimals(rng)
-    support = shots if isinstance(shots, int) else sum(shots)
-    arrays: dict[str, Any] = {"params": dict(params)} if params else {}
-    arrays["support_x"] = numbers(tasks, support, features)
-    if isinstance(shots, int):
-        ways = None
-        arrays["support_y"] = numbers(tasks, support, outputs)
-        arrays["query_x"] = numbers(tasks, queries, features)
-        arrays["query_y"] = numbers(tasks, queries, outputs)
-    else:
-        ways = len(shots)
-        classes = np.concatenate([np.arange(ways), rng.integers(0, ways, max(queries - ways, 0))])[:queries]
-        arrays["support_y"] = np.stack(
-            [rng.permutation(np.repeat(np.arange(ways), np.roll(shots, task))) for task in range(tasks)]
-        )
-        arrays["query_x"] = numbers(tasks, queries, features)
-        arrays["query_y"] = np.stack([rng.permutation(classes) for _ in range(tasks)])
-    return Case(
-        name,
-        kind,
-        comment,
-        {"ways": ways, **settings},
-        {**arrays, **(inputs or {})},
-        condition=condition,
-        tie=tie,
-        convention=convention,
-    )
-
-
-def with_inputs(case: Case, **inputs: Any) -> Case:
-    """A case with other arrays."""
-    return dataclasses.replace(case, inputs={**case.inputs, **inputs})
-
-
-def doubled(case: Case) -> Case:
-    """The second support example of each task is the first one again, with its label."""
-    x, y = case.inputs["support_x"].copy(), case.inputs["support_y"].copy()
-    x[:, 1], y[:, 1] = x[:, 0], y[:, 0]
-    return with_inputs(case, support_x=x, support_y=y)
-
-
-def refused(make: Make, **changes: Any) -> Iterator[Case]:
-    """What every head must refuse."""
-    case = make("", "", kind="must-raise", **changes)
-
-    def bad(name: str, comment: str, **inputs: np.ndarray) -> Case:
-        return dataclasses.replace(with_inputs(case, **inputs), name=name, comment=comment)
-
-    support, query, labels = (case.inputs[name] for name in ("support_x", "query_x", "support_y"))
-    for name, array in (("support_x", support), ("query_x", query)):
-        spoilt = array.copy()
-        spoilt[1, 0, 1] = np.nan
-        part = name.partition("_")[0]
-        yield bad(f"nan-in-{part}", f"NaN among the {part} embeddings", **{name: spoilt})
-    infinite = support.copy()
-    infinite[0, 1, 0] = np.inf
-    yield bad("infinite", "an infinite embedding", support_x=infinite)
-    ways = case.settings["ways"]
-    yield bad("label-too-large", "a label of no class", support_y=np.where(labels == 0, ways, labels))
-    yield bad("negative-label", "a negative label", query_y=case.inputs["query_y"] - 1)
-    yield bad("empty-class", "a class without support examples", support_y=np.where(labels == 1, 0, labels))
-    yield bad("fewer-labels", "fewer labels than embeddings", support_y=labels[:, :-1])
-    yield bad("other-features", "queries of another length than support examples", query_x=query[..., :-1])
-    yield bad("no-task-axis", "embeddings without a task axis", support_x=support[0])
-    yield bad("no-query", "no query example", query_x=query[:, :0], query_y=case.inputs["query_y"][:, :0])
-
-
-def bad_setting(make: Make, name: str, comment: str, **settings: Any) -> Case:
-    """A case that must be refused for its settings."""
-    return make(name, comment, kind="must-raise", **settings)
 
 
 def prototypical_cases() -> Iterator[Case]:
@@ -156,6 +51,7 @@ def prototypical_cases() -> Iterator[Case]:
         features=5,
         seed=17,
     )
+    yield make("five-way-five-shot", MANY_COMMENT, seed=18, **MANY)
     yield make(
         "squared-learned",
         "a learned temperature: catches one that is multiplied, or whose gradient misses",
@@ -168,16 +64,27 @@ def prototypical_cases() -> Iterator[Case]:
     )
     yield make(
         "squared-cold",
-        "a temperature below one",
-        shots=(1, 2, 1, 3),
+        "a temperature below one, classes of equal size in order",
+        shots=(2, 2, 2, 2),
+        balanced=True,
         tasks=3,
-        queries=5,
+        queries=4,
         features=2,
         temperature=0.8,
         seed=2,
     )
     yield make(
         "cosine", "cosines: catches vectors that are not normalised", queries=5, features=4, seed=3, **cosine
+    )
+    yield make(
+        "cosine-plain",
+        "cosines without a temperature, classes of equal size in order",
+        shots=(3, 3),
+        balanced=True,
+        queries=4,
+        features=5,
+        seed=19,
+        **{**cosine, "temperature": 1.0},
     )
     yield make(
         "cosine-learned",
@@ -191,10 +98,11 @@ def prototypical_cases() -> Iterator[Case]:
     )
     yield make(
         "cosine-warm",
-        "cosines of short vectors over a temperature above one",
-        shots=(1, 2, 1, 3),
+        "cosines of short vectors over a temperature above one, classes of equal size in order",
+        shots=(2, 2, 2, 2),
+        balanced=True,
         tasks=3,
-        queries=5,
+        queries=4,
         features=2,
         seed=5,
         **{**cosine, "temperature": 1.5},
@@ -289,13 +197,25 @@ def matching_cases() -> Iterator[Case]:
     )
     yield make(
         "flat",
-        "more classes than features",
+        "more classes than features, of equal size and in order",
         tasks=3,
-        shots=(1, 2, 1, 3),
-        queries=6,
+        shots=(2, 2, 2, 2),
+        balanced=True,
+        queries=4,
         features=2,
         temperature=0.7,
         seed=22,
+    )
+    yield make("five-way-five-shot", MANY_COMMENT, seed=28, **MANY)
+    yield make(
+        "cold-and-tidy",
+        "a temperature below one, classes of equal size in order",
+        shots=(3, 3),
+        balanced=True,
+        queries=4,
+        features=5,
+        temperature=0.6,
+        seed=29,
     )
     yield from _metric_edges(make, "cosine", {})
     yield make(
@@ -310,23 +230,6 @@ def matching_cases() -> Iterator[Case]:
     yield from refused(make)
     yield bad_setting(make, "too-cold", "a temperature at which exponentials underflow", temperature=0.001)
     yield bad_setting(make, "negative-temperature", "a negative temperature", temperature=-1.0)
-
-
-def drawn(draw: Draw, **settings: Any) -> Case:
-    """A case whose extents hypothesis draws."""
-    from hypothesis import strategies as st
-
-    features = settings.pop("features", None)
-    return head_case(
-        "random",
-        "drawn at random",
-        tasks=draw(st.integers(1, 3)),
-        shots=draw(st.lists(st.integers(1, 3), min_size=1, max_size=4)),
-        queries=draw(st.integers(1, 5)),
-        features=draw(st.integers(1, 6)) if features is None else features,
-        seed=draw(st.integers(0, 1000)),
-        **settings,
-    )
 
 
 def with_directions(case: Case, *names: str) -> Case:

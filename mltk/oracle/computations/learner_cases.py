@@ -314,7 +314,11 @@ def drawn(draw: Draw, **settings: Any) -> Case:
         least = 3  # of fewer rows the normalised ones hardly depend on the input
         layers = [ops.Linear(features, widths[1], bias=False), ops.BatchNorm(widths[1], spatial_axes=0)]
         network = Sequential([*layers, *network.layers[1:]])
-    shots = tuple(extent(3, 2 if norm else 1) for _ in range(outputs)) if classes else extent(4, least)
+    tidy = classes and draw(st.booleans())
+    shots: int | tuple[int, ...] = extent(4, least)
+    if classes:
+        fewest = 2 if norm else 1
+        shots = (extent(3, fewest),) * outputs if tidy else tuple(extent(3, fewest) for _ in range(outputs))
     return episode(
         "random",
         "drawn at random",
@@ -322,7 +326,8 @@ def drawn(draw: Draw, **settings: Any) -> Case:
         features=(features,),
         tasks=extent(3),
         shots=shots,
-        queries=extent(4, least),
+        queries=outputs * extent(2, 2 if norm else 1) if tidy else extent(4, least),
+        balanced=tidy,
         seed=draw(st.integers(0, 1000)),
         **settings,
     )

@@ -14,6 +14,7 @@ from mltk.backend import Backend
 from mltk.models import Sequential, mlp
 from mltk.oracle.case import Case, Values
 from mltk.oracle.computation import Computation, Draw
+from mltk.oracle.computations.balanced_cases import balanced
 from mltk.oracle.computations.conventions import NO_QUOTIENT
 from mltk.oracle.computations.episodes import episode
 from mltk.oracle.computations.learner_cases import drawn, edges, generic, refused
@@ -75,6 +76,7 @@ def _value_and_grad(
 def all_of(**settings: Any) -> Iterator[Case]:
     """Ordinary cases, edges, and what must be refused."""
     yield from generic(**settings)
+    yield from balanced(**settings)
     yield from edges(**settings)
     yield from refused(**settings)
 
@@ -237,6 +239,18 @@ def implicit_maml_cases() -> Iterator[Case]:
         inner_lr=0.4,
     )
     yield case(
+        "tidy",
+        "classes of equal size in order",
+        mlp((3, 2, 3), activation="sigmoid"),
+        tasks=4,
+        shots=(2, 2, 2),
+        queries=3,
+        balanced=True,
+        seed=3,
+        reg_lambda=0.6,
+        inner_lr=0.4,
+    )
+    yield case(
         "batch-norm-support",
         "the support set normalises the queries at the optimum",
         Sequential(
@@ -275,16 +289,20 @@ def random_implicit_maml(draw: Draw) -> Case:
 
     features, outputs = (draw(st.integers(1, 3)) for _ in range(2))
     classes = draw(st.booleans())
+    tidy = classes and draw(st.booleans())
+    shots: int | tuple[int, ...] = draw(st.integers(1, 4))
+    if classes:
+        counts = st.integers(1, 3)
+        shots = (draw(counts),) * (outputs + 1) if tidy else tuple(draw(counts) for _ in range(outputs + 1))
     return episode(
         "random",
         "drawn at random",
         Sequential([ops.Linear(features, outputs + classes)]),
         features=(features,),
         tasks=draw(st.integers(1, 3)),
-        shots=tuple(draw(st.integers(1, 3)) for _ in range(outputs + 1))
-        if classes
-        else draw(st.integers(1, 4)),
-        queries=draw(st.integers(1, 4)),
+        shots=shots,
+        queries=(outputs + 1) * draw(st.integers(1, 2)) if tidy else draw(st.integers(1, 4)),
+        balanced=tidy,
         seed=draw(st.integers(0, 1000)),
         reg_lambda=draw(st.sampled_from([2.0, 4.0])),
         inner_lr=0.05,

@@ -9,7 +9,9 @@ import numpy as np
 
 from mltk.oracle.case import Case
 from mltk.oracle.computation import Draw
-from mltk.oracle.computations.head_cases import (
+from mltk.oracle.computations.head_episodes import (
+    MANY,
+    MANY_COMMENT,
     Make,
     bad_setting,
     doubled,
@@ -63,9 +65,10 @@ def ridge_cases() -> Iterator[Case]:
     )
     yield make(
         "intercept",
-        "an intercept: catches one that is penalised",
-        shots=(1, 2, 1, 3),
-        queries=5,
+        "an intercept, classes of equal size in order: catches one that is penalised",
+        shots=(2, 2, 2, 2),
+        balanced=True,
+        queries=4,
         features=3,
         reg_lambda=1.4,
         scale=2.0,
@@ -81,6 +84,18 @@ def ridge_cases() -> Iterator[Case]:
         intercept=True,
         params=_learned(1.8, -0.4, 0.7),
         seed=43,
+    )
+    yield make("five-way-five-shot", MANY_COMMENT, reg_lambda=0.9, seed=56, **MANY)
+    yield make(
+        "scaled",
+        "a scale and an intercept, classes of equal size in order",
+        shots=(3, 3),
+        balanced=True,
+        features=5,
+        reg_lambda=1.2,
+        scale=2.5,
+        intercept=True,
+        seed=57,
     )
     yield make(
         "regression",
@@ -200,8 +215,9 @@ def logistic_cases() -> Iterator[Case]:
         "learned",
         "learned numbers: catches λ in place of its logarithm, and a bias before the scale",
         tasks=3,
-        shots=(1, 2, 1, 3),
-        queries=5,
+        shots=(2, 2, 2, 2),
+        balanced=True,
+        queries=4,
         features=3,
         params=_learned(1.8, -0.4, 0.4),
         seed=62,
@@ -216,6 +232,7 @@ def logistic_cases() -> Iterator[Case]:
         params=_learned(0.7, 0.3, -0.2),
         seed=70,
     )
+    yield make("five-way-five-shot", MANY_COMMENT, reg_lambda=1.2, steps=2, seed=71, **MANY)
     yield make("one-step", "one step from zero is least squares", kind="edge", steps=1, seed=63)
     yield make(
         "converged",

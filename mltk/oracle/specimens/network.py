@@ -130,6 +130,8 @@ def _layer(layer: Mapping[str, Any], p: Arrays, x: Tensor) -> Tensor:
             return torch.sigmoid(x)
         case "silu":
             return F.silu(x)
+        case "layer_norm":
+            return F.layer_norm(x, x.shape[1:], p["weight"], p["bias"], layer["eps"])
         case "flatten":
             return x.flatten(1)
         case "max_pool":
