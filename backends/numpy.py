@@ -171,8 +171,10 @@ class NumpyKernels(Kernels):
 
     def cholesky_solve(self, factor: Array, b: Array) -> Array:
         """See `Kernels.cholesky_solve`: NumPy has no triangular solve, and LAPACK's takes microseconds."""
-        from scipy.linalg import get_lapack_funcs
-
+        try:
+            from scipy.linalg import get_lapack_funcs
+        except ModuleNotFoundError:
+            return np.linalg.solve(factor.mT, np.linalg.solve(factor, b))
         potrs = get_lapack_funcs("potrs", (factor, b))
         solutions = np.array(b, order="C")
         for one, solution in zip(_matrices(factor), _matrices(solutions), strict=True):

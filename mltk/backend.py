@@ -11,7 +11,7 @@ import numpy as np
 
 from mltk import tree
 from mltk.errors import ArrayError, BackendError, MismatchError, SettingError
-from mltk.installation import DISTRIBUTION, install_hint
+from mltk.installation import DISTRIBUTION, needed_for
 from mltk.ops.kernels import Kernels, library_of
 from mltk.tree import Array, Tree
 
@@ -98,14 +98,8 @@ def load(name: str) -> Callable[..., Backend]:
     if name not in found.names:
         raise BackendError(f"there is no backend {name!r}; installed ones: {', '.join(sorted(found.names))}")
     plugin = found[name]
-    try:
+    with needed_for(f"the backend {name!r}", of=plugin.dist.name if plugin.dist else DISTRIBUTION):
         create: Callable[..., Backend] = plugin.load()
-    except ModuleNotFoundError as error:
-        owner = plugin.dist.name if plugin.dist else DISTRIBUTION
-        how = install_hint(str(error.name)) if owner == DISTRIBUTION else f"see the instructions of {owner}"
-        raise BackendError(
-            f"the backend {name!r} needs {error.name}, which is not installed: {how}"
-        ) from error
     return create
 
 

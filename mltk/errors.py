@@ -41,6 +41,10 @@ class BackendError(MltkError, ImportError):
     """A backend does not exist or its library is not installed."""
 
 
+class MissingLibraryError(BackendError):
+    """A library is not installed that a backend, or another part of mltk, needs."""
+
+
 class UnsupportedError(MltkError, TypeError):
     """An engine was asked for something that it cannot do."""
 

@@ -23,6 +23,7 @@ from mltk.backend import Backend
 from mltk.data.source import TaskSource
 from mltk.episode import Episode
 from mltk.errors import SettingError, ShapeError
+from mltk.installation import needed_for
 from mltk.run_folder import replace_file
 from mltk.tree import Tree
 
@@ -270,7 +271,8 @@ def _change(errors: Sequence[float]) -> str:
 
 def blank_figure(width: float, height: float) -> Figure:
     """An empty figure of a size in inches."""
-    from matplotlib.figure import Figure
+    with needed_for("pictures"):
+        from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")
 
@@ -287,7 +289,8 @@ def _label_decades_and_between(axes: Axes) -> None:
 @contextmanager
 def plain_style() -> Iterator[None]:
     """Matplotlib's own defaults with a light grid, whatever the user's settings are."""
-    import matplotlib
+    with needed_for("pictures"):
+        import matplotlib
 
     with matplotlib.rc_context():
         matplotlib.rcdefaults()

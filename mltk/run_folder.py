@@ -25,6 +25,7 @@ from mltk.backend import Backend
 from mltk.config import Config
 from mltk.errors import RunError
 from mltk.filesystem import lock, open_to_append, remove_leftovers, replace_whole
+from mltk.installation import needed_for
 from mltk.npz import open_npz
 from mltk.outside import check_depth, read_bytes, read_json, reading
 from mltk.tree import Tree
@@ -146,7 +147,8 @@ class RunFolder:
         Raises:
             RunError: If it cannot be written; the previous one is then intact.
         """
-        import tomli_w
+        with needed_for("run folders"):
+            import tomli_w
 
         replace_file(self.config_path, lambda file: tomli_w.dump(config, file))
 

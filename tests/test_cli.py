@@ -224,7 +224,7 @@ def test_a_missing_library_is_named_with_the_command_that_installs_it(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", code, *words], capture_output=True, text=True, cwd=tmp_path, check=False
     )
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert 'pip install "torch>=2.6"' in done.stderr
     assert "Traceback" not in done.stderr
 

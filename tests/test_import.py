@@ -69,4 +69,4 @@ def test_without_torch_the_command_that_installs_it_is_named(missing):
         )
     )
     assert printed.count('pip install "torch>=2.6"') == 2
-    assert "needs torch" in printed
+    assert "'torch' cannot do without torch" in printed

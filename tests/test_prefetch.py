@@ -222,3 +222,21 @@ def test_a_resumed_run_on_images_ends_where_an_uninterrupted_one_does(tmp_path):
     assert found.rng == expected.rng
     for name, leaf in expected.params.items():
         np.testing.assert_array_equal(found.params[name], leaf, strict=True)
+
+
+def test_without_threads_the_same_episodes_come_when_they_are_asked_for(monkeypatch):
+    def refused(thread):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refused)
+    ours, theirs = np.random.default_rng(3), np.random.default_rng(3)
+    with Prefetch(TASKS, 4, ours, NUMPY, count=3) as episodes:
+        for episode in episodes:
+            same(episode, TASKS.sample(4, theirs, NUMPY))
+            assert ours.bit_generator.state == theirs.bit_generator.state
+    with Prefetch(Failing([1]), 4, 3, NUMPY) as episodes:
+        next(episodes)
+        with pytest.raises(ZeroDivisionError):
+            next(episodes)
+        with pytest.raises(StopIteration):
+            next(episodes)

@@ -23,7 +23,7 @@ from mltk.benchmark.cases import SEED, Aim
 from mltk.benchmark.episodes import time_in_turn
 from mltk.benchmark.report import as_json, print_aim, ratio
 from mltk.benchmark.timing import TOLERANCE, Row, relative_error
-from mltk.errors import BackendError
+from mltk.errors import MissingLibraryError
 from mltk.installation import install_hint
 from mltk.modules import clone_module, update_module
 
@@ -201,10 +201,10 @@ def execute(*, repeats: int, path: Path | None) -> int:
     """Compare, time, print, and write every sample to a file; the exit status is 1 if a result is wrong.
 
     Raises:
-        BackendError: If Torch is not installed.
+        MissingLibraryError: If Torch is not installed.
     """
     if not find_spec("torch"):
-        raise BackendError(f"the benchmark of modules needs Torch: {install_hint('torch')}")
+        raise MissingLibraryError(f"the benchmark of modules needs Torch: {install_hint('torch')}")
     console = Console()
     report, wrong = [], False
     for tensors in TENSORS:

@@ -1,5 +1,34 @@
 """The command `mltk`."""
 
-from mltk.cli.commands import app, main
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from mltk.errors import MissingLibraryError
+from mltk.installation import needed_for
 
 __all__ = ["app", "main"]
+
+IMPOSSIBLE = 2
+"""The exit status of what cannot be done here, because a library is missing, say."""
+
+
+def main() -> None:
+    """Run the command line."""
+    try:
+        with needed_for("the command line"):
+            from mltk.cli import commands
+    except MissingLibraryError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(IMPOSSIBLE)
+    commands.main()
+
+
+def __getattr__(name: str) -> Any:
+    """The commands are imported when they are used: `main` must be there to say that it cannot."""
+    if name != "app":
+        raise AttributeError(f"module 'mltk.cli' has no attribute {name!r}")
+    from mltk.cli.commands import app
+
+    return app

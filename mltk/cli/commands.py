@@ -16,15 +16,17 @@ from mltk import __version__, benchmark
 from mltk.algorithms import StochasticMAML
 from mltk.backend import Backend
 from mltk.backend import backend as choose_backend
+from mltk.cli import IMPOSSIBLE
 from mltk.cli import data as data_commands
 from mltk.cli import oracle as oracle_commands
 from mltk.cli.choices import AlgorithmName, DataName, Dtype, Protocol, TransformName, backend_names
 from mltk.cli.policies import FAMILIES, check_policy, draw_policy, policy_recipe
 from mltk.cli.progress import duration, reporting
 from mltk.cli.recipes import Wishes, draw, recipe, unseen
-from mltk.errors import MltkError, RunError, SettingError
+from mltk.errors import MissingLibraryError, MltkError, RunError, SettingError
 from mltk.evaluation import evaluate as evaluate_learner
 from mltk.evaluation import omniglot_challenge, returns
+from mltk.installation import needed_for
 from mltk.run_folder import RunFolder
 from mltk.training import load_run
 from mltk.training import train as train_learner
@@ -40,7 +42,11 @@ class Commands(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         """Run a subcommand."""
         try:
-            return super().invoke(ctx)
+            with needed_for("this command"):
+                return super().invoke(ctx)
+        except MissingLibraryError as error:
+            typer.echo(f"error: {error}", err=True)
+            raise typer.Exit(IMPOSSIBLE) from None
         except MltkError as error:
             typer.echo(f"error: {error}", err=True)
             raise typer.Exit(1) from None

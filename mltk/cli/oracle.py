@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mltk.cli import IMPOSSIBLE
 from mltk.cli.choices import Dtype
 
 if TYPE_CHECKING:
@@ -21,8 +22,8 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 
-WRONG, IMPOSSIBLE = 1, 2
-"""The exit statuses of a wrong candidate, and of one that cannot be checked."""
+WRONG = 1
+"""The exit status of a wrong candidate; `IMPOSSIBLE` is that of one that cannot be checked."""
 
 
 class Arrays(StrEnum):

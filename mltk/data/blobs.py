@@ -12,6 +12,7 @@ from mltk.backend import Backend, check_backend
 from mltk.data.source import generator
 from mltk.episode import Episode
 from mltk.errors import SettingError
+from mltk.installation import needed_for
 from mltk.settings import check_count, check_scale
 
 
@@ -65,8 +66,9 @@ class Blobs:
     @cached_property
     def bayes_accuracy(self) -> float:
         """The accuracy of the classifier that knows the class means: no other has a higher expected one."""
-        from scipy.integrate import quad
-        from scipy.stats import norm
+        with needed_for("the best accuracy that is possible"):
+            from scipy.integrate import quad
+            from scipy.stats import norm
 
         shift = self.separation / math.sqrt(2)
         accuracy, _ = quad(

@@ -16,6 +16,7 @@ from mltk.data.partial_files import forget
 from mltk.data.registry import RemoteFile, look_up
 from mltk.errors import AbsentDataError, ChecksumError, DownloadError, StorageError
 from mltk.filesystem import lock, open_to_append, sync_folder
+from mltk.installation import needed_for
 
 LOOK_AGAIN = 0.1
 """Seconds between two looks whether another process has finished a download."""
@@ -29,7 +30,8 @@ def data_home() -> Path:
     chosen = os.environ.get("MLTK_DATA")
     if chosen:
         return Path(chosen).expanduser()
-    import pooch
+    with needed_for("the data folder, where $MLTK_DATA names none,"):
+        import pooch
 
     return Path(pooch.os_cache("mltk"))
 
@@ -119,7 +121,8 @@ def fetch_file(
 
 def _retrieve(file: RemoteFile, path: Path, patience: Patience, report: Report) -> None:
     """Download a file; pooch verifies its checksum and then gives it its name."""
-    import pooch
+    with needed_for("downloads"):
+        import pooch
 
     part = path.with_name(f"{path.name}.part")
 
@@ -180,7 +183,8 @@ def _verify(file: RemoteFile, path: Path) -> None:
     """Compare the checksum of a file that is here."""
     if file.md5 is None:
         return
-    import pooch
+    with needed_for("checksums"):
+        import pooch
 
     try:
         found = pooch.file_hash(str(path), alg="md5")

@@ -18,6 +18,7 @@ from mltk.data.class_split import split_classes
 from mltk.data.image_file import Pixels, read_image, scaled, white_of
 from mltk.data.images import ImageDataset, Pictures
 from mltk.errors import DataError, SettingError
+from mltk.installation import needed_for
 from mltk.outside import reading
 from mltk.settings import check_count, check_scale
 
@@ -158,6 +159,8 @@ class ImageFolder(ImageDataset):
 
     @cached_property
     def _read(self) -> _Read:
+        with needed_for("images"):
+            import PIL  # noqa: F401 - before the images, none of which is broken without it
         root = Path(self.root).expanduser()
         skipped: list[tuple[str, str]] = []
         pixels: dict[str, list[Pixels]] = {}

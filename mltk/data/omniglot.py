@@ -21,6 +21,7 @@ from mltk.data.fetch import absent, data_home, fetch, find, present
 from mltk.data.images import ImageDataset, Pictures
 from mltk.data.splits import OMNIGLOT_PARTS, OMNIGLOT_SPLITS, Classes
 from mltk.errors import DataError, SettingError
+from mltk.installation import needed_for
 from mltk.outside import reading
 from mltk.settings import check_count
 
@@ -209,7 +210,8 @@ def decode_drawing(content: bytes, name: str) -> np.ndarray:
     Raises:
         DataError: If it is no PNG file of 105 × 105 pixels.
     """
-    from PIL import Image
+    with needed_for("images"):
+        from PIL import Image
 
     with (
         reading(name, DataError, damaged="is no readable PNG file"),

@@ -35,7 +35,8 @@ class Prefetch(Iterator[Episode]):
                 ...
 
     It pays where sampling takes long and training leaves a core free, or computes on another device. Handing
-    over an episode is dearer than sampling a sinusoid.
+    over an episode is dearer than sampling a sinusoid. Where the system has no threads, each episode is
+    sampled when it is asked for.
     """
 
     def __init__(
@@ -70,8 +71,12 @@ class Prefetch(Iterator[Episode]):
         work = _Work(tasks, n_tasks, copy.deepcopy(self._rng), backend, Queue(depth), Event())
         self._queue, self._left = work.queue, count
         thread = Thread(target=_sample, args=(work, count), name="mltk-prefetch", daemon=True)
+        self._without_thread: _Work | None = None
         self._stop = weakref.finalize(self, _stop, work, thread)
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError:  # a system without threads, as in a browser
+            self._without_thread = work
 
     def __next__(self) -> Episode:
         """The next episode.
@@ -82,6 +87,8 @@ class Prefetch(Iterator[Episode]):
         if self._left == 0 or not self._stop.alive:
             self.close()
             raise StopIteration
+        if self._without_thread is not None:
+            _sample(self._without_thread, 1)
         item, state = self._queue.get()
         self._rng.bit_generator.state = state
         if isinstance(item, BaseException):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, NamedTuple
@@ -15,6 +14,7 @@ from mltk.data.images import ImageDataset
 from mltk.data.omniglot import decode_drawing, prepare
 from mltk.episode import Episode
 from mltk.errors import DataError, NotFiniteError, SettingError
+from mltk.evaluation.student import half_width
 from mltk.evaluation.unseen_tasks import check_classes
 from mltk.settings import check_count, check_has
 from mltk.tree import Tree
@@ -119,7 +119,7 @@ def omniglot_challenge(
         raise NotFiniteError(f"the predictions for {name} hold NaN or infinity: adapting diverged")
     errors = np.asarray(np.mean(np.argmax(outputs, axis=-1) != runs.query_y, axis=1))
     return ChallengeResult(
-        float(errors.mean()), _interval(errors), errors, runs.names, runs.support_x.shape[1]
+        float(errors.mean()), half_width(errors), errors, runs.names, runs.support_x.shape[1]
     )
 
 
@@ -248,12 +248,3 @@ def _run(path: Path, folder: str, files: dict[str, bytes]) -> tuple[list[tuple[s
     if not pairs:
         raise DataError(f"{path}: {name!r} is empty; expected a test and a training image a line")
     return pairs, training
-
-
-def _interval(values: np.ndarray) -> float:
-    """Half the width of the 95 % confidence interval of the mean, by Student's t."""
-    from scipy.special import stdtrit
-
-    if values.size == 1:
-        return math.inf
-    return float(stdtrit(values.size - 1, 0.975) * np.std(values, ddof=1) / math.sqrt(values.size))

@@ -13,6 +13,7 @@ from mltk.backend import Backend, backend_of, check_backend
 from mltk.data.source import TaskSource
 from mltk.errors import NotFiniteError, SettingError, ShapeError
 from mltk.evaluation.blocks import BLOCK, batches, blocks, wanted
+from mltk.evaluation.student import half_width
 from mltk.evaluation.transductive import is_transductive
 from mltk.settings import check_count, check_has
 from mltk.tree import Tree
@@ -162,9 +163,4 @@ def check_classes(outputs: np.ndarray, ways: int | None) -> None:
 
 def summary(metric: str, values: np.ndarray, transductive: bool | None = False) -> Evaluation:
     """The evaluation that the metric of each task gives."""
-    from scipy.special import stdtrit
-
-    interval = math.inf
-    if values.size > 1:
-        interval = float(stdtrit(values.size - 1, 0.975) * np.std(values, ddof=1) / math.sqrt(values.size))
-    return Evaluation(metric, float(np.mean(values)), interval, values, transductive)
+    return Evaluation(metric, float(np.mean(values)), half_width(values), values, transductive)

@@ -71,9 +71,7 @@ def runner(
     try:
         converter(arrays, dtype)
     except ImportError as error:
-        raise CandidateError(
-            f"arrays={arrays!r} needs {arrays}, which cannot be imported: {error}"
-        ) from error
+        raise CandidateError(f"arrays={arrays!r}: {error}") from error
     return Live(loaded, arrays=loaded.arrays or arrays, dtype=dtype, timeout=timeout)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from mltk.errors import SettingError
+from mltk.installation import needed_for
 
 ARRAYS = ("torch", "numpy", "jax")
 DTYPES = ("float64", "float32")
@@ -35,6 +36,9 @@ def converter(arrays: str, dtype: str) -> Callable[[np.ndarray], Any]:
     Args:
         arrays: ``"torch"``, ``"numpy"`` or ``"jax"``.
         dtype: Of floating arrays; integers stay ``int64`` (in JAX, ``int32`` without double precision).
+
+    Raises:
+        MissingLibraryError: If the library is not installed.
     """
 
     def cast(array: np.ndarray) -> np.ndarray:
@@ -43,10 +47,12 @@ def converter(arrays: str, dtype: str) -> Callable[[np.ndarray], Any]:
     if arrays == "numpy":
         return cast
     if arrays == "torch":
-        import torch
+        with needed_for("the candidate"):
+            import torch
 
         return lambda array: torch.from_numpy(cast(array))
-    import jax
+    with needed_for("the candidate"):
+        import jax
 
     return lambda array: jax.numpy.asarray(cast(array))
 

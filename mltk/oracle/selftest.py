@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from typing import TYPE_CHECKING, Any
 
+from mltk.installation import needed_for
 from mltk.oracle.specimens import SPECIMENS, UNKNOWN, Specimen
 
 if TYPE_CHECKING:
@@ -105,7 +106,12 @@ def run(specimens: Sequence[Specimen] = SPECIMENS) -> int:
 
     Returns:
         0 if no right implementation is accused and every wrong one is named as it should be, else 1.
+
+    Raises:
+        MissingLibraryError: If Torch is not installed.
     """
+    with needed_for("the self-test"):
+        import torch  # noqa: F401 - the specimens are written in it
     from rich.console import Console
     from rich.progress import track
 

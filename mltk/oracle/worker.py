@@ -94,7 +94,7 @@ def _import_library(arrays: str, dtype: str) -> None:
     try:
         converter(arrays, dtype)
     except ImportError as error:
-        raise CandidateError(f"arrays={arrays} needs {arrays}, which cannot be imported: {error}") from error
+        raise CandidateError(f"arrays={arrays!r}: {error}") from error
 
 
 if __name__ == "__main__":
