@@ -182,4 +182,5 @@ def test_without_torch_the_import_says_what_to_install():
         "except mltk.errors.BackendError as error: print(error)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert "needs torch" in done.stdout
+    assert "torch" in done.stdout
+    assert "pip install" in done.stdout
