@@ -65,10 +65,9 @@ def read_bytes(path: Path, *, most: int) -> bytes:
     """
     with open_to_read(path) as file:
         size = os.fstat(file.fileno()).st_size
-        content = file.read(most + 1) if size <= most else b""
-    if max(size, len(content)) > most:
-        raise ValueError(f"it has {max(size, len(content))} bytes; expected at most {most}")
-    return content
+        if size > most:
+            raise ValueError(f"it has {size} bytes; expected at most {most}")
+        return file.read(size)
 
 
 def read_json(text: str | bytes) -> Any:

@@ -18,6 +18,12 @@ settings.register_profile(
 settings.register_profile("ci", settings.get_profile("dev"), derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "dev")
 
+
+def pytest_addoption(parser):
+    """More damage for `test_fuzz.py`."""
+    parser.addoption("--fuzz", type=int, default=500, metavar="N", help="damaged files of each kind to read")
+
+
 # Found before any test sets the variable.
 SHARED_DATA = Path(os.environ.get("MLTK_DATA") or Path(__file__).resolve().parents[2] / "shared" / "data")
 

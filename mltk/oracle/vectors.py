@@ -237,7 +237,7 @@ def stored(name: str) -> tuple[Case, ...]:
     return read(file.read_text(encoding="utf-8"), str(file))
 
 
-def read(text: str, name: str = "the text") -> tuple[Case, ...]:
+def read(text: str | bytes, name: str = "the text") -> tuple[Case, ...]:
     """The cases of a file's text.
 
     Args:

@@ -1,0 +1,145 @@
+"""Whatever happens to a file from outside, its reader says what is in it or names it.
+
+`pytest tests/test_fuzz.py --fuzz 20000` tries more damage than the usual 500 of each kind.
+"""
+
+import contextlib
+import os
+import random
+import sys
+import tracemalloc
+
+import numpy as np
+import pytest
+from fuzz_targets import TARGETS
+from mutations import mutated
+
+MEMORY = 1 << 26
+"""Bytes that reading one of the small files may allocate in Python and NumPy."""
+
+LONGEST = 2000
+"""Characters that an error may have."""
+
+CALLS = 400_000
+"""Functions that reading one of them may call: a measure of time that no load of the machine changes."""
+
+FORBIDDEN = {
+    "pickle.find_class",
+    "subprocess.Popen",
+    "os.system",
+    "os.exec",
+    "os.posix_spawn",
+    "socket.connect",
+}
+CHANGING = {
+    "os.rename",
+    "os.remove",
+    "os.mkdir",
+    "os.rmdir",
+    "os.link",
+    "os.symlink",
+    "os.truncate",
+    "os.chmod",
+}
+
+
+class Watch:
+    """Sees what the process does to the system while a file is read."""
+
+    def __init__(self):
+        self.active = False
+        self.seen = []
+        self.calls = 0
+        sys.addaudithook(self.hear)  # for good: a hook cannot be removed
+
+    def hear(self, event, arguments):
+        if not self.active:
+            return
+        if event in FORBIDDEN or event in CHANGING:
+            self.seen.append((event, arguments))
+        elif event == "open":
+            path, mode, flags = arguments
+            writing = flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT) or (mode and set(mode) & set("wax+"))
+            if writing and "__pycache__" not in os.fspath(path if isinstance(path, str) else ""):
+                self.seen.append((event, arguments))
+
+    def count(self, *_):
+        self.calls += 1
+
+    @contextlib.contextmanager
+    def watching(self):
+        self.seen, self.calls, self.active = [], 0, True
+        sys.setprofile(self.count)
+        try:
+            yield
+        finally:
+            sys.setprofile(None)
+            self.active = False
+
+
+@pytest.fixture(scope="session")
+def watch():
+    return Watch()
+
+
+@pytest.fixture
+def amount(request):
+    return request.config.getoption("--fuzz")
+
+
+def alike(one, other):
+    """Whether two results are the same."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(alike(one[key], other[key]) for key in one)
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
+        return len(one) == len(other) and all(map(alike, one, other))
+    if isinstance(one, np.ndarray | np.generic) or isinstance(other, np.ndarray | np.generic):
+        return np.array_equal(one, other)
+    return one == other
+
+
+def attempt(target, file, watch):
+    """What a reader returns, and what it raises."""
+    try:
+        with watch.watching():
+            return target.read(file), None
+    except Exception as error:
+        return None, error
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
+def test_a_damaged_file_is_read_or_named(target, amount, watch, tmp_path, monkeypatch):
+    monkeypatch.setenv("MLTK_DATA", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    target.prepare(tmp_path)
+    file = tmp_path / target.file
+    right = file.read_bytes()
+    expected = target.read(file)  # which imports what it needs, too
+    before = {path: path.is_file() and path.read_bytes() for path in tmp_path.rglob("*") if path != file}
+    outcomes = {"same": 0, "other": 0, "refused": 0}
+    tracemalloc.start()
+    try:
+        for number in range(amount):
+            what = f"damage {number} of {target.name}"
+            file.write_bytes(mutated(right, random.Random(f"{target.name} {number}"), target.structured))
+            tracemalloc.reset_peak()
+            allocated = tracemalloc.get_traced_memory()[0]
+            found, error = attempt(target, file, watch)
+            peak = tracemalloc.get_traced_memory()[1] - allocated
+            if error is None:
+                outcomes["same" if alike(found, expected) else "other"] += 1
+            else:
+                outcomes["refused"] += 1
+                if not isinstance(error, target.errors):
+                    raise AssertionError(what) from error
+                assert (target.unnamed or str(file)) in str(error), f"{what}: {error}"
+                assert len(str(error)) < LONGEST, what
+            assert watch.seen == [], what
+            assert watch.calls < CALLS, what
+            assert peak < MEMORY, f"{what} takes {peak} bytes"
+            found = error = None
+    finally:
+        tracemalloc.stop()
+    after = {path: path.is_file() and path.read_bytes() for path in tmp_path.rglob("*") if path != file}
+    assert after == before
+    assert outcomes["refused" if target.errors else "other"] > 0
