@@ -16,6 +16,7 @@ from numpy.lib.stride_tricks import as_strided
 from mltk.derivatives import AnalyticEngine
 from mltk.errors import ArrayError, SettingError
 from mltk.ops.kernels import Kernels, Window, kernels_of, register
+from mltk.plain_arrays import check_plain
 from mltk.tree import Array
 
 
@@ -296,6 +297,7 @@ class NumpyBackend:
 
     def asarray(self, values: Any) -> np.ndarray:
         """See `mltk.backend.Backend.asarray`."""
+        check_plain("values", values)
         try:
             array = np.asarray(values)
         except (TypeError, ValueError, RuntimeError) as error:
@@ -311,9 +313,16 @@ class NumpyBackend:
 
     def owns(self, array: Any) -> bool:
         """See `mltk.backend.Backend.owns`."""
-        return isinstance(array, np.ndarray | np.generic) and (
-            array.dtype.kind != "f" or array.dtype == self.dtype
+        return (
+            isinstance(array, np.ndarray | np.generic)
+            and (type(array) is np.ndarray or not _is_peculiar(array))
+            and (array.dtype.kind != "f" or array.dtype == self.dtype)
         )
+
+
+def _is_peculiar(array: Any) -> bool:
+    """Whether an array of NumPy is one of the kinds that `mltk.plain_arrays.check_plain` refuses."""
+    return isinstance(array, np.ndarray) and isinstance(array, np.matrix | np.ma.MaskedArray)
 
 
 def create(*, device: str | None, dtype: str, engine: str | None) -> NumpyBackend:

@@ -13,6 +13,7 @@ from mltk import tree
 from mltk.errors import ArrayError, BackendError, MismatchError, SettingError
 from mltk.installation import DISTRIBUTION, needed_for
 from mltk.ops.kernels import Kernels, library_of
+from mltk.plain_arrays import check_plain
 from mltk.tree import Array, Tree
 
 if TYPE_CHECKING:
@@ -183,7 +184,8 @@ def check_same(backend: Backend, **arguments: Iterable[Any]) -> None:
 
 
 def _library(argument: str, value: Any) -> str:
-    """The library of an array, or the error that it is none."""
+    """The library of an array, or the error that it is none, or not a plain one."""
+    check_plain(argument, value)
     try:
         return library_of(value)
     except TypeError:

@@ -1,4 +1,7 @@
-"""What mltk raises: every error names the argument, what was found and what was expected."""
+"""What mltk raises: every error names the argument, what was found and what was expected.
+
+What it warns of stands here too.
+"""
 
 
 class MltkError(Exception):
@@ -47,6 +50,10 @@ class MissingLibraryError(BackendError):
 
 class UnsupportedError(MltkError, TypeError):
     """An engine was asked for something that it cannot do."""
+
+
+class RegulariserWarning(UserWarning):
+    """A regulariser is below what rounding errors of the system amount to, and a larger one was taken."""
 
 
 class DivergedError(MltkError, ArithmeticError):

@@ -1,5 +1,6 @@
 """Ridge regression: SciPy's numbers, two forms of one solution, three derivations of its gradient."""
 
+import warnings
 from dataclasses import dataclass, replace
 
 import array_api_strict
@@ -10,7 +11,9 @@ from head_derivations import BACKENDS64, each_backend, learned, run_head
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+import mltk
 from mltk import tree
+from mltk.errors import RegulariserWarning
 from mltk.heads import RidgeHead, ridge_regression
 from mltk.ops.one_hot import one_hot
 
@@ -344,3 +347,19 @@ def test_one_column_of_targets_needs_no_axis():
     problem = draw_problem(0, outputs=1)
     found = ridge_regression(problem.x, problem.y[..., 0], 1.0)
     np.testing.assert_array_equal(found.weight, ridge_regression(problem.x, problem.y, 1.0).weight)
+
+
+@each_backend
+def test_whoever_gives_a_regulariser_below_rounding_is_told(backend):
+    x = backend.asarray(np.stack([np.eye(3), 1e6 * np.eye(3)]))
+    y = backend.asarray(np.ones((2, 3, 1)))
+    with pytest.warns(RegulariserWarning, match=r"reg_lambda is 1e-08 for task 1.*; 0\.0107 was taken"):
+        raised = ridge_regression(x, y, 1e-8)
+    least = 16 * np.finfo(np.float64).eps * 3e12
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        same = ridge_regression(x, y, backend.asarray(np.array([1e-8, 1.001 * least])))
+        learner = mltk.algorithms.RidgeRegression(mltk.models.Sequential([]), reg_lambda=1e-8)
+        state = learner.adapt(learner.init(backend, 0), x, y)
+        learner.predict(state, x)
+    np.testing.assert_allclose(backend.to_numpy(raised.weight), backend.to_numpy(same.weight), rtol=1e-12)

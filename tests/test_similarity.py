@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import mltk
-from mltk.errors import MismatchError, ShapeError
+from mltk.errors import DtypeError, MismatchError, ShapeError
 from mltk.heads import similarity
 
 FUNCTIONS = {
@@ -99,3 +99,69 @@ def test_bad_input(function):
         function(np.zeros(3), np.zeros((2, 3)))
     with pytest.raises(MismatchError, match="b holds an array of numpy float32"):
         function(np.zeros((2, 3)), np.zeros((2, 3), np.float32))
+
+
+EXPONENTS = {"float32": [-149, -140, -126, -91, -90, -31, -30, 0, 29, 30, 89, 90, 125]}
+EXPONENTS["float64"] = [-1074, -1060, -1022, -751, -750, -251, -250, 0, 249, 250, 750, 751, 1021]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "exponent"), [(dtype, e) for dtype, exponents in EXPONENTS.items() for e in exponents]
+)
+@pytest.mark.filterwarnings(
+    "ignore:overflow"
+)  # the true derivative of tiny vectors is too large for a number
+def test_cosine_and_its_slopes_know_no_scale_from_the_smallest_to_the_largest_numbers(dtype, exponent):
+    rng = np.random.default_rng(0)
+    whole = rng.integers(-3, 4, (4, 5)).astype(dtype)
+    whole[0, 0] = 1
+    whole[3] = 0
+    b, g = rng.normal(size=(3, 5)).astype(dtype), rng.normal(size=(4, 3)).astype(dtype)
+
+    def found(a):
+        a, other, cotangent = (torch.tensor(x) for x in (a, b, g))
+        a.requires_grad_()
+        by_hand = similarity.cosine_pullback(
+            similarity.normalize(a.detach().numpy()), similarity.normalize(b), g
+        )[0]
+        value = mltk.pairwise_cosine_similarity(a, other)
+        (by_autograd,) = torch.autograd.grad(value, a, cotangent)
+        return value.detach().numpy(), by_hand, by_autograd.numpy()
+
+    (value, *slopes), (expected, *expected_slopes) = found(np.ldexp(whole, exponent)), found(whole)
+    np.testing.assert_array_equal(value, expected)
+    for slope, at_one in zip(slopes, expected_slopes, strict=True):
+        wanted = np.ldexp(at_one, -exponent)
+        tiniest = np.ldexp(np.ones((), dtype), np.finfo(dtype).minexp - np.finfo(dtype).nmant)
+        np.testing.assert_allclose(slope, wanted, rtol=4 * np.finfo(dtype).eps, atol=tiniest)
+        assert not slope[3].any()
+
+
+def test_second_derivatives_of_the_cosine_scale_too():
+    rng = np.random.default_rng(0)
+    a, b, v = (torch.tensor(rng.normal(size=(2, 4))) for _ in range(3))
+
+    def product(a):
+        a = a.clone().requires_grad_()
+        value = (mltk.pairwise_cosine_similarity(a, b) ** 2).sum()
+        (slope,) = torch.autograd.grad(value, a, create_graph=True)
+        return torch.autograd.grad((slope * v).sum(), a)[0]
+
+    for exponent in (-500, -250, 250, 500):
+        scaled = product(a * 2.0**exponent) * 2.0**exponent * 2.0**exponent
+        torch.testing.assert_close(scaled, product(a), rtol=1e-14, atol=0)
+
+
+@pytest.mark.parametrize("function", FUNCTIONS.values())
+@pytest.mark.parametrize("dtype", ["complex64", "complex128", "int64", "uint8", "bool"])
+def test_numbers_of_another_kind_are_refused(function, dtype):
+    for bad in (np.ones((2, 3), dtype), torch.ones(2, 3, dtype=getattr(torch, dtype))):
+        with pytest.raises(DtypeError, match=f"a has dtype .*{dtype}; expected floating numbers"):
+            function(bad, bad)
+
+
+@pytest.mark.parametrize("function", FUNCTIONS.values())
+@pytest.mark.parametrize("shape", [(0, 3), (2, 0), (0, 2, 3)])
+def test_empty_sets_are_refused(function, shape):
+    with pytest.raises(ShapeError, match="not empty"):
+        function(np.ones(shape), np.ones((2, shape[-1])))

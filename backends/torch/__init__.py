@@ -14,6 +14,7 @@ from mltk import fingerprint, modules
 from mltk.derivatives import AnalyticEngine, Engine
 from mltk.errors import ArrayError, SettingError
 from mltk.ops.kernels import Kernels, kernels_of, register
+from mltk.plain_arrays import check_plain
 
 from . import fingerprints, linked_modules
 from .bridges import from_module, to_module
@@ -58,6 +59,7 @@ class TorchBackend:
 
     def asarray(self, values: Any) -> torch.Tensor:
         """See `mltk.backend.Backend.asarray`."""
+        check_plain("values", values)
         tensor = values if isinstance(values, torch.Tensor) else _from_numpy(values)
         dtype = getattr(torch, self.dtype) if tensor.is_floating_point() else tensor.dtype
         return tensor.to(device=self.device, dtype=dtype)
@@ -75,6 +77,9 @@ class TorchBackend:
         """See `mltk.backend.Backend.owns`."""
         return (
             isinstance(array, torch.Tensor)
+            and array.layout is torch.strided
+            and not array.is_quantized
+            and not array.is_nested
             and str(array.device) == self.device
             and (not array.is_floating_point() or array.dtype == getattr(torch, self.dtype))
         )

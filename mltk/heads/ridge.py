@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar, NamedTuple
 
+import numpy as np
+
 from mltk.backend import Backend, check_same, common_backend
 from mltk.episode import check_inputs
-from mltk.errors import DtypeError, SettingError, ShapeError
+from mltk.errors import DtypeError, RegulariserWarning, SettingError, ShapeError
 from mltk.heads.linear import LinearHead, LinearSolution, check_switch, double, raised, raised_vjp
 from mltk.ops.kernels import kernels_of
 from mltk.ops.one_hot import one_hot
@@ -191,6 +194,11 @@ def ridge_regression(
             given, nothing waits to find that out.
         MismatchError: If the arrays differ in library, device or floating dtype.
         SettingError: If a number is not finite, ``reg_lambda`` is not positive, or another setting not valid.
+
+    Warns:
+        RegulariserWarning: If, on the host, ``reg_lambda`` is less than the rounding errors of the system,
+            3.6e-15 times the sum of the squared embeddings: the solution is then that for this larger one.
+            Learners, which meet such tasks in the midst of a training, do the same and do not warn.
     """
     backend = common_backend(embeddings=[embeddings], targets=[targets])
     if embeddings.ndim != 3:
@@ -203,13 +211,32 @@ def ridge_regression(
     regulariser = _checked_factor(backend, "reg_lambda", reg_lambda, embeddings)
     factor = _checked_factor(backend, "scale", scale, embeddings)[..., None]
     head = RidgeHead(use_woodbury=use_woodbury, intercept=bias)
-    weight, intercept, _ = head.solve(double(embeddings), double(target), regulariser)
+    weight, intercept, (solution, _) = head.solve(double(embeddings), double(target), regulariser)
+    _warn_of_raised(backend, solution, regulariser)
     xp = backend.xp
     weight = xp.astype(weight * factor[..., None], embeddings.dtype)
     if intercept is None:
         zeros = xp.zeros(tuple(weight.shape[:2]), dtype=weight.dtype, device=weight.device)
         return LinearSolution(weight, zeros)
     return LinearSolution(weight, xp.astype(intercept * factor, embeddings.dtype))
+
+
+def _warn_of_raised(backend: Backend, solution: RidgeSolution, reg_lambda: Array) -> None:
+    """Warn if, on the host, a regulariser was too small and raised."""
+    small = host_values(backend, solution.small)
+    if small is None or not small.any():
+        return
+    task = int(small.argmax())
+    asked, taken = (
+        np.broadcast_to(backend.to_numpy(numbers), small.shape)[task]
+        for numbers in (reg_lambda, raised(reg_lambda, solution.x)[0])
+    )
+    warnings.warn(
+        f"reg_lambda is {asked:.3g} for task {task}, less than the rounding errors of the system; "
+        f"{taken:.3g} was taken",
+        RegulariserWarning,
+        stacklevel=3,
+    )
 
 
 def _checked_target(backend: Backend, embeddings: Array, targets: Array, ways: int | None) -> Array:

@@ -12,6 +12,10 @@ derivative zero, for a zero vector:
 
 $$\bar{\hat a} = G \hat b, \qquad
   \bar a = \frac{1}{\|a\|} \big( \bar{\hat a} - \hat a \langle \hat a, \bar{\hat a} \rangle \big).$$
+
+It does not depend on the lengths, down to the smallest and up to the largest numbers: a vector is first
+multiplied by a power of two, which rounds nothing away, so that no square over- or underflows. The power is a
+constant: $\hat a$ does not change with it. Where $\bar a$ is too large for a number, it is infinite.
 """
 
 from __future__ import annotations
@@ -19,9 +23,12 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from mltk.backend import common_backend
-from mltk.errors import ShapeError
+from mltk.errors import DtypeError, ShapeError
 from mltk.ops.kernels import kernels_of
 from mltk.tree import Array
+
+STEPS = {32: 60, 64: 500}
+"""The exponents of two that vectors are scaled by are multiples of these, by the bits of a number."""
 
 
 def pairwise_sqeuclidean(a: Array, b: Array) -> Array:
@@ -35,7 +42,8 @@ def pairwise_sqeuclidean(a: Array, b: Array) -> Array:
         Distances ``(..., M, N)``, none negative.
 
     Raises:
-        ShapeError: If the arrays are not of this form.
+        ShapeError: If the arrays are not of this form, or are empty.
+        DtypeError: If they are not floating.
         MismatchError: If they differ in library, device or dtype.
     """
     _check(a, b)
@@ -53,7 +61,8 @@ def pairwise_cosine_similarity(a: Array, b: Array) -> Array:
         Similarities ``(..., M, N)``.
 
     Raises:
-        ShapeError: If the arrays are not of this form.
+        ShapeError: If the arrays are not of this form, or are empty.
+        DtypeError: If they are not floating.
         MismatchError: If they differ in library, device or dtype.
     """
     _check(a, b)
@@ -87,29 +96,46 @@ class Unit(NamedTuple):
 
     Attributes:
         unit: The vectors ``(..., N, d)``; zero for a zero vector.
-        reciprocal: One over their length before, ``(..., N, 1)``; zero for a zero vector.
+        scale: The power of two that they were multiplied by first, ``(..., N, 1)``; zero for a zero vector.
+        length: Their length after that, ``(..., N, 1)``; one for a zero vector.
     """
 
     unit: Array
-    reciprocal: Array
+    scale: Array
+    length: Array
 
 
 def normalize(x: Array) -> Unit:
-    """Vectors divided by their length: by the largest entry first, so that no square over- or underflows."""
+    """Vectors divided by their length."""
+    xp = kernels_of(x).xp
+    scale, zero = _scale(x)
+    scaled = x * scale
+    length = xp.sqrt(xp.sum(scaled * scaled, axis=-1, keepdims=True) + zero)
+    return Unit(scaled / length, scale, length)
+
+
+def _scale(x: Array) -> tuple[Array, Array]:
+    """Powers of two for vectors ``(..., N, d)``, and a one for each zero vector, else zero.
+
+    The largest entry of a vector then has an exponent within half a step of zero.
+    """
     xp = kernels_of(x).xp
     largest = xp.max(xp.abs(x), axis=-1, keepdims=True)
-    zero = largest < xp.finfo(x.dtype).smallest_normal
-    ones = xp.ones_like(largest)
-    scaled = xp.where(zero, xp.zeros_like(x), x / xp.where(zero, ones, largest))
-    length = xp.sqrt(xp.sum(scaled * scaled, axis=-1, keepdims=True) + xp.astype(zero, x.dtype))
-    reciprocal = xp.where(zero, xp.zeros_like(largest), ones / (xp.where(zero, ones, largest) * length))
-    return Unit(scaled / length, reciprocal)
+    step = STEPS[xp.finfo(x.dtype).bits]
+    scale = xp.ones_like(largest)
+    for edge in (0.5, 1.5):
+        power = 2.0 ** ((edge + 0.5) * step)
+        scale = xp.where(largest < 2.0 ** (-edge * step), power, scale)
+        scale = xp.where(largest > 2.0 ** (edge * step), 1 / power, scale)
+    zero = xp.astype(largest == 0, x.dtype)
+    return scale * (1 - zero), zero
 
 
 def normalize_pullback(x: Unit, g: Array) -> Array:
     """The cotangent of the vectors from that of the unit vectors."""
     xp = kernels_of(g).xp
-    return x.reciprocal * (g - x.unit * xp.sum(x.unit * g, axis=-1, keepdims=True))
+    across = g - x.unit * xp.sum(x.unit * g, axis=-1, keepdims=True)
+    return across / x.length * x.scale
 
 
 def cosine_pullback(a: Unit, b: Unit, g: Array) -> tuple[Array, Array]:
@@ -120,8 +146,12 @@ def cosine_pullback(a: Unit, b: Unit, g: Array) -> tuple[Array, Array]:
 def _check(a: Array, b: Array) -> None:
     common_backend(a=[a], b=[b])
     for name, array in (("a", a), ("b", b)):
+        if not kernels_of(array).xp.isdtype(array.dtype, "real floating"):
+            raise DtypeError(f"{name} has dtype {array.dtype}; expected floating numbers")
         if array.ndim < 2:
             raise ShapeError(f"{name} has shape {tuple(array.shape)}; expected vectors (..., N, d)")
+        if 0 in array.shape:
+            raise ShapeError(f"{name} has shape {tuple(array.shape)}; expected a set that is not empty")
     if a.shape[-1] != b.shape[-1]:
         raise ShapeError(
             f"b holds vectors of {b.shape[-1]} numbers; expected {a.shape[-1]} as in a, "

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from mltk.errors import ArrayError, BackendError, DtypeError, NotFiniteError
 from mltk.ops.kernels import Kernels, kernels_of, library_of
 from mltk.ops.operation import Operation
+from mltk.plain_arrays import check_plain
 from mltk.tree import Array, Tree
 
 
@@ -80,6 +81,7 @@ def magic_box(x: Array) -> Array:
 
 def check_log_probs(name: str, values: Array) -> None:
     """Raise the errors of `magic_box` for the argument ``name``."""
+    check_plain(name, values)
     try:
         kernels = box_kernels(values)
     except TypeError:
