@@ -14,6 +14,7 @@ import numpy as np
 
 from mltk import __version__, algorithms, data, models, ops, optim
 from mltk.errors import RunError
+from mltk.outside import reading
 
 Config = dict[str, Any]
 """Strings, numbers, booleans, lists and further configurations, under string keys."""
@@ -91,11 +92,9 @@ def from_config(config: Any) -> Any:
     if not settings.keys() <= expected:
         unknown = ", ".join(sorted(settings.keys() - expected))
         raise RunError(f"the configuration of {name} has unknown settings: {unknown}")
-    try:
-        return known(**settings)
     # A text from outside may hand the constructor anything, which may then fail in any way.
-    except Exception as error:
-        raise RunError(f"the configuration of {name} is not valid: {error}") from error
+    with reading(f"the configuration of {name}", RunError, damaged="is not valid"):
+        return known(**settings)
 
 
 def differences(old: Config, new: Config) -> list[str]:

@@ -73,8 +73,8 @@ def create(path: Path, *, buffering: int = -1) -> BinaryIO:
 def replace_whole(path: Path, write: Callable[[BinaryIO], Any]) -> None:
     """Write a file so that at every moment either the old or the new one stands there, whole.
 
-    A link is replaced, and what it leads to is left as it is. A process that is killed leaves a file behind
-    that `remove_leftovers` removes.
+    A link is replaced, and what it leads to is left as it is; pipes and devices are refused. A process that
+    is killed leaves a file behind that `remove_leftovers` removes.
 
     Args:
         path: The file; its folder must exist.
@@ -83,6 +83,10 @@ def replace_whole(path: Path, write: Callable[[BinaryIO], Any]) -> None:
     Raises:
         OSError: If it cannot be written; the previous file is then intact.
     """
+    with contextlib.suppress(FileNotFoundError):
+        kind = stat.S_IFMT(path.lstat().st_mode)
+        if kind in _KINDS:  # a device, such as the null device, would be gone
+            raise OSError(errno.EINVAL, _KINDS[kind], str(path))
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
         with create(temporary) as file:

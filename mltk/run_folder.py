@@ -42,6 +42,9 @@ LONGEST_CONFIG = 1 << 20
 LONGEST_METRICS = 1 << 28
 """Bytes that the logged steps may have: several million lines."""
 
+LONGEST_LINE = 1 << 16
+"""Characters that a logged step may have."""
+
 MOST_STEPS = 1 << 62
 """Larger numbers of steps are damage."""
 
@@ -303,6 +306,8 @@ def _under(prefix: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 def _logged(text: str) -> dict[str, Any]:
     """A line of the metrics."""
+    if len(text) > LONGEST_LINE:
+        raise ValueError(f"a line has {len(text)} characters; expected at most {LONGEST_LINE}")
     line = read_json(text)
     if not isinstance(line, dict) or not all(_is_number(line.get(name)) for name in NUMBERS):
         raise ValueError("a line lacks step, loss or seconds")

@@ -215,3 +215,18 @@ def test_a_lock_is_no_link_and_no_pipe(kind, server, tmp_path):
     with pytest.raises(StorageError, match=f"it is a .*{kind}"):
         get(server, tmp_path)
     assert not (tmp_path / "nowhere").exists()
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder"])
+def test_what_is_no_file_at_the_place_of_a_file_is_refused(kind, server, tmp_path):
+    place = tmp_path / "file.zip"
+    if kind == "folder":
+        place.mkdir()
+    elif hasattr(os, "mkfifo"):
+        os.mkfifo(place)
+    else:
+        pytest.skip("this system has no pipes with names")
+    with pytest.raises(StorageError, match=r"file\.zip is in the way"):
+        get(server, tmp_path)
+    assert server.asked == []
+    assert not place.is_file()

@@ -14,6 +14,9 @@ import pytest
 from fuzz_targets import TARGETS
 from mutations import mutated
 
+from mltk.oracle.calling import Request, call
+from mltk.oracle.messages import from_line, pack_outcome, to_line, unpack_outcome
+
 MEMORY = 1 << 26
 """Bytes that reading one of the small files may allocate in Python and NumPy."""
 
@@ -143,3 +146,40 @@ def test_a_damaged_file_is_read_or_named(target, amount, watch, tmp_path, monkey
     after = {path: path.is_file() and path.read_bytes() for path in tmp_path.rglob("*") if path != file}
     assert after == before
     assert outcomes["refused" if target.errors else "other"] > 0
+
+
+PIECES = [
+    lambda rng: rng.choice([0, 1, -1, 10**400, True, None, 0.5, np.nan, np.inf, 1j, "text", b"bytes"]),
+    lambda rng: np.full(rng.choice([(), (2,), (3, 1), (0,)]), rng.choice([0.0, np.nan, np.inf, 1e300])),
+    lambda rng: np.zeros(2, rng.choice(["f2", "f4", "f8", "c16", "i8", "?", "O", "U3", "M8[s]", "V4", "g"])),
+    lambda rng: np.ma.masked_array([1.0, 2.0], [True, False]),
+    lambda rng: np.broadcast_to(0.0, (10**9, 10**6)),
+    lambda rng: rng.choice([object(), iter(()), int, print, Ellipsis, range(10**9), {1, 2}]),
+]
+
+
+def value(rng, depth=3):
+    """Anything that a function might return."""
+    kind = rng.randrange(6) if depth else 6
+    if kind == 0:
+        names = ["loss", "gradients", "w", "b", "", "losses", 3, None, (1,)]
+        return {rng.choice(names): value(rng, depth - 1) for _ in range(rng.randrange(4))}
+    if kind == 1:
+        return [value(rng, depth - 1) for _ in range(rng.randrange(4))]
+    if kind == 2:
+        return tuple(value(rng, depth - 1) for _ in range(2))
+    return rng.choice(PIECES)(rng)
+
+
+def test_whatever_a_candidate_returns_is_judged_or_told(amount):
+    asked = Request("maml", {}, {}, ("loss", "gradients"), {"loss": [], "gradients": {"w": [2], "b": [3, 1]}})
+    told = set()
+    for number in range(amount):
+        returned = value(random.Random(f"returned {number}"))
+        outcome = call(lambda *_, it=returned: it, asked, arrays="numpy", dtype="float64", folder=None)
+        assert (outcome.outputs is None) != (outcome.problem is None), number
+        again = unpack_outcome(from_line(to_line(pack_outcome(outcome))))
+        assert again.problem == outcome.problem
+        assert alike(again.outputs, outcome.outputs)
+        told.add(outcome.problem and outcome.problem.kind)
+    assert {None, "malformed", "wrong-names", "wrong-shapes", "not-finite"} <= told

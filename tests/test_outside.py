@@ -4,6 +4,8 @@ import json
 import os
 import signal
 import stat
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -322,3 +324,35 @@ def test_whatever_a_candidate_returns_is_a_problem_and_no_error(value):
     outcome = call(lambda *_: value(), asked, arrays="numpy", dtype="float64", folder=None)
     assert outcome.outputs is None
     assert outcome.problem.kind in {"malformed", "wrong-names", "wrong-shapes"}
+
+
+@pipes
+def test_a_pipe_or_device_is_never_replaced_by_a_file(tmp_path):
+    folder = RunFolder(tmp_path)
+    os.mkfifo(folder.checkpoint_path)
+    with pytest.raises(RunError, match="cannot be written: it is a pipe"):
+        folder.write_checkpoint(checkpoint())
+    assert stat.S_ISFIFO(folder.checkpoint_path.stat().st_mode)
+    assert not write_cache(folder.checkpoint_path, {"a": np.zeros(3)})
+    assert stat.S_ISFIFO(folder.checkpoint_path.stat().st_mode)
+
+
+def test_a_line_of_the_metrics_has_a_limit(tmp_path):
+    folder = RunFolder(tmp_path)
+    folder.metrics_path.write_text("[" + "[]," * 50_000 + "1]\n")
+    with pytest.raises(RunError, match="a line has 150003 characters"):
+        folder.read_metrics()
+
+
+def test_without_fcntl_there_is_nobody_to_lock_against(tmp_path):
+    code = (
+        "import sys; sys.modules['fcntl'] = None\n"
+        "from pathlib import Path\n"
+        "from mltk.run_folder import RunFolder\n"
+        "folder = RunFolder(Path(sys.argv[1]))\n"
+        "with folder.locked():\n"
+        "    folder.write_config({'steps': 3})\n"
+        "print(folder.read_config())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True)
+    assert done.stdout == "{'steps': 3}\n", done.stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import stat
 import sys
 import time
 from collections.abc import Iterator
@@ -211,10 +212,16 @@ def _unwritable(file: RemoteFile, folder: Path, error: OSError) -> StorageError:
 
 
 def _is_file(path: Path) -> bool:
+    """Whether a file is there; what is neither that nor nothing is refused."""
     try:
-        return path.is_file()
+        kind = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return False
     except OSError as error:
         raise StorageError(f"{path.parent} cannot be read: {error.strerror or error}") from error
+    if not stat.S_ISREG(kind):
+        raise StorageError(f"{path} is in the way: it is no file; expected one, or nothing")
+    return True
 
 
 @contextmanager

@@ -73,10 +73,12 @@ def returned(value: Any, dtype: str) -> np.ndarray:
     Raises:
         FormError: If it is neither a number nor a real floating array of at least the precision ``dtype``.
     """
-    if value is None or isinstance(value, str | bytes | bool | dict | list | tuple | set):
+    number = isinstance(value, float | int) and not isinstance(value, bool)
+    # What has no shape may be a sequence of any length, which NumPy would write out.
+    if not number and not isinstance(getattr(value, "shape", None), tuple):
         raise FormError(f"is {kind(value)}; expected an array")
     try:
-        if isinstance(value, float | int):
+        if number:
             return np.asarray(value, np.float64)
         array = _to_numpy(value)
     except Exception as error:  # any library may be behind it, and raise anything
