@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from mltk import __version__, algorithms, data, models, ops, optim
-from mltk.errors import RunError
+from mltk.errors import RunError, UnknownClassError
 from mltk.outside import reading
 
 Config = dict[str, Any]
@@ -84,7 +84,7 @@ def from_config(config: Any) -> Any:
         return None
     known = registry().get(name) if isinstance(name, str) else None
     if known is None:
-        raise RunError(
+        raise UnknownClassError(
             f"the configuration names {name!r}, no public class of mltk: it cannot be rebuilt from text"
         )
     settings = {key: from_config(setting) for key, setting in config.items() if key != "type"}

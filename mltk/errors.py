@@ -64,6 +64,14 @@ class RunError(MltkError, RuntimeError):
     """A run folder or checkpoint is missing, damaged or belongs to another run."""
 
 
+class UnknownClassError(RunError):
+    """A configuration names a class that is not mltk's own."""
+
+
+class RunInUseError(RunError):
+    """Another training is in a run folder."""
+
+
 class DataError(MltkError, RuntimeError):
     """The files of a dataset cannot be had or used."""
 

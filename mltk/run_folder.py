@@ -14,7 +14,8 @@ import math
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from itertools import count
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -23,11 +24,12 @@ import numpy as np
 from mltk import tree
 from mltk.backend import Backend
 from mltk.config import Config
-from mltk.errors import RunError
-from mltk.filesystem import lock, open_to_append, remove_leftovers, replace_whole
+from mltk.errors import RunError, RunInUseError
+from mltk.filesystem import open_to_append, remove_leftovers, replace_whole
 from mltk.installation import needed_for
 from mltk.npz import open_npz
 from mltk.outside import check_depth, read_bytes, read_json, reading
+from mltk.run_claim import locked, reason
 from mltk.tree import Tree
 
 FORMAT = 1
@@ -62,6 +64,8 @@ class Checkpoint:
         optimizer: The optimiser's state under dotted names.
         rng: The state of the generator that draws the tasks.
         loss_sum: The sum of the losses since the last regular line of the metrics.
+        calibrated: What calibration adds to the meta-parameters or changes in them, under dotted names, so
+            that they predict without the data of the training; empty before its last step.
     """
 
     step: int
@@ -69,6 +73,7 @@ class Checkpoint:
     optimizer: dict[str, np.ndarray]
     rng: dict[str, Any]
     loss_sum: np.ndarray
+    calibrated: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -77,9 +82,11 @@ class RunFolder:
 
     Attributes:
         path: The folder.
+        is_locked: Whether whoever holds this object has locked it.
     """
 
     path: Path
+    is_locked: bool = False
 
     @property
     def config_path(self) -> Path:
@@ -101,32 +108,45 @@ class RunFolder:
         """The learning curve."""
         return self.path / "curves.svg"
 
-    def is_empty(self) -> bool:
-        """Whether no run has been started here."""
-        return not any(path.exists() for path in (self.config_path, self.metrics_path, self.checkpoint_path))
+    def holds_run(self) -> bool:
+        """Whether a run stands here that must not be overwritten: one with a checkpoint.
+
+        What a training leaves that fails before is no more than its settings. Files of these names that no
+        training has written are kept, too.
+        """
+        if self.checkpoint_path.exists():
+            return True
+        if not self.config_path.exists():
+            return self.metrics_path.exists()
+        try:
+            return not {"steps", "log_every", "algorithm"} <= self.read_config().keys()
+        except RunError:
+            return True
 
     @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
-        """Make the folder if need be, and keep every other training out of it.
-
-        The lock is the operating system's and ends with the process, however it ends.
+    def locked(self) -> Iterator[RunFolder]:
+        """Make the folder if need be, and keep every other training out of it; see `mltk.run_claim.locked`.
 
         Raises:
             RunError: If the folder cannot be made or written, or another training is in it.
         """
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            file = open_to_append(self.path / ".lock")
-        except OSError as error:
-            raise RunError(f"{self.path} cannot be used as a run folder: {_reason(error)}") from error
-        with file:
-            try:
-                lock(file)
-            except OSError:
-                raise RunError(f"{self.path} is in use by another training") from None
+        if self.is_locked:
+            yield self
+            return
+        with locked(self.path):
             for path in (self.config_path, self.metrics_path, self.checkpoint_path):
                 remove_leftovers(path)
-            yield
+            yield replace(self, is_locked=True)
+
+    def begin(self, config: Config) -> None:
+        """Write the configuration of a new run, in place of what one without a checkpoint has left.
+
+        Raises:
+            RunError: If it cannot be written.
+        """
+        if self.metrics_path.exists():
+            self.write_metrics([])
+        self.write_config(config)
 
     def read_config(self) -> Config:
         """The configuration.
@@ -186,7 +206,7 @@ class RunFolder:
             with open_to_append(self.metrics_path) as file:
                 file.write((json.dumps(line) + "\n").encode())
         except OSError as error:
-            raise RunError(f"{self.metrics_path} cannot be written: {_reason(error)}") from error
+            raise RunError(f"{self.metrics_path} cannot be written: {reason(error)}") from error
 
     def read_checkpoint(self) -> Checkpoint:
         """The latest checkpoint.
@@ -214,6 +234,7 @@ class RunFolder:
                 loss_sum=found.pop("loss_sum"),
                 params=_under("params.", found),
                 optimizer=_under("optimizer.", found),
+                calibrated=_under("calibrated.", found),
             )
 
     def write_checkpoint(self, checkpoint: Checkpoint) -> None:
@@ -230,6 +251,7 @@ class RunFolder:
             "loss_sum": checkpoint.loss_sum,
             **{f"params.{name}": leaf for name, leaf in checkpoint.params.items()},
             **{f"optimizer.{name}": leaf for name, leaf in checkpoint.optimizer.items()},
+            **{f"calibrated.{name}": leaf for name, leaf in checkpoint.calibrated.items()},
         }
         replace_file(self.checkpoint_path, lambda file: np.savez(file, **arrays))
 
@@ -238,7 +260,26 @@ class RunFolder:
             with open_to_append(self.metrics_path) as file:
                 os.fsync(file.fileno())
         except OSError as error:
-            raise RunError(f"{self.metrics_path} cannot be written: {_reason(error)}") from error
+            raise RunError(f"{self.metrics_path} cannot be written: {reason(error)}") from error
+
+
+@contextlib.contextmanager
+def first_free(parent: Path, name: str) -> Iterator[RunFolder]:
+    """The first of ``name``, ``name-2``, … that holds no run and no other training is in, locked.
+
+    Raises:
+        RunError: If a folder cannot be made or written.
+    """
+    for number in count(1):
+        with contextlib.ExitStack() as stack:
+            try:
+                folder = RunFolder(parent / (name if number == 1 else f"{name}-{number}"))
+                folder = stack.enter_context(folder.locked())
+            except RunInUseError:
+                continue
+            if not folder.holds_run():
+                yield folder
+                return
 
 
 def replace_file(path: Path, write: Callable[[BinaryIO], Any]) -> None:
@@ -255,7 +296,7 @@ def replace_file(path: Path, write: Callable[[BinaryIO], Any]) -> None:
         replace_whole(path, write)
     except OSError as error:
         kept = "; the file that stands there is whole" if path.exists() else ""
-        raise RunError(f"{path} cannot be written: {_reason(error)}{kept}") from error
+        raise RunError(f"{path} cannot be written: {reason(error)}{kept}") from error
 
 
 def to_arrays(values: Tree, backend: Backend) -> dict[str, np.ndarray]:
@@ -318,7 +359,3 @@ def _logged(text: str) -> dict[str, Any]:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _reason(error: OSError) -> str:
-    return error.strerror or str(error)

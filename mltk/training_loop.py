@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable
+import warnings
+from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
+from mltk import tree
 from mltk.backend import Backend
 from mltk.config import Config, differences, to_config, versions
 from mltk.data.prefetch import Prefetch
@@ -20,21 +22,21 @@ from mltk.data.source import TaskSource
 from mltk.episode import Episode
 from mltk.errors import DivergedError, LabelError, NotFiniteError, RunError
 from mltk.fingerprint import fingerprint
+from mltk.interruption import Interruption
 from mltk.optim import Transform, apply_updates
+from mltk.progress import Progress, showing
 from mltk.run_folder import Checkpoint, RunFolder, from_arrays, to_arrays
+from mltk.threads import other_threads, threads
 from mltk.tree import Array, Tree
 
 SETTINGS = ("steps", "meta_batch", "seed", "log_every", "checkpoint_every", "validate")
 """The settings of a run beside its algorithm, tasks, optimiser and backend."""
 
-FREE = ("steps", "checkpoint_every", "validate", "versions")
+FREE = ("steps", "checkpoint_every", "validate", "versions", "threads")
 """Settings that may differ on resuming, since the trajectory does not depend on them."""
 
 CONTENTS = "contents"
 """The table of a configuration with the `mltk.fingerprint` of learner and tasks."""
-
-Progress = Callable[[int, int, float | None], None]
-"""Called as ``progress(step, steps, loss)``: at the start, with no loss, and at each logged step."""
 
 
 class Algorithm(Protocol):
@@ -92,9 +94,26 @@ def calibrated(algorithm: Algorithm, meta_params: Tree, tasks: TaskSource, seed:
     return meta_params if calibrate is None else calibrate(meta_params, tasks, seed=seed)
 
 
+def beside(meta_params: Tree, calibrated: Tree, backend: Backend) -> dict[str, np.ndarray]:
+    """What calibration adds to meta-parameters or changes in them; nothing if not all of it is finite."""
+    before, after = tree.flatten(meta_params), tree.flatten(calibrated)
+    names = [name for name in after if after[name] is not before.get(name)]
+    found = {name: backend.to_numpy(after[name]) for name in names}
+    return found if all(np.isfinite(leaf).all() for leaf in found.values()) else {}
+
+
+def with_calibrated(meta_params: Tree, calibrated: dict[str, np.ndarray], backend: Backend) -> Tree:
+    """Meta-parameters with what `beside` has found."""
+    found = {name: backend.asarray(leaf) for name, leaf in calibrated.items()}
+    return tree.unflatten(tree.flatten(meta_params) | found)
+
+
 @dataclass(frozen=True)
 class State:
-    """Where a training stands; ``loss_sum`` is over the steps since the last regular line."""
+    """Where a training stands.
+
+    ``loss_sum`` is over the steps since the last regular line; ``calibrated`` is that of `Checkpoint`.
+    """
 
     step: int
     meta_params: Tree
@@ -102,6 +121,7 @@ class State:
     rng: np.random.Generator
     loss_sum: Any
     history: list[dict[str, Any]]
+    calibrated: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -119,7 +139,7 @@ class Training:
     checkpoint_every: int
     validate: bool
     folder: RunFolder | None
-    progress: Progress | None
+    progress: bool | Progress | None
 
     @property
     def config(self) -> Config:
@@ -135,6 +155,7 @@ class Training:
             "tasks": to_config(self.tasks),
             "optimizer": to_config(self.optimizer),
             "versions": versions(self.backend.name),
+            "threads": threads(self.backend),
             **contents(self.algorithm, self.tasks),
         }
 
@@ -167,6 +188,8 @@ class Training:
         state = training.start()
         if self.folder.checkpoint_path.exists():
             state = training._restore(state, self.folder.read_checkpoint())
+        if (other := other_threads(old, new)) and state.step < self.steps:
+            warnings.warn(f"{self.folder.path} goes on with {other}", stacklevel=3)
         # In this order a kill between the two leaves a folder that can still be resumed.
         if old_steps < self.steps:
             self.folder.write_config(old | {"steps": self.steps})
@@ -179,9 +202,10 @@ class Training:
         unfinished = state.step < self.steps
         if unfinished:
             # A loss that diverges is an error of its own, which names the step.
-            with np.errstate(over="ignore", invalid="ignore"):
-                state = self._loop(state)
-        meta_params = calibrated(self.algorithm, state.meta_params, self.tasks, self.seed)
+            name = type(self.algorithm).__name__
+            with np.errstate(over="ignore", invalid="ignore"), showing(self.progress, name) as progress:
+                state = self._loop(state, progress)
+        meta_params = self._calibrated(state)
         if self.folder is None:
             return Run(meta_params, state.history, state.step)
         if unfinished or not self.folder.curves_path.exists():
@@ -190,16 +214,28 @@ class Training:
             learning_curve(state.history, self.folder.curves_path)
         return Run(meta_params, state.history, state.step, self.folder.path)
 
-    def _loop(self, state: State) -> State:
+    def _calibrated(self, state: State) -> Tree:
+        """Meta-parameters that are ready for prediction; what that takes is added to the last checkpoint."""
+        if state.calibrated:
+            return with_calibrated(state.meta_params, state.calibrated, self.backend)
+        meta_params = calibrated(self.algorithm, state.meta_params, self.tasks, self.seed)
+        found = beside(state.meta_params, meta_params, self.backend)
+        if found and self.folder is not None:
+            self._save(replace(state, calibrated=found))
+        return meta_params
+
+    def _loop(self, state: State, progress: Progress | None) -> State:
         on_host = self.backend.device == "cpu"
         meta_params, memory, rng, loss_sum = state.meta_params, state.optimizer, state.rng, state.loss_sum
         history = list(state.history)
         seconds = history[-1]["seconds"] if history else 0.0
         start = time.perf_counter()
-        if self.progress is not None:
-            self.progress(state.step, self.steps, None)
+        if progress is not None:
+            progress(state.step, self.steps, None)
         steps = range(state.step + 1, self.steps + 1)
-        with self._episodes(rng, len(steps)) as episodes:
+        # Without a folder there is nothing to be written before the end.
+        interruption = Interruption() if self.folder is not None else None
+        with self._episodes(rng, len(steps)) as episodes, interruption or nullcontext():
             for step, episode in zip(steps, episodes, strict=True):
                 self._check(episode, step, first=step == steps[0])
                 try:
@@ -217,13 +253,23 @@ class Training:
                     count = self.log_every if regular else step % self.log_every
                     mean = self._finite(float(loss_sum), step) / count
                     elapsed = round(seconds + time.perf_counter() - start, 3)
-                    self._log({"step": step, "loss": mean, "seconds": elapsed}, history)
+                    self._log({"step": step, "loss": mean, "seconds": elapsed}, history, progress)
                 if regular:
                     loss_sum = 0.0
-                if last or (self.folder is not None and step % self.checkpoint_every == 0):
+                asked = interruption is not None and interruption.signal is not None
+                if last or asked or (self.folder is not None and step % self.checkpoint_every == 0):
                     state = replace(state, loss_sum=loss_sum)
                     self._save(state)
+                if interruption is not None and asked:
+                    raise interruption.stop(self._how_to_go_on(step))
         return state
+
+    def _how_to_go_on(self, step: int) -> str:
+        assert self.folder is not None
+        return (
+            f"after step {step} of {self.steps}, which {self.folder.checkpoint_path} holds: "
+            "the same call with resume=True goes on from there"
+        )
 
     def _episodes(self, rng: np.random.Generator, count: int) -> AbstractContextManager[Iterable[Episode]]:
         """The next episodes; after each the generator is in the state that sampling it has left."""
@@ -243,12 +289,12 @@ class Training:
             error.add_note(f"in the tasks of step {step} of the training")
             raise
 
-    def _log(self, line: dict[str, Any], history: list[dict[str, Any]]) -> None:
+    def _log(self, line: dict[str, Any], history: list[dict[str, Any]], progress: Progress | None) -> None:
         history.append(line)
         if self.folder is not None:
             self.folder.append_metrics(line)
-        if self.progress is not None:
-            self.progress(line["step"], self.steps, line["loss"])
+        if progress is not None:
+            progress(line["step"], self.steps, line["loss"])
 
     def _save(self, state: State) -> None:
         """Check that everything is finite and, with a folder, write a checkpoint."""
@@ -260,7 +306,9 @@ class Training:
                 raise self._diverged(f"{name} is not finite at step {state.step}")
         if self.folder is not None:
             random = dict(state.rng.bit_generator.state)
-            self.folder.write_checkpoint(Checkpoint(state.step, params, memory, random, loss_sum["loss_sum"]))
+            self.folder.write_checkpoint(
+                Checkpoint(state.step, params, memory, random, loss_sum["loss_sum"], state.calibrated)
+            )
 
     def _restore(self, start: State, checkpoint: Checkpoint) -> State:
         """The state that a checkpoint holds, given one of the same structure."""
@@ -278,6 +326,8 @@ class Training:
             start.rng,
             float(checkpoint.loss_sum) if on_host else self.backend.asarray(checkpoint.loss_sum),
             self._history(checkpoint.step),
+            # A longer run is calibrated anew at its end.
+            checkpoint.calibrated if checkpoint.step == self.steps else {},
         )
 
     def _history(self, step: int) -> list[dict[str, Any]]:

@@ -254,30 +254,6 @@ def test_a_run_is_overwritten_by_nothing_and_continued_by_resume(run):
     assert "seed: 0 before, 1 now" in result.output
 
 
-def test_ctrl_c_says_how_to_resume_and_that_command_ends_where_an_uninterrupted_run_ends(tmp_path):
-    words = ["train", "maml", "--data", "sinusoid", "--steps", "3000", "--seed", "2"]
-    process = subprocess.Popen([*MLTK, *words], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
-    lines = [process.stderr.readline() for _ in range(4)]
-    assert all(re.fullmatch(r"maml: step \d+/3000, loss \S+, \d:\d\d left\n", line) for line in lines)
-    process.send_signal(signal.SIGINT)
-    _, said = process.communicate()
-    assert process.returncode == 130
-    assert "Traceback" not in said
-    command = re.search(r"continue with:\n  mltk (.*)\n", said)[1]
-    assert command == f"{' '.join(words)} --out runs/maml-sinusoid --resume"
-    stopped = load_run(tmp_path / "runs/maml-sinusoid").run.steps
-    assert 0 < stopped < 3000
-    subprocess.run([*MLTK, *command.split()], cwd=tmp_path, capture_output=True, check=True)
-    subprocess.run([*MLTK, *words, "--out", "straight"], cwd=tmp_path, capture_output=True, check=True)
-    with (
-        np.load(tmp_path / "runs/maml-sinusoid/checkpoint.npz") as found,
-        np.load(tmp_path / "straight/checkpoint.npz") as expected,
-    ):
-        assert sorted(found.files) == sorted(expected.files)
-        for name in expected.files:
-            np.testing.assert_array_equal(found[name], expected[name])
-
-
 def test_ctrl_c_in_reproduce_ends_its_trainings(tmp_path):
     words = ["reproduce", "sinusoid-table", "--shots", "5", "--steps", "1000000", "--out", "table"]
     process = subprocess.Popen([*MLTK, *words], cwd=tmp_path, stderr=subprocess.PIPE, text=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 import torch
+from run_contents import assert_same_run
 
 import mltk
 from mltk import optim, tree
@@ -49,24 +50,6 @@ def interrupt(learner, out, *, backend, after, steps=60, monkeypatch, **options)
         patch.setattr(mltk.data.Sinusoid, "sample", patched)
         with pytest.raises(StopError):
             mltk.train(learner, TASKS, backend=backend, steps=steps, out=out, resume=True, **options)
-
-
-def contents(folder):
-    """Everything in a run folder that does not depend on the wall clock."""
-    with np.load(folder / "checkpoint.npz") as arrays:
-        state = {name: arrays[name] for name in arrays.files}
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    for line in lines:
-        assert line.pop("seconds") >= 0
-    return state, lines, (folder / "config.toml").read_text()
-
-
-def assert_same_run(found, expected):
-    (found_state, *found_text), (state, *text) = contents(found), contents(expected)
-    assert found_text == text
-    assert found_state.keys() == state.keys()
-    for name, leaf in state.items():
-        np.testing.assert_array_equal(found_state[name], leaf, err_msg=name, strict=True)
 
 
 @pytest.mark.parametrize("backend", ["numpy", "torch"])

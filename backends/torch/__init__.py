@@ -57,6 +57,11 @@ class TorchBackend:
         """The kernels of Torch tensors."""
         return kernels_of(torch.empty(0))
 
+    @property
+    def threads(self) -> int:
+        """How many threads Torch computes with on the CPU."""
+        return torch.get_num_threads()
+
     def asarray(self, values: Any) -> torch.Tensor:
         """See `mltk.backend.Backend.asarray`."""
         check_plain("values", values)

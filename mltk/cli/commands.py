@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 import sys
 from enum import StrEnum
-from itertools import count
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,13 +20,14 @@ from mltk.cli import data as data_commands
 from mltk.cli import oracle as oracle_commands
 from mltk.cli.choices import AlgorithmName, DataName, Dtype, Protocol, TransformName, backend_names
 from mltk.cli.policies import FAMILIES, check_policy, draw_policy, policy_recipe
-from mltk.cli.progress import duration, reporting
 from mltk.cli.recipes import Wishes, draw, recipe, unseen
 from mltk.errors import MissingLibraryError, MltkError, RunError, SettingError
 from mltk.evaluation import evaluate as evaluate_learner
 from mltk.evaluation import omniglot_challenge, returns
 from mltk.installation import needed_for
-from mltk.run_folder import RunFolder
+from mltk.interruption import TerminatedError
+from mltk.progress import duration, reporting, say
+from mltk.run_folder import RunFolder, first_free
 from mltk.training import load_run
 from mltk.training import train as train_learner
 from mltk.training_loop import Run
@@ -170,29 +170,31 @@ def train(
     )
     check_policy(algorithm, data)
     training = (policy_recipe if data in FAMILIES else recipe)(algorithm, data, wishes)
-    target = out or _new_folder(f"{algorithm}-{data}")
-    if not resume and not RunFolder(target).is_empty():
-        raise RunError(f"{target} already holds a run: continue it with --resume, or choose another --out")
-    try:
-        with reporting(sys.stderr) as report:
-            run = train_learner(
-                training.learner,
-                training.tasks,
-                backend=library,
-                steps=training.steps,
-                meta_batch=training.meta_batch,
-                optimizer=training.optimizer,
-                seed=seed,
-                out=target,
-                resume=resume,
-                progress=lambda step, steps, loss: report(str(algorithm), step, steps, loss),
-            )
-    except KeyboardInterrupt:
-        _say_how_to_resume(target, given=out is not None)
-        raise typer.Exit(INTERRUPTED) from None
-    show = draw_policy if data in FAMILIES else draw
-    show(training, run.meta_params, target, backend=library, seed=seed)
-    _say_what_was_done(run, target)
+    # The folder is chosen and taken in one step: others may be looking for one at the same time.
+    place = first_free(Path("runs"), f"{algorithm}-{data}") if out is None else RunFolder(out).locked()
+    with place as files:
+        if not resume and files.holds_run():
+            raise RunError(f"{out} already holds a run: continue it with --resume, or choose another --out")
+        try:
+            with reporting(sys.stderr) as report:
+                run = train_learner(
+                    training.learner,
+                    training.tasks,
+                    backend=library,
+                    steps=training.steps,
+                    meta_batch=training.meta_batch,
+                    optimizer=training.optimizer,
+                    seed=seed,
+                    out=files,
+                    resume=resume,
+                    progress=lambda step, steps, loss: report(str(algorithm), step, steps, loss),
+                )
+        except (KeyboardInterrupt, TerminatedError) as stop:
+            _say_how_to_resume(files.path, given=out is not None)
+            raise typer.Exit(stop.status if isinstance(stop, TerminatedError) else INTERRUPTED) from None
+        show = draw_policy if data in FAMILIES else draw
+        show(training, run.meta_params, files.path, backend=library, seed=seed)
+        _say_what_was_done(run, files.path)
 
 
 @app.command(
@@ -331,24 +333,15 @@ def _backend(name: str, *, device: str | None, dtype: str, engine: str | None) -
         raise typer.BadParameter(str(error)) from None
 
 
-def _new_folder(name: str) -> Path:
-    """``runs/name``, or the first of ``runs/name-2``… that holds no run."""
-    for number in count(1):
-        folder = Path("runs") / (name if number == 1 else f"{name}-{number}")
-        if RunFolder(folder).is_empty():
-            return folder
-    raise AssertionError("count never ends")
-
-
 def _say_how_to_resume(folder: Path, *, given: bool) -> None:
     again = [word for word in sys.argv[1:] if word != "--resume"]
     again += [] if given else ["--out", str(folder)]
-    typer.echo(f"\nstopped; continue with:\n  {shlex.join(['mltk', *again, '--resume'])}", err=True)
+    say(f"\nstopped; continue with:\n  {shlex.join(['mltk', *again, '--resume'])}", sys.stderr)
 
 
 def _say_what_was_done(run: Run, folder: Path) -> None:
     last = run.history[-1]
-    typer.echo(f"{run.steps} meta-iterations in {duration(last['seconds'])}, loss {last['loss']:.4g}")
+    say(f"{run.steps} meta-iterations in {duration(last['seconds'])}, loss {last['loss']:.4g}", sys.stdout)
     files = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
-    typer.echo(f"{folder}: {' '.join(files)}")
-    typer.echo(f"Test it with: mltk evaluate {shlex.quote(str(folder))}")
+    say(f"{folder}: {' '.join(files)}", sys.stdout)
+    say(f"Test it with: mltk evaluate {shlex.quote(str(folder))}", sys.stdout)

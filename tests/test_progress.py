@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from mltk.cli.progress import PlainLines, duration
+from mltk.progress import PlainLines, duration
 
 MLTK = [sys.executable, "-c", "from mltk.cli import main; main()"]
 
