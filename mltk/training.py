@@ -215,7 +215,7 @@ def load_run(
     _check_same(files, config, algorithm=algorithm, tasks=tasks)
     recorded = RecordedTasks(lambda: _made(files, config, "tasks") if tasks is None else tasks)
     with reading(files.config_path, RunError, damaged="is not a configuration of a run"):
-        seed, steps = config["seed"], config["steps"]
+        seed = config["seed"]
         check_count("seed", seed, at_least=0)
         if backend is None:
             backend = _backend_of(config, files.config_path)
@@ -226,7 +226,7 @@ def load_run(
             check_shapes(checkpoint.params, learner.meta_shapes, files.checkpoint_path)
         template = learner.init(backend, 0)
     meta_params = from_arrays(checkpoint.params, template, backend, files.checkpoint_path, any_dtype=True)
-    if checkpoint.calibrated and checkpoint.step == steps:
+    if checkpoint.calibrated:
         meta_params = with_calibrated(meta_params, checkpoint.calibrated, backend)
     else:
         meta_params = calibrated(learner, meta_params, recorded, seed)

@@ -326,8 +326,7 @@ class Training:
             start.rng,
             float(checkpoint.loss_sum) if on_host else self.backend.asarray(checkpoint.loss_sum),
             self._history(checkpoint.step),
-            # A longer run is calibrated anew at its end.
-            checkpoint.calibrated if checkpoint.step == self.steps else {},
+            checkpoint.calibrated,
         )
 
     def _history(self, step: int) -> list[dict[str, Any]]:
