@@ -11,6 +11,7 @@ import numpy as np
 from mltk.backend import check_backend, check_same, common_backend
 from mltk.errors import ArrayError, DtypeError, LabelError, SettingError, ShapeError
 from mltk.settings import check_count
+from mltk.summary import Lines, Summary, array_in_words
 from mltk.tree import Array
 from mltk.values import check_finite, check_labels, check_support_labels, host_values
 
@@ -23,8 +24,8 @@ IDENTITIES = ("classes", "groups")
 """What an episode may say of its classes: arrays on the host."""
 
 
-@dataclass(frozen=True)
-class Episode:
+@dataclass(frozen=True, repr=False)
+class Episode(Summary):
     """T tasks, each with examples to adapt to and examples to be judged on.
 
     Shapes, dtypes and devices are checked on construction. The values are checked by whatever takes the
@@ -81,6 +82,15 @@ class Episode:
         for name in IDENTITIES:
             if (numbers := getattr(self, name)) is not None:
                 self._check_identities(name, numbers)
+
+    def summary(self) -> tuple[str, Lines]:
+        """See `mltk.summary.Summary`."""
+        tasks = self.support_x.shape[0]
+        kind = "regression" if self.ways is None else f"{self.ways}-way classification"
+        present = [name for name in (*ARRAYS, *IDENTITIES) if getattr(self, name) is not None]
+        lines = [(name, array_in_words(getattr(self, name))) for name in present]
+        lines.append(("backend", f"{self.backend.name} on {self.backend.device}"))
+        return f"Episode: {tasks} task{'s' * (tasks != 1)}, {kind}", lines
 
     def take(self, tasks: slice) -> Episode:
         """Some of the tasks, as an episode of their own.

@@ -22,6 +22,7 @@ from mltk.outside import reading
 from mltk.progress import Progress
 from mltk.run_folder import RunFolder, check_shapes, from_arrays
 from mltk.settings import check_count, check_has
+from mltk.summary import Lines, Summary
 from mltk.training_loop import (
     CONTENTS,
     Algorithm,
@@ -40,8 +41,8 @@ LINES_A_CHECKPOINT = 5
 """How many logged lines lie between checkpoints, unless told otherwise."""
 
 
-@dataclass(frozen=True)
-class SavedRun:
+@dataclass(frozen=True, repr=False)
+class SavedRun(Summary):
     """A run read from its folder.
 
     Attributes:
@@ -54,6 +55,12 @@ class SavedRun:
     backend: Backend
     run: Run
     _recorded: RecordedTasks
+
+    def summary(self) -> tuple[str, Lines]:
+        """See `mltk.summary.Summary`."""
+        title, lines = self.run.summary()
+        where = f"{self.backend.name} {self.backend.dtype} on {self.backend.device}"
+        return f"Saved{title}", [("algorithm", type(self.algorithm).__name__), ("backend", where), *lines]
 
     @property
     def tasks(self) -> Any:

@@ -24,8 +24,9 @@ from mltk.errors import DivergedError, LabelError, NotFiniteError, RunError
 from mltk.fingerprint import fingerprint
 from mltk.interruption import Interruption
 from mltk.optim import Transform, apply_updates
-from mltk.progress import Progress, showing
+from mltk.progress import Progress, duration, showing
 from mltk.run_folder import Checkpoint, RunFolder, from_arrays, to_arrays
+from mltk.summary import Lines, Summary, tree_in_words
 from mltk.threads import other_threads, threads
 from mltk.tree import Array, Tree
 
@@ -55,8 +56,8 @@ class Algorithm(Protocol):
         """The meta-loss, a mean over tasks, and its gradient, a tree like ``meta_params``."""
 
 
-@dataclass(frozen=True)
-class Run:
+@dataclass(frozen=True, repr=False)
+class Run(Summary):
     """The outcome of a training.
 
     Attributes:
@@ -72,6 +73,19 @@ class Run:
     history: list[dict[str, Any]]
     steps: int
     folder: Path | None = None
+
+    def summary(self) -> tuple[str, Lines]:
+        """See `mltk.summary.Summary`."""
+        lines = [("meta_params", tree_in_words(self.meta_params))]
+        if self.history:
+            first, last = self.history[0], self.history[-1]
+            lines.append(
+                ("loss", f"{last['loss']:.4g} at step {last['step']}, {first['loss']:.4g} at {first['step']}")
+            )
+            lines.append(("time", f"{duration(last['seconds'])} of training"))
+        if self.folder is not None:
+            lines.append(("folder", str(self.folder)))
+        return f"Run: {self.steps} step{'s' * (self.steps != 1)}", lines
 
 
 def contents(algorithm: Any, tasks: Any) -> Config:

@@ -16,6 +16,7 @@ from mltk.evaluation.blocks import BLOCK, batches, blocks, wanted
 from mltk.evaluation.student import half_width
 from mltk.evaluation.transductive import is_transductive
 from mltk.settings import check_count, check_has
+from mltk.summary import Lines, Summary
 from mltk.tree import Tree
 
 if TYPE_CHECKING:
@@ -25,8 +26,8 @@ FEW = 2
 """Tasks on which an evaluation finds out whether predictions are transductive."""
 
 
-@dataclass(frozen=True)
-class Evaluation:
+@dataclass(frozen=True, repr=False)
+class Evaluation(Summary):
     """A metric over unseen tasks.
 
     Attributes:
@@ -44,6 +45,13 @@ class Evaluation:
     interval: float
     values: np.ndarray
     transductive: bool | None = False
+
+    def summary(self) -> tuple[str, Lines]:
+        """See `mltk.summary.Summary`."""
+        low, middle, high = np.quantile(self.values, [0, 0.5, 1])
+        quantiles = f"lowest {low:.3g}, median {middle:.3g}, highest {high:.3g}"
+        found = {True: "yes", False: "no", None: "unknown"}[self.transductive]
+        return f"Evaluation: {self}", [("tasks", quantiles), ("transductive", found)]
 
     def __str__(self) -> str:
         decimals = 3
