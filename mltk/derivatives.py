@@ -10,7 +10,7 @@ from mltk import tree
 from mltk.errors import UnsupportedError
 from mltk.heads.head import Head
 from mltk.models import Model, Sequential
-from mltk.ops import Loss, Operation
+from mltk.ops import FunctionLoss, Loss, Operation
 from mltk.ops.kernels import kernels_of
 from mltk.ops.operation import Residuals
 from mltk.tree import Array, Tree
@@ -124,6 +124,8 @@ class AnalyticEngine:
         curvature: bool = True,
     ) -> Linearization:
         """See `Engine.linearize`."""
+        if isinstance(objective.loss, FunctionLoss):
+            raise objective.loss.without_autograd()
         return linearize_tasks(AnalyticLinearization, objective, params, x, y, wrt, curvature)
 
     def vjp(self, model: Model, params: Tree, x: Array) -> tuple[Array, Callable[[Array], Tree]]:

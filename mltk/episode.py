@@ -33,7 +33,8 @@ class Episode(Summary):
 
     Attributes:
         support_x: Inputs to adapt to, floating, ``(T, N, *features)``.
-        support_y: Their targets: integer labels ``(T, N)``, or for regression floating ``(T, N, d)``.
+        support_y: Their targets: integer labels ``(T, N)``, or for regression floating ``(T, N, d)``; dense
+            ones have more axes, such as labels of pixels ``(T, N, height, width)``.
         query_x: Inputs to be judged on, floating, ``(T, M, *features)``.
         query_y: Their targets, like ``support_y``.
         ways: How many classes each task has; ``None`` for regression.
@@ -253,7 +254,7 @@ def check_targets(backend: Backend, name: str, y: Array, x: Array, *, labels: bo
     Args:
         backend: That of the arrays.
         name: ``"support_y"`` or ``"query_y"``.
-        y: Labels ``(T, N)``, or floating ``(T, N, d)``.
+        y: Labels ``(T, N, ...)``, or floating ``(T, N, d, ...)``.
         x: Their inputs.
         labels: Which of the two is expected.
 
@@ -264,9 +265,10 @@ def check_targets(backend: Backend, name: str, y: Array, x: Array, *, labels: bo
     if not backend.xp.isdtype(y.dtype, "integral" if labels else "real floating"):
         expected = "integer labels" if labels else "floating numbers"
         raise DtypeError(f"{name} has dtype {y.dtype}; expected {expected}")
-    if y.ndim != (2 if labels else 3) or y.shape[:2] != x.shape[:2]:
+    column = labels and tuple(y.shape[2:]) == (1,)  # of labels, where they were meant to be a row
+    if y.ndim < (2 if labels else 3) or y.shape[:2] != x.shape[:2] or column:
         raise ShapeError(
-            f"{name} has shape {tuple(y.shape)}; expected {'(T, N)' if labels else '(T, N, d)'} "
+            f"{name} has shape {tuple(y.shape)}; expected {'(T, N, ...)' if labels else '(T, N, d, ...)'} "
             f"with (T, N) = {tuple(x.shape[:2])} as in {name[:-1]}x"
         )
     if 0 in y.shape:

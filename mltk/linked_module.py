@@ -18,7 +18,7 @@ from mltk.errors import DtypeError, SettingError, ShapeError, TreeError, Unsuppo
 from mltk.linked_arrays import LinkedArray
 from mltk.links import Node, Source, pull_back
 from mltk.models import Model, Sequential
-from mltk.ops import BatchNorm, Loss
+from mltk.ops import BatchNorm, LossLike
 from mltk.tree import Array, Tree
 
 Memo = dict[str, dict[int, tuple[LinkedArray, LinkedArray]]]
@@ -120,7 +120,7 @@ class Module:
         self._check_inputs(x)
         return self._model.apply(self.params, x[None])[0]
 
-    def grad(self, loss: str | Loss, x: Array, y: Array) -> list[LinkedArray | None]:
+    def grad(self, loss: LossLike, x: Array, y: Array) -> list[LinkedArray | None]:
         """The gradients of a loss, linked to the parameters as they are now.
 
         No Hessian product is computed until `mltk.meta_grad` needs it.
@@ -155,7 +155,7 @@ class Module:
         """Where the parameters that require a gradient come from."""
         return {name: p.source for name, p in self._parameters.items() if p.source is not None}
 
-    def _linearization(self, loss: str | Loss, x: Array, y: Array) -> Callable[..., Linearization]:
+    def _linearization(self, loss: LossLike, x: Array, y: Array) -> Callable[..., Linearization]:
         """The function that linearises a loss, at the parameters as they are now, with respect to some."""
         self._check_inputs(x)
         check_same(self._backend, y=[y])

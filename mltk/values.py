@@ -41,7 +41,7 @@ def check_labels(name: str, labels: np.ndarray, ways: int) -> None:
 
 
 def check_support_labels(name: str, labels: np.ndarray, ways: int | None) -> int:
-    """Check that labels ``(T, N)`` of support sets lie in ``0..ways-1``, and that each class has one.
+    """Check that labels ``(T, N, ...)`` of support sets lie in ``0..ways-1``, and that each class has one.
 
     Args:
         name: The argument that they came in.
@@ -57,7 +57,7 @@ def check_support_labels(name: str, labels: np.ndarray, ways: int | None) -> int
     found = max(int(labels.max()), 0) + 1 if ways is None else int(ways)
     check_labels(name, labels, found)
     # Of more classes than examples some have none: it is enough to look for one more.
-    present = np.zeros((len(labels), min(found, labels.shape[1] + 1)), dtype=bool)
+    present = np.zeros((len(labels), min(found, labels[0].size + 1)), dtype=bool)
     looked_for = labels < present.shape[1]
     present[np.nonzero(looked_for)[0], labels[looked_for]] = True
     if not present.all():

@@ -170,6 +170,35 @@ def cross_entropy(draw):
     return ops.CrossEntropy(), (draw(sizes),), lambda p, x: F.cross_entropy(x, p["target"])
 
 
+def smoothed(draw):
+    classes = draw(sizes)
+    weights = draw(st.one_of(st.none(), st.lists(st.floats(0.1, 5), min_size=classes, max_size=classes)))
+    op = ops.CrossEntropy(draw(st.sampled_from([0.0, 0.1, 1.0])), weights)
+
+    def reference(p, x):
+        given = None if weights is None else x.new_tensor(weights)
+        return F.cross_entropy(x, p["target"], given, label_smoothing=op.label_smoothing)
+
+    return op, (classes, *draw(st.sampled_from([(), (2,), (3, 2)]))), reference
+
+
+def dense(draw, builder):
+    op, features, reference = builder(draw)
+    return op, (*features, *draw(st.sampled_from([(2,), (3, 2), (2, 1, 2)]))), reference
+
+
+def binary(draw):
+    features = draw(st.sampled_from([(3,), (2, 3)]))
+    reference = lambda p, x: F.binary_cross_entropy_with_logits(x, p["target"])  # noqa: E731
+    return ops.BinaryCrossEntropy(), features, reference
+
+
+def smooth_l1(draw):
+    op = ops.SmoothL1(draw(st.sampled_from([0.25, 1.25, 3.0])))
+    features = draw(st.sampled_from([(3,), (2, 3)]))
+    return op, features, lambda p, x: F.smooth_l1_loss(x, p["target"], beta=op.beta)
+
+
 SMOOTH = {
     "Linear": linear,
     "Convolution": convolution,
@@ -187,10 +216,15 @@ SMOOTH = {
     "Flatten": flatten,
     "MeanSquaredError": squared,
     "CrossEntropy": cross_entropy,
+    "CrossEntropy smoothed and weighted": smoothed,
+    "BinaryCrossEntropy": binary,
+    "MeanSquaredError dense": partial(dense, builder=squared),
+    "CrossEntropy dense": partial(dense, builder=cross_entropy),
 }
 KINKED = {
     "ReLU": partial(activation, kind=ops.ReLU, function=F.relu),
     "MaxPool": partial(pool, kind=ops.MaxPool, function=F.max_pool2d),
+    "SmoothL1": smooth_l1,
 }
 ALL = SMOOTH | KINKED
 PARAMETRIC = (
@@ -218,7 +252,8 @@ def values(draw, shape, rng):
 @st.composite
 def problems(draw, builder, distinct=False):
     op, features, reference = builder(draw)
-    tasks = draw(st.sampled_from([(), (1,), (3,)]))
+    is_dense = isinstance(op, ops.Loss) and len(features) > 1  # with an axis of tasks then
+    tasks = draw(st.sampled_from([(1,), (3,)] if is_dense else [(), (1,), (3,)]))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     examples = (getattr(op, "rows", None) or 1) - 1 + draw(sizes)
     shape = (*tasks, examples, *features)
@@ -234,10 +269,13 @@ def problems(draw, builder, distinct=False):
             name: rng.uniform(0, 2, (*(tasks if draw(st.booleans()) else ()), *shape))
             for name, shape in op.constant_shapes.items()
         }
-    if isinstance(op, ops.MeanSquaredError):
-        p = {"target": rng.standard_normal(shape)}
+    if isinstance(op, ops.MeanSquaredError | ops.SmoothL1):
+        p = {"target": rng.integers(-3, 4, shape) * 1.0 if distinct else rng.standard_normal(shape)}
+    elif isinstance(op, ops.BinaryCrossEntropy):
+        p = {"target": rng.integers(0, 2, shape) * 1.0}
     elif isinstance(op, ops.CrossEntropy):
-        p = {"target": rng.integers(0, shape[-1], shape[:-1])}
+        places = (*shape[: len(tasks) + 1], *features[1:])
+        p = {"target": rng.integers(0, features[0], places)}
     y, _ = op.forward(p, x)
     dp, other = (directions({name: draw(st.booleans()) for name in op.shapes}) for _ in range(2))
     gy, dgy = (np.asarray(rng.standard_normal(y.shape)) for _ in range(2))

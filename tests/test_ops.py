@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from operation_problems import ALL, KINKED, PARAMETRIC, SMOOTH, problems
 
 import mltk
-from mltk import ops, tree
+from mltk import tree
 
 for name in ("numpy", "torch"):
     mltk.backend(name)  # from here on its kernels serve its arrays
@@ -94,11 +94,11 @@ def along(problem, step):
     """Forward and pullback at the point that lies ``step`` along the directions."""
     moved = {name: problem.p[name] + step * d for name, d in problem.dp.items()}
     x = problem.x + step * problem.dx
-    target = (
-        {"target": problem.p["target"].astype(x.dtype)}
-        if isinstance(problem.op, ops.MeanSquaredError)
-        else {}
-    )
+    target = {
+        name: value.astype(x.dtype)
+        for name, value in problem.p.items()
+        if name == "target" and value.dtype.kind == "f"
+    }
     p = {**problem.p, **moved, **target}
     y, res = problem.op.forward(p, x)
     gp, gx = problem.op.vjp(p, res, problem.gy + step * problem.dgy)

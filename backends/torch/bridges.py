@@ -100,8 +100,8 @@ def value_of(
     """
     if callable(loss):
         return loss(outputs, y)
-    value: torch.Tensor = ops.loss(loss).forward({"target": y}, outputs)[0]
-    return value
+    value: torch.Tensor = ops.loss(loss).forward({"target": y[None]}, outputs[None])[0]
+    return value[0]
 
 
 def to_module(model: Sequential, params: Tree) -> Network:

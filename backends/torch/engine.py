@@ -12,6 +12,7 @@ from mltk.derivatives import AnalyticEngine, HeadPullback, Linearization, Object
 from mltk.errors import UnsupportedError
 from mltk.heads import Head
 from mltk.models import Model, Sequential
+from mltk.ops import FunctionLoss
 from mltk.tree import Tree
 
 from .module import ModuleModel
@@ -116,7 +117,7 @@ class AutogradLinearization:
 
 @dataclass(frozen=True)
 class DefaultEngine:
-    """The analytic engine for models built of `mltk.ops`, autograd for all others."""
+    """The analytic engine for models and losses of `mltk.ops`, autograd for all others."""
 
     name: str = "default"
 
@@ -131,7 +132,8 @@ class DefaultEngine:
         curvature: bool = True,
     ) -> Linearization:
         """See `mltk.derivatives.Engine.linearize`."""
-        engine = _engine_for(objective.model)
+        hand_derived = not isinstance(objective.loss, FunctionLoss)
+        engine = _engine_for(objective.model) if hand_derived else AutogradEngine()
         return engine.linearize(objective, params, x, y, wrt=wrt, curvature=curvature)
 
     def vjp(

@@ -182,6 +182,11 @@ class EmbeddingBased(ABC):
 
     def _target(self, y: Array, ways: int | None, like: Array) -> Array:
         """Targets for the head: one-hot where there are classes."""
+        if y.ndim != (3 if ways is None else 2):
+            raise ShapeError(
+                f"support_y has shape {tuple(y.shape)}, and {type(self).__name__} takes one target an "
+                f"example; expected {'(T, N, d)' if ways is None else '(T, N)'}"
+            )
         if ways is not None:
             return one_hot(y, ways, like)
         if not self.head.regresses:

@@ -36,7 +36,7 @@ class GradientBased(ABC):
     """A learner that adapts a model's parameters by gradients of a loss on the support set."""
 
     model: Model
-    loss: str | ops.Loss
+    loss: ops.LossLike
 
     def __post_init__(self) -> None:
         if not hasattr(self.model, "shapes"):

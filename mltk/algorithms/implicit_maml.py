@@ -34,7 +34,7 @@ class ImplicitMAML(GradientBased):
 
     Attributes:
         model: The network.
-        loss: ``"mse"``, ``"cross_entropy"``, or a `mltk.ops.Loss`.
+        loss: A name, a `mltk.ops.Loss` or, by autograd, a function, as `mltk.ops.loss` takes it.
         reg_lambda: Proximal strength $\lambda$.
         inner_lr: Step size of the descent.
         inner_steps: Steps of the descent.
@@ -42,7 +42,7 @@ class ImplicitMAML(GradientBased):
     """
 
     model: Model
-    loss: str | ops.Loss
+    loss: ops.LossLike
     _: KW_ONLY
     reg_lambda: float = 1.0
     inner_lr: float = 0.01

@@ -35,7 +35,8 @@ class LearnedOptimizer(UnrolledLearner):
 
     Attributes:
         model: The network.
-        loss: ``"mse"``, ``"cross_entropy"``, or a `mltk.ops.Loss`; for support and query alike.
+        loss: A name, a `mltk.ops.Loss` or, by autograd, a function of outputs and targets, as `mltk.ops.loss`
+            takes it; for support and query alike.
         transform: One of `mltk.optim.transforms`, or several in a row by their `chain`.
         inner_steps: Steps on the support set.
         lr: $\alpha$.
@@ -46,7 +47,7 @@ class LearnedOptimizer(UnrolledLearner):
     """
 
     model: Model
-    loss: str | ops.Loss
+    loss: ops.LossLike
     transform: GradientTransform
     inner_steps: int = 1
     lr: float = 0.01

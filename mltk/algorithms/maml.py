@@ -34,7 +34,8 @@ class MAML(UnrolledLearner):
 
     Attributes:
         model: The network.
-        loss: ``"mse"``, ``"cross_entropy"``, or a `mltk.ops.Loss`; for support and query alike.
+        loss: A name, a `mltk.ops.Loss` or, by autograd, a function of outputs and targets, as `mltk.ops.loss`
+            takes it; for support and query alike.
         inner_lr: Inner step size, or its start if learned; a pair ``(low, high)`` draws the learned ones
             uniformly.
         inner_steps: Gradient steps on the support set.
@@ -50,7 +51,7 @@ class MAML(UnrolledLearner):
     """
 
     model: Model
-    loss: str | ops.Loss
+    loss: ops.LossLike
     _: KW_ONLY
     inner_lr: float | tuple[float, float] = 0.01
     inner_steps: int = 1
@@ -133,7 +134,7 @@ class MAML(UnrolledLearner):
 
 def MetaSGD(  # noqa: N802 - named like the algorithm
     model: Model,
-    loss: str | ops.Loss,
+    loss: ops.LossLike,
     *,
     inner_lr: float | tuple[float, float] = (0.005, 0.1),
     inner_steps: int = 1,
@@ -146,11 +147,11 @@ def MetaSGD(  # noqa: N802 - named like the algorithm
     return MAML(model, loss, inner_lr=inner_lr, inner_steps=inner_steps, learn_lr="element", **settings)
 
 
-def ANIL(model: Model, loss: str | ops.Loss, **settings: Any) -> MAML:  # noqa: N802
+def ANIL(model: Model, loss: ops.LossLike, **settings: Any) -> MAML:  # noqa: N802
     """Almost no inner loop: MAML that adapts only the last layer (Raghu, Raghu, Bengio & Vinyals 2020)."""
     return MAML(model, loss, adapt_only="head", **settings)
 
 
-def BOIL(model: Model, loss: str | ops.Loss, **settings: Any) -> MAML:  # noqa: N802
+def BOIL(model: Model, loss: ops.LossLike, **settings: Any) -> MAML:  # noqa: N802
     """Body only inner loop: MAML that adapts all but the last layer (Oh, Yoo, Kim & Yun 2021)."""
     return MAML(model, loss, adapt_only="body", **settings)

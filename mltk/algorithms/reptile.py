@@ -26,7 +26,7 @@ class Reptile(GradientBased):
 
     Attributes:
         model: The network.
-        loss: ``"mse"``, ``"cross_entropy"``, or a `mltk.ops.Loss`.
+        loss: A name, a `mltk.ops.Loss` or, by autograd, a function, as `mltk.ops.loss` takes it.
         inner_lr: Inner step size $\alpha$.
         inner_steps: Gradient steps, at least 1.
         inner_batch: Support examples a step, taken in their order and from the start again when they run
@@ -34,7 +34,7 @@ class Reptile(GradientBased):
     """
 
     model: Model
-    loss: str | ops.Loss
+    loss: ops.LossLike
     _: KW_ONLY
     inner_lr: float = 0.01
     inner_steps: int = 5

@@ -24,7 +24,8 @@ class UnrolledLearner(GradientBased):
 
     Attributes:
         model: The network.
-        loss: ``"mse"``, ``"cross_entropy"``, or a `mltk.ops.Loss`; for support and query alike.
+        loss: A name, a `mltk.ops.Loss` or, by autograd, a function of outputs and targets, as `mltk.ops.loss`
+            takes it; for support and query alike.
         first_order: Leave the Hessian products out.
         checkpoint: Keep few points of the descent only, and linearise again on the way back: memory does not
             grow with activations × steps.

@@ -141,13 +141,13 @@ def evaluate(
                 raise ShapeError(
                     f"the predictions have shape {outputs.shape}; expected {targets.shape} as query_y"
                 )
-            values.append(np.mean((outputs - targets) ** 2, axis=(-2, -1)))
+            values.append(np.mean((outputs - targets) ** 2, axis=tuple(range(1, targets.ndim))))
         else:
-            if outputs.shape[:-1] != targets.shape:
-                raise ShapeError(
-                    f"the predictions have shape {outputs.shape}; expected {(*targets.shape, 'ways')}"
-                )
-            values.append(np.mean(np.argmax(outputs, axis=-1) == targets, axis=-1))
+            if outputs.shape[:2] + outputs.shape[3:] != targets.shape:
+                expected = (*targets.shape[:2], "ways", *targets.shape[2:])
+                raise ShapeError(f"the predictions have shape {outputs.shape}; expected {expected}")
+            right = np.argmax(outputs, axis=2) == targets
+            values.append(np.mean(right, axis=tuple(range(1, targets.ndim))))
     few = (array[:FEW] for array in (first.support_x, first.support_y, first.query_x))
     try:
         transductive = is_transductive(algorithm, meta_params, *few, backend=backend)
@@ -163,10 +163,9 @@ def check_classes(outputs: np.ndarray, ways: int | None) -> None:
     Raises:
         ShapeError: If not.
     """
-    if ways is not None and outputs.shape[-1] < ways:
-        raise ShapeError(
-            f"the predictions have {outputs.shape[-1]} outputs; expected at least {ways}, for as many ways"
-        )
+    if ways is not None and (outputs.ndim < 3 or outputs.shape[2] < ways):
+        found = outputs.shape[2] if outputs.ndim > 2 else "no"
+        raise ShapeError(f"the predictions have {found} outputs; expected at least {ways}, for as many ways")
 
 
 def summary(metric: str, values: np.ndarray, transductive: bool | None = False) -> Evaluation:

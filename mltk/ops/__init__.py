@@ -4,10 +4,14 @@ from mltk.ops.activation import ReLU, Sigmoid, SiLU, Tanh
 from mltk.ops.attention import Attention
 from mltk.ops.batch_norm import BatchNorm
 from mltk.ops.convolution import Convolution
+from mltk.ops.cross_entropy import BinaryCrossEntropy, CrossEntropy
 from mltk.ops.distributions import Categorical, Distribution, Gaussian
+from mltk.ops.function_loss import FunctionLoss
+from mltk.ops.huber import SmoothL1
 from mltk.ops.layer_norm import LayerNorm
 from mltk.ops.linear import Linear
-from mltk.ops.loss import CrossEntropy, Loss, MeanSquaredError, loss
+from mltk.ops.loss import Loss, MeanSquaredError
+from mltk.ops.losses import LossLike, loss
 from mltk.ops.lstm import LSTM
 from mltk.ops.magic_box import MagicBox
 from mltk.ops.operation import Operation
@@ -20,18 +24,21 @@ __all__ = [
     "Attention",
     "AveragePool",
     "BatchNorm",
+    "BinaryCrossEntropy",
     "Categorical",
     "Convolution",
     "CrossEntropy",
     "Distribution",
     "DropRows",
     "Flatten",
+    "FunctionLoss",
     "Gaussian",
     "GlobalAveragePool",
     "LayerNorm",
     "Linear",
     "LogLikelihood",
     "Loss",
+    "LossLike",
     "MagicBox",
     "MaxPool",
     "MeanSquaredError",
@@ -40,6 +47,7 @@ __all__ = [
     "ReLU",
     "SiLU",
     "Sigmoid",
+    "SmoothL1",
     "Tanh",
     "loss",
 ]

@@ -1,22 +1,23 @@
-"""Losses: operations whose parameter is the target and whose value is one number a task."""
+"""Losses: operations whose parameter is the target and whose value is one number a task; squared error."""
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from dataclasses import dataclass
 
-from mltk.errors import DtypeError, SettingError, ShapeError
+from mltk.errors import DtypeError, ShapeError
 from mltk.ops.kernels import kernels_of
-from mltk.ops.one_hot import one_hot
 from mltk.ops.operation import Operation, Residuals, unfit
 from mltk.tree import Array, Tree
 
 
 class Loss(Operation):
-    """An operation on outputs ``(..., N, *features)`` with ``p = {"target": y}`` and a value ``(...)``.
+    """An operation on outputs ``(T, N, *features)`` with ``p = {"target": y}`` and a value ``(T,)``.
 
-    The target is a constant: no cotangent is returned for it. The cotangent ``gy`` of the value may be a
-    float, the same for all tasks, and ``dgy=None`` stands for a tangent of it that is zero by structure.
+    Outputs ``(N, d)`` of a single task, without its axis, have a value ``()``. The target is a constant: no
+    cotangent is returned for it. The cotangent ``gy`` of the value may be a float, the same for all tasks,
+    and ``dgy=None`` stands for a tangent of it that is zero by structure.
     """
 
     @abstractmethod
@@ -32,6 +33,37 @@ class Loss(Operation):
         """The mean loss over the examples, per task, and the residuals."""
 
 
+class PointwiseLoss(Loss):
+    r"""The mean of a function of each number and its target.
+
+    `value` returns its slopes and its curvatures as residuals, from which the derivatives follow.
+    """
+
+    def jvp(self, p: Tree, res: tuple[Array, Array], dp: Tree, dx: Array | None) -> Array:
+        return mean_of_task(res[0], times=dx)
+
+    def vjp(
+        self, p: Tree, res: tuple[Array, Array], gy: Array | float, *, wrt_input: bool = True
+    ) -> tuple[Tree, Array | None]:
+        return {}, scaled(gy, 1 / numbers_of_task(res[0]), res[0].ndim) * res[0]
+
+    def jvp_of_vjp(
+        self,
+        p: Tree,
+        res: tuple[Array, Array],
+        gy: Array | float,
+        dp: Tree,
+        dx: Array | None,
+        dgy: Array | None,
+        *,
+        wrt_input: bool = True,
+    ) -> tuple[Tree, Array | None]:
+        slope, curvature = res
+        part = 1 / numbers_of_task(slope)
+        dgx = scaled(gy, part, slope.ndim) * curvature * dx
+        return {}, dgx if dgy is None else dgx + scaled(dgy, part, slope.ndim) * slope
+
+
 @dataclass(frozen=True)
 class MeanSquaredError(Loss):
     r"""Mean of the squared differences over the examples and the output features.
@@ -41,22 +73,12 @@ class MeanSquaredError(Loss):
     $$\dot y = \tfrac2m \textstyle\sum e \dot x, \qquad \bar x = \tfrac2m \bar y e, \qquad
       \dot{\bar x} = \tfrac2m (\dot{\bar y} e + \bar y \dot x).$$
 
-    Outputs and targets ``(..., N, d)``, both of the same floating dtype.
+    Outputs and targets ``(T, N, *features)`` with at least one axis of features, or ``(N, d)``; both of the
+    same floating dtype.
     """
 
     def check_target(self, outputs: Array, target: Array) -> None:
-        if target.dtype != outputs.dtype:
-            raise DtypeError(
-                f"the target of the mean squared error has dtype {target.dtype}; "
-                f"expected that of the outputs, {outputs.dtype}"
-            )
-        if outputs.ndim < 2:
-            raise unfit(self, outputs, "d")
-        if tuple(outputs.shape) != tuple(target.shape):
-            raise ShapeError(
-                f"the target of the mean squared error has shape {tuple(target.shape)}; "
-                f"expected that of the outputs, {tuple(outputs.shape)}"
-            )
+        check_alike(self, "mean squared error", outputs, target)
 
     def value(self, outputs: Array, target: Array) -> tuple[Array, Array]:
         error = outputs - target
@@ -85,96 +107,45 @@ class MeanSquaredError(Loss):
         return {}, dgx if dgy is None else dgx + self._pullback(res, dgy)
 
     def _pullback(self, error: Array, gy: Array | float) -> Array:
-        return scaled(gy, 2 / (error.shape[-2] * error.shape[-1])) * error
+        return scaled(gy, 2 / numbers_of_task(error), error.ndim) * error
 
     def _mean(self, error: Array, times: Array) -> Array:
-        return kernels_of(error).sum(error, (-2, -1), times=times) / (error.shape[-2] * error.shape[-1])
+        return mean_of_task(error, times=times)
 
 
-@dataclass(frozen=True)
-class CrossEntropy(Loss):
-    r"""Mean cross-entropy of softmax probabilities against integer labels.
-
-    With $p = \operatorname{softmax}(x)$ and the one-hot label $t$ of each of $n$ examples,
-    $y = \tfrac1n \sum (\log \sum e^{x} - \langle t, x \rangle)$. The tangent of the softmax is
-    $\dot p = p \odot (\dot x - \langle p, \dot x \rangle)$, so
-
-    $$\dot y = \tfrac1n \textstyle\sum \langle p - t, \dot x \rangle, \qquad
-      \bar x = \tfrac1n \bar y (p - t), \qquad
-      \dot{\bar x} = \tfrac1n (\dot{\bar y} (p - t) + \bar y \dot p).$$
-
-    Outputs ``(..., N, ways)``, targets ``(..., N)`` of an integer dtype in ``0..ways-1``.
-    """
-
-    def check_target(self, outputs: Array, target: Array) -> None:
-        xp = kernels_of(target).xp
-        if not xp.isdtype(target.dtype, "integral"):
-            raise DtypeError(
-                f"the target of the cross-entropy has dtype {target.dtype}; expected integer labels"
-            )
-        if outputs.ndim < 2:
-            raise unfit(self, outputs, "ways")
-        if tuple(target.shape) != tuple(outputs.shape[:-1]):
-            raise ShapeError(
-                f"the target of the cross-entropy has shape {tuple(target.shape)}; "
-                f"expected {tuple(outputs.shape[:-1])}, for outputs {tuple(outputs.shape)}"
-            )
-
-    def value(self, outputs: Array, target: Array) -> tuple[Array, tuple[Array, Array]]:
-        xp = kernels_of(outputs).xp
-        shifted = outputs - xp.max(outputs, axis=-1, keepdims=True)
-        exponentials = xp.exp(shifted)
-        total = xp.sum(exponentials, axis=-1, keepdims=True)
-        probabilities = exponentials / total
-        labels = one_hot(target, outputs.shape[-1], outputs)
-        loss = xp.log(total[..., 0]) - xp.sum(labels * shifted, axis=-1)
-        return xp.mean(loss, axis=-1), (probabilities, probabilities - labels)
-
-    def jvp(self, p: Tree, res: tuple[Array, Array], dp: Tree, dx: Array | None) -> Array:
-        return kernels_of(res[1]).sum(res[1], (-2, -1), times=dx) / res[1].shape[-2]
-
-    def vjp(
-        self, p: Tree, res: tuple[Array, Array], gy: Array | float, *, wrt_input: bool = True
-    ) -> tuple[Tree, Array | None]:
-        return {}, self._pullback(res[1], gy)
-
-    def jvp_of_vjp(
-        self,
-        p: Tree,
-        res: tuple[Array, Array],
-        gy: Array | float,
-        dp: Tree,
-        dx: Array | None,
-        dgy: Array | None,
-        *,
-        wrt_input: bool = True,
-    ) -> tuple[Tree, Array | None]:
-        probabilities, error = res
-        mean = kernels_of(error).sum(probabilities, (-1,), times=dx, keepdims=True)
-        softmax_tangent = probabilities * (dx - mean)
-        dgx = self._pullback(softmax_tangent, gy)
-        return {}, dgx if dgy is None else dgx + self._pullback(error, dgy)
-
-    def _pullback(self, error: Array, gy: Array | float) -> Array:
-        return scaled(gy, 1 / error.shape[-2]) * error
+def check_alike(loss: Loss, name: str, outputs: Array, target: Array) -> None:
+    """Raise a `ShapeError` or `DtypeError` unless a target has the shape and dtype of the outputs."""
+    if target.dtype != outputs.dtype:
+        raise DtypeError(
+            f"the target of the {name} has dtype {target.dtype}; "
+            f"expected that of the outputs, {outputs.dtype}"
+        )
+    if outputs.ndim < 2:
+        raise unfit(loss, outputs, "d")
+    if tuple(outputs.shape) != tuple(target.shape):
+        raise ShapeError(
+            f"the target of the {name} has shape {tuple(target.shape)}; "
+            f"expected that of the outputs, {tuple(outputs.shape)}"
+        )
 
 
-def scaled(gy: Array | float, factor: float) -> Array | float:
-    """A factor times the cotangent of the value, shaped to multiply the outputs."""
-    return factor * gy if isinstance(gy, float) else (factor * gy)[..., None, None]
+def axes_of_task(ndim: int) -> tuple[int, ...]:
+    """The axes of outputs that belong to one task: all but the first, and both of ``(N, d)``."""
+    return tuple(range(min(1 - ndim, -2), 0))
 
 
-LOSSES: dict[str, Loss] = {"mse": MeanSquaredError(), "cross_entropy": CrossEntropy()}
+def numbers_of_task(outputs: Array) -> int:
+    """How many numbers the outputs for one task are."""
+    return math.prod(outputs.shape[axis] for axis in axes_of_task(outputs.ndim))
 
 
-def loss(name: str | Loss) -> Loss:
-    """The loss of a name, ``"mse"`` or ``"cross_entropy"``; a `Loss` is returned as it is.
+def mean_of_task(values: Array, *, times: Array | None = None) -> Array:
+    """The mean, per task, of values like the outputs, or of their products with others."""
+    return kernels_of(values).sum(values, axes_of_task(values.ndim), times=times) / numbers_of_task(values)
 
-    Raises:
-        SettingError: If there is no loss of that name.
-    """
-    if isinstance(name, Loss):
-        return name
-    if not isinstance(name, str) or name not in LOSSES:
-        raise SettingError(f"loss is {name!r}; expected a Loss or one of {', '.join(LOSSES)}")
-    return LOSSES[name]
+
+def scaled(gy: Array | float, factor: float, ndim: int = 3) -> Array | float:
+    """A factor times the cotangent of the value, shaped to multiply outputs of ``ndim`` axes."""
+    if isinstance(gy, float):
+        return factor * gy
+    return (factor * gy)[(..., *[None] * len(axes_of_task(ndim)))]

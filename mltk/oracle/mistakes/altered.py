@@ -1,4 +1,4 @@
-"""What mistakes put into a network, a loss or a step: a softmax, smoothed labels, running statistics."""
+"""What mistakes put into a network or a step: a softmax, clipping, running statistics."""
 
 from __future__ import annotations
 
@@ -66,21 +66,6 @@ class Softmax(Operation):
 
 def _dot(a: Array, b: Array) -> Array:
     return (a * b).sum(-1, keepdims=True)
-
-
-@dataclass(frozen=True)
-class LabelSmoothed(ops.CrossEntropy):
-    """Cross-entropy against labels of which a share goes to all classes alike (Szegedy et al. 2016)."""
-
-    smoothing: float = 0.1
-
-    def value(self, outputs: Array, target: Array) -> tuple[Array, tuple[Array, Array]]:
-        """See `mltk.ops.Loss`."""
-        value, (probabilities, error) = super().value(outputs, target)
-        ways = outputs.shape[-1]
-        change = self.smoothing * (probabilities - error - 1 / ways)
-        shift = (change * (outputs - outputs.max(-1, keepdims=True))).sum(-1)
-        return value + shift.mean(-1), (probabilities, error + change)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from mltk.models import Sequential
 from mltk.normalization import modes, with_support_rows
 from mltk.oracle.case import Values
 from mltk.oracle.layers import model
-from mltk.oracle.mistakes.altered import Clip, LabelSmoothed, Softmax, fresh_buffers, tracked
+from mltk.oracle.mistakes.altered import Clip, Softmax, fresh_buffers, tracked
 
 Flat = dict[str, np.ndarray]
 """Arrays under dotted names, with a leading task axis."""
@@ -265,7 +265,7 @@ class Descent:
     def _objective(self, where: Where) -> Objective:
         loop, loss = self.loop, ops.loss(self._settings["loss"])
         if loop.smoothing and loop.smoothed in ("both", where) and isinstance(loss, ops.CrossEntropy):
-            loss = LabelSmoothed(loop.smoothing)
+            loss = ops.CrossEntropy(label_smoothing=loop.smoothing)
         return Objective(self._model(where), loss)
 
     def _model(self, where: Where) -> Sequential:
