@@ -234,7 +234,8 @@ def load_run(
         template = learner.init(backend, 0)
     meta_params = from_arrays(checkpoint.params, template, backend, files.checkpoint_path, any_dtype=True)
     if checkpoint.calibrated:
-        meta_params = with_calibrated(meta_params, checkpoint.calibrated, backend)
+        with reading(files.checkpoint_path, RunError):
+            meta_params = with_calibrated(meta_params, checkpoint.calibrated, backend)
     else:
         meta_params = calibrated(learner, meta_params, recorded, seed)
     history = [line for line in files.read_metrics() if line["step"] <= checkpoint.step]

@@ -20,7 +20,7 @@ from mltk.config import Config, differences, to_config, versions
 from mltk.data.prefetch import Prefetch
 from mltk.data.source import TaskSource
 from mltk.episode import Episode
-from mltk.errors import DivergedError, LabelError, NotFiniteError, RunError
+from mltk.errors import DivergedError, LabelError, NotFiniteError, RunError, ShapeError
 from mltk.fingerprint import fingerprint
 from mltk.interruption import Interruption
 from mltk.optim import Transform, apply_updates
@@ -117,9 +117,18 @@ def beside(meta_params: Tree, calibrated: Tree, backend: Backend) -> dict[str, n
 
 
 def with_calibrated(meta_params: Tree, calibrated: dict[str, np.ndarray], backend: Backend) -> Tree:
-    """Meta-parameters with what `beside` has found."""
-    found = {name: backend.asarray(leaf) for name, leaf in calibrated.items()}
-    return tree.unflatten(tree.flatten(meta_params) | found)
+    """Meta-parameters with what `beside` has found.
+
+    Raises:
+        ShapeError: If that is of another shape than the meta-parameters.
+    """
+    params = tree.flatten(meta_params)
+    for name, leaf in calibrated.items():
+        # Statistics have the shape of the parameters beside them.
+        like = params.get(name, params.get(f"{name.rpartition('.')[0]}.weight"))
+        if like is not None and (tuple(like.shape) != leaf.shape or leaf.dtype.kind != "f"):
+            raise ShapeError(f"{name!r} is {leaf.dtype} {leaf.shape}; expected {like.dtype} {like.shape}")
+    return tree.unflatten(params | {name: backend.asarray(leaf) for name, leaf in calibrated.items()})
 
 
 @dataclass(frozen=True)

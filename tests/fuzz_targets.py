@@ -142,18 +142,19 @@ def _runs(path):
     (path / "runs.zip").write_bytes(_zip(files))
 
 
-def _run(path):
-    learner = mltk.algorithms.MAML(mltk.models.mlp([1, 4, 1]), "mse", inner_steps=2, learn_lr="tensor")
-    mltk.train(
-        learner,
-        mltk.data.Sinusoid(shots=2, queries=2),
-        backend=mltk.backend("numpy"),
-        steps=4,
-        log_every=1,
-        out=path,
+def _run(path, model=None):
+    learner = mltk.algorithms.MAML(
+        model or mltk.models.mlp([1, 4, 1]), "mse", inner_steps=2, learn_lr="tensor"
     )
+    tasks = mltk.data.Sinusoid(shots=2, queries=2)
+    mltk.train(learner, tasks, backend=mltk.backend("numpy"), steps=4, log_every=1, out=path, progress=False)
     for extra in path.glob("*.svg"):
         extra.unlink()
+
+
+def _run_with_statistics(path):
+    layers = [mltk.ops.Linear(1, 4), mltk.ops.BatchNorm(4, spatial_axes=0, statistics="population")]
+    _run(path, mltk.models.Sequential((*layers, mltk.ops.Linear(4, 1))))
 
 
 def _load_run(file):
@@ -239,7 +240,7 @@ TARGETS = [
         (DataError,),
         IN_ARRAYS,
     ),
-    Target("checkpoint", "checkpoint.npz", _run, _load_run, OF_RUNS, IN_ARRAYS),
+    Target("checkpoint", "checkpoint.npz", _run_with_statistics, _load_run, OF_RUNS, IN_ARRAYS),
     Target("configuration", "config.toml", _run, _load_run, OF_RUNS, IN_TEXT),
     Target("metrics", "metrics.jsonl", _run, _read_metrics, (RunError,), IN_TEXT),
     Target("notes of a part", "file.zip.part.json", _notes, _read_notes, (), IN_TEXT),

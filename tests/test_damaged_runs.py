@@ -101,3 +101,21 @@ def test_a_step_beyond_all_lines_is_damage_and_no_list(run, monkeypatch):
     change_checkpoint(run, step=np.asarray(10**15))
     with pytest.raises(RunError, match=r"metrics\.jsonl is damaged: it lacks steps"):
         train(run.path, resume=True, steps=10**16)
+
+
+@pytest.mark.parametrize("name", ["1.running_mean", "0.weight"])
+@pytest.mark.parametrize("leaf", [np.ones(5, np.float32), np.ones(4, np.int64)], ids=["shape", "dtype"])
+def test_statistics_that_do_not_fit_the_parameters_are_refused(name, leaf, tmp_path):
+    layers = (mltk.ops.Linear(1, 4), mltk.ops.BatchNorm(4, spatial_axes=0, statistics="population"))
+    model = mltk.models.Sequential((*layers, mltk.ops.Linear(4, 1)))
+    mltk.train(
+        mltk.algorithms.MAML(model, "mse", inner_steps=1),
+        mltk.data.Sinusoid(shots=2, queries=2),
+        backend=mltk.backend("numpy"),
+        steps=2,
+        out=tmp_path,
+    )
+    mltk.load_run(tmp_path)
+    change_checkpoint(RunFolder(tmp_path), **{f"calibrated.{name}": leaf})
+    with pytest.raises(RunError, match=rf"checkpoint\.npz is damaged: '{name}' is .*; expected float32"):
+        mltk.load_run(tmp_path)

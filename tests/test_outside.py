@@ -208,6 +208,13 @@ def test_a_checkpoint_holds_finite_numbers_alone(leaf, tmp_path):
         folder.read_checkpoint()
 
 
+def test_a_character_that_does_not_exist_is_damage(tmp_path):
+    names = np.asarray([0x110000, ord("a")], np.uint32).view("<U1")
+    np.savez_compressed(tmp_path / "cache.npz", names=names)
+    with pytest.raises(DataError, match=r"cache\.npz .* names has a character that does not exist"):
+        read_cache(tmp_path / "cache.npz", {"names": ("U", (None,))})
+
+
 @pytest.mark.parametrize(
     "number", ["1" + "0" * 400, "1" + "0" * 5000, "NaN", "Infinity", "true", "null", "-1"]
 )
