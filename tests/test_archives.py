@@ -103,6 +103,11 @@ def test_hostile_names(name, what, archive):
     assert repr(name.rstrip("/"))[:-1] in message
 
 
+def test_a_name_is_short_enough_to_be_shown(archive):
+    assert len(refused(archive([("good", b"1"), ("long/" * 1000 + "name", b"x")]), "more than 300")) < 1000
+    assert read(archive([("n" * 90 + "/" + "n" * 90, b"x")]))
+
+
 def test_a_zip_with_a_hostile_name_yields_nothing_at_all(tmp_path):
     members = read_members(write(tmp_path / "a.zip", [("good", b"1"), ("../up", b"x")], "zip"))
     with pytest.raises(ArchiveError):

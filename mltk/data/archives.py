@@ -26,6 +26,9 @@ CHUNK = 1 << 20
 BLOCK = tarfile.BLOCKSIZE
 """Headers and data of a tar archive fill whole blocks of so many bytes; a block of zeros ends it."""
 
+LONGEST_NAME = 300
+"""Characters that the name of a member may have: an error shows it."""
+
 ALWAYS_ALLOWED = 1 << 20
 """So many bytes are allowed at any compression ratio: a few lines of text may well shrink a hundredfold."""
 
@@ -85,7 +88,8 @@ class _Allowance:
 
     def refuse(self, name: str, problem: str) -> ArchiveError:
         """The error about a member."""
-        return ArchiveError(f"{self.path} is refused: its member {name!r} {problem}")
+        shown = repr(name[:LONGEST_NAME]) + "…" * (len(name) > LONGEST_NAME)
+        return ArchiveError(f"{self.path} is refused: its member {shown} {problem}")
 
     def enter(self, name: str) -> str:
         """Check a member's name and count it.
@@ -93,6 +97,8 @@ class _Allowance:
         Returns:
             The name without ``.`` parts and doubled slashes.
         """
+        if len(name) > LONGEST_NAME:
+            raise self.refuse(name, f"has a name of more than {LONGEST_NAME} characters")
         if "\\" in name:
             raise self.refuse(name, "has a backslash in its name")
         if "\0" in name or not name:

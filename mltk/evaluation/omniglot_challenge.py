@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 LABELS = "class_labels.txt"
 """The file of each run that pairs its test and training images."""
 
+LONGEST_LINE = 1000
+"""Characters that a line of it may have."""
+
 
 class Runs(NamedTuple):
     """Runs of the challenge: in each, one drawing of every class to learn from, and others to recognise.
@@ -232,9 +235,10 @@ def _run(path: Path, folder: str, files: dict[str, bytes]) -> tuple[list[tuple[s
         words = line.split()
         if not words:
             continue
-        if len(words) != 2:
+        if len(words) != 2 or len(line) > LONGEST_LINE:
             raise DataError(
-                f"{path}: line {number} of {name!r} is {line!r}; expected a test and a training image"
+                f"{path}: line {number} of {name!r} is {line[:LONGEST_LINE]!r}; "
+                "expected a test and a training image"
             )
         test, match = (str(above / word) for word in words)
         if test not in files:
