@@ -56,6 +56,8 @@ def to_config(value: Any) -> Any:
         return [to_config(item) for item in value]
     if value is None:
         return {"type": "None"}
+    if isinstance(value, np.ndarray):  # its values are a matter of `mltk.fingerprint`
+        return {"type": f"array {value.dtype} {value.shape}"}
     for name, known in registry().items():
         if type(value) is known:
             settings = {field.name: getattr(value, field.name) for field in settings_of(known)}

@@ -26,6 +26,7 @@ from mltk import algorithms, data, models
 from mltk.backend import backend
 from mltk.errors import MltkError, RunError, SettingError
 from mltk.evaluation import evaluate
+from mltk.run_claim import reason, shown
 from mltk.run_folder import replace_file
 from mltk.settings import check_count
 from mltk.training import load_run, train
@@ -165,8 +166,8 @@ def sinusoid_table(
     folder = Path(out)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunError(f"{folder} cannot be made: {error.strerror}") from error
+    except (OSError, ValueError) as error:  # a name with NUL is a ValueError
+        raise RunError(f"{shown(folder)} cannot be made: {reason(error)}") from error
     trainings = [Training(method, row, steps, seed) for row in dict.fromkeys(shots) for method in METHODS]
     outcomes = _run_all(trainings, folder, _cores() if jobs is None else jobs, progress)
     _write(outcomes, folder)

@@ -1,5 +1,6 @@
 """A run is continued with what it was started with: constants, structure and code count, too."""
 
+import importlib
 import linecache
 import random
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from mltk_backends.torch import ModuleModel
 from torch import nn
 
 import mltk
+import mltk.config
 from mltk.errors import RunError
 from mltk.fingerprint import fingerprint
 
@@ -224,6 +226,35 @@ def test_code_counts_and_its_comments_do_not():
         )
     )
     assert first == second != other
+
+
+LAYER = """
+import torch
+class Layer(torch.nn.Module):
+    def forward(self, x):
+        return torch.FUNCTION(x)
+"""
+
+
+def test_what_the_forward_of_a_users_module_calls_counts(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    facts = []
+    for function in ("tanh", "relu", "tanh"):
+        name = f"layers_{len(facts)}"
+        (tmp_path / f"{name}.py").write_text(LAYER.replace("FUNCTION", function))
+        facts.append(fingerprint("m", ModuleModel(importlib.import_module(name).Layer())))
+    assert facts[0] == facts[2] != facts[1]
+
+
+def test_a_task_source_of_mltk_that_holds_arrays_is_described_by_them(tmp_path):
+    @dataclass(frozen=True)
+    class Holding:
+        values: np.ndarray
+
+    described = mltk.config.to_config(np.zeros((2, 3)))
+    assert described == {"type": "array float64 (2, 3)"}
+    one, other = (fingerprint("t", Holding(np.full((2, 3), value))) for value in (0.0, 1.0))
+    assert one["t.values"] != other["t.values"]
 
 
 values = st.one_of(

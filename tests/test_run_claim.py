@@ -13,6 +13,7 @@ import mltk
 from mltk import optim
 from mltk.cli import app
 from mltk.errors import DivergedError, RunError
+from mltk.reproduce import sinusoid_table
 from mltk.run_folder import RunFolder, first_free
 
 TASKS = mltk.data.Sinusoid(shots=5, queries=5)
@@ -151,3 +152,13 @@ def test_a_place_that_cannot_be_a_folder_is_named_before_any_work(place, tmp_pat
         assert re.fullmatch("error: .* cannot be used as a run folder: .*\n", result.output)
     assert os.listdir(tmp_path) == ["file"]
     assert (tmp_path / "file").read_text() == "content"
+
+
+@pytest.mark.parametrize("words", [["reproduce", "sinusoid-table"], ["oracle", "vectors"]], ids=" ".join)
+def test_other_commands_name_such_a_place_too(words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(app, [*words, "--out", "x" * 300])
+    assert result.exit_code == 1
+    assert re.fullmatch("error: x+.*File name too long\n", result.output)
+    with pytest.raises(RunError, match="cannot be made"):
+        sinusoid_table(out="n\0ul", shots=(5,), steps=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shlex
 import sys
 from enum import StrEnum
@@ -37,7 +38,7 @@ INTERRUPTED = 130
 
 
 class Commands(TyperGroup):
-    """Shows an error that mltk raises on purpose as one message, without a traceback."""
+    """Shows an error that mltk raises on purpose, or of a file, as one message without a traceback."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run a subcommand."""
@@ -49,6 +50,12 @@ class Commands(TyperGroup):
             raise typer.Exit(IMPOSSIBLE) from None
         except MltkError as error:
             typer.echo(f"error: {error}", err=True)
+            raise typer.Exit(1) from None
+        except OSError as error:
+            if error.errno == errno.EPIPE:  # whoever reads has seen enough
+                raise
+            file = "" if error.filename is None else f"{error.filename}: "
+            say(f"error: {file}{error.strerror or error}", sys.stderr)
             raise typer.Exit(1) from None
 
 
