@@ -1,5 +1,6 @@
 """The command `mltk`: what must be settled before the library is imported, which takes a moment."""
 
+import contextlib
 import os
 import signal
 import sys
@@ -14,6 +15,8 @@ def main() -> None:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     from mltk.cli import main as run
 
+    with contextlib.suppress(ImportError):  # it says itself what is missing
+        import mltk.cli.commands  # noqa: F401
     if handled:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     try:

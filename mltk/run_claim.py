@@ -57,9 +57,11 @@ def _take(path: Path) -> tuple[BinaryIO, bool]:
             try:
                 path.mkdir(parents=True)
                 made = True
-            except FileExistsError:
+            except FileExistsError as error:
                 if not path.is_dir():
-                    raise
+                    if path.exists():
+                        raise
+                    raise FileNotFoundError(error.errno, error.strerror) from None  # removed since
             file = open_to_append(path / LOCK)
         except FileNotFoundError as error:  # whoever held the folder has perhaps removed it in between
             problem = reason(error)

@@ -69,6 +69,11 @@ class StochasticMAML:
         check_scale("inner_lr", self.inner_lr)
         check_count("inner_steps", self.inner_steps, at_least=0)
 
+    @property
+    def meta_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Dotted name and shape of every meta-parameter."""
+        return self.model.shapes
+
     def init(self, backend: Backend, seed: int | np.random.Generator) -> Tree:
         """The policy's initial parameters.
 
