@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from string import ascii_uppercase
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from mltk.backend import Backend
+from mltk.data.class_identity import Identified, TrainedOn, seen
 from mltk.data.source import TaskSource
+from mltk.episode import Episode
 from mltk.errors import SettingError, ShapeError
 from mltk.pictures import BLUE, VERMILLION, blank_figure, plain_style, save
 from mltk.tree import Tree
@@ -33,8 +35,9 @@ def episode_picture(
     *,
     backend: Backend,
     seed: int = 0,
+    training: TrainedOn | None = None,
 ) -> None:
-    """Write one unseen task of image classification and the predictions for its queries, as an SVG file.
+    """Write one task of image classification and the predictions for its queries, as an SVG file.
 
     Args:
         algorithm: The learner.
@@ -43,16 +46,25 @@ def episode_picture(
         path: The file; its folder must exist. It is replaced in one go.
         backend: The backend of the meta-parameters.
         seed: Draws the task.
+        training: What the learner was trained on, as `mltk.data.class_identity.trained_on` says it, if the
+            title should tell whether the classes are among it.
 
     Raises:
         SettingError: If the tasks are not classification.
         ShapeError: If the inputs are not images of one or three channels.
     """
-    save(episode_figure(algorithm, meta_params, tasks, backend=backend, seed=seed), path)
+    figure = episode_figure(algorithm, meta_params, tasks, backend=backend, seed=seed, training=training)
+    save(figure, path)
 
 
 def episode_figure(
-    algorithm: Any, meta_params: Tree, tasks: TaskSource, *, backend: Backend, seed: int = 0
+    algorithm: Any,
+    meta_params: Tree,
+    tasks: TaskSource,
+    *,
+    backend: Backend,
+    seed: int = 0,
+    training: TrainedOn | None = None,
 ) -> Figure:
     """The picture that `episode_picture` writes: a row a class, support images left, queries right.
 
@@ -104,11 +116,37 @@ def episode_figure(
                         va="bottom",
                         fontweight="bold",
                     )
-        accuracy = np.mean(predicted == query_y)
-        axes.set_title(
-            f"An unseen task: {100 * accuracy:.0f} % of {len(query_y)} queries recognised", fontsize=11
-        )
+        _explain_frames(axes)
+        accuracy = f"{100 * np.mean(predicted == query_y):.0f} % of {len(query_y)} queries recognised"
+        axes.set_title(f"{_kind_of_task(tasks, episode, training)}:\n{accuracy}", fontsize=11)
     return figure
+
+
+def _explain_frames(axes: Axes) -> None:
+    """A legend below the picture: what the colours of the frames mean."""
+    from matplotlib.patches import Patch
+
+    meanings = {BLUE: "recognised", VERMILLION: "taken for the class of that letter"}
+    frames = [
+        Patch(facecolor="none", edgecolor=colour, linewidth=1.8, label=meaning)
+        for colour, meaning in meanings.items()
+    ]
+    axes.legend(
+        handles=frames, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=1, frameon=False, fontsize=9
+    )
+
+
+def _kind_of_task(tasks: TaskSource, episode: Episode, training: TrainedOn | None) -> str:
+    """What is known of the classes of the task that is shown."""
+    if training is None or episode.classes is None or not hasattr(tasks, "class_digests"):
+        return "A task"
+    trained = seen(cast("Identified", tasks), training).of(episode.classes).trained
+    assert trained is not None
+    if not trained.any():
+        return "A task of unseen classes"
+    if trained.all():
+        return "A task of classes that were trained on"
+    return f"A task with {trained.sum()} of {trained.size} classes trained on"
 
 
 def _draw(axes: Axes, image: np.ndarray, left: float, top: float, frame: str) -> None:

@@ -23,6 +23,7 @@ from mltk.progress import Progress
 from mltk.run_folder import RunFolder, check_shapes, from_arrays
 from mltk.settings import check_count, check_has
 from mltk.summary import Lines, Summary
+from mltk.trained_classes import keep_classes
 from mltk.training_loop import (
     CONTENTS,
     Algorithm,
@@ -119,8 +120,9 @@ def train(
         meta_batch: Tasks a step.
         optimizer: The outer optimiser; ``None`` for ``Adam(1e-3)``.
         seed: Seed of the initial meta-parameters and of the tasks.
-        out: Run folder to write: ``config.toml``, ``metrics.jsonl``, ``checkpoint.npz``, ``curves.svg``. One
-            whose run failed before its first checkpoint is used again.
+        out: Run folder to write: ``config.toml``, ``metrics.jsonl``, ``checkpoint.npz``, ``curves.svg``, and
+            ``classes.json`` where classes have examples of their own (images). One whose run failed before
+            its first checkpoint is used again.
         resume: Continue the run in ``out``, bit for bit as if it had never stopped; ``steps`` may have grown.
             A finished run is returned as it is; without a checkpoint in ``out``, a run is started.
         log_every: Steps between two lines of the history; ``None`` for about 200 lines a run.
@@ -143,7 +145,8 @@ def train(
         NotFiniteError: If the tasks hold NaN or infinity.
         DivergedError: If the loss or the meta-parameters become NaN or infinite; a checkpoint never
             holds such.
-        RunError: If ``out`` holds another run, is in use by another training, or cannot be read or written.
+        RunError: If ``out`` holds another run, or one on other images, is in use by another training, or
+            cannot be read or written.
     """
     check_has("algorithm", algorithm, "value_and_grad", "mltk.algorithms.MAML(...)")
     check_has("tasks", tasks, "sample", "mltk.data.Sinusoid(...)")
@@ -179,9 +182,11 @@ def train(
     with folder.locked():
         if not folder.holds_run():
             folder.begin(training.config)
+            keep_classes(folder.path, tasks, resumed=False)
             state = training.start()
         elif resume:
             training, state = training.resumed(keep_log_every=log_every is None)
+            keep_classes(folder.path, tasks, resumed=True)
         else:
             raise RunError(f"{folder.path} already holds a run; expected a new folder, or resume=True")
         return training.run(state)

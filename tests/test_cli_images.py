@@ -82,7 +82,9 @@ def folder_of_images(root, classes=4, images=4, *, size=(20, 24), seed=0):
 def test_every_learner_trains_on_glyphs_and_is_evaluated_on_other_characters(algorithm, kind, run):
     output(run("train", algorithm, "--data", "glyphs", *SMALL, "--ways", 3, "--out", "here"))
     files = {path.name for path in Path("here").iterdir() if not path.name.startswith(".")}
-    assert files == {"config.toml", "metrics.jsonl", "checkpoint.npz", "curves.svg", "episode.svg"}
+    assert files == {
+        "config.toml", "metrics.jsonl", "classes.json", "checkpoint.npz", "curves.svg", "episode.svg"
+    }  # fmt: skip
     saved = load_run("here")
     assert type(saved.algorithm).__name__ == kind
     assert (saved.tasks.dataset, saved.tasks.ways, saved.tasks.queries) == (mltk.data.Glyphs(), 3, 1)

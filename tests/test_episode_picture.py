@@ -137,7 +137,7 @@ def test_each_image_stands_by_its_class_and_its_frame_tells_the_truth(ways, shot
             assert found["frame"] == VERMILLION.lower()
             assert found["letters"] == [("ABCDEF"[answer], VERMILLION.lower())]
     accuracy = np.mean(np.asarray(answers) == query_y)
-    assert shown.title == f"An unseen task: {100 * accuracy:.0f} % of {ways * queries} queries recognised"
+    assert shown.title == f"A task:\n{100 * accuracy:.0f} % of {ways * queries} queries recognised"
 
 
 def test_at_most_so_many_images_of_a_class_are_drawn_but_all_count():
@@ -149,7 +149,7 @@ def test_at_most_so_many_images_of_a_class_are_drawn_but_all_count():
         for side in ("support", "query"):
             here = [image for image in shown.images if (image["row"], image["side"]) == (row, side)]
             assert len(here) == SHOWN
-    assert shown.title == f"An unseen task: 50 % of {2 * (SHOWN + 2)} queries recognised"
+    assert shown.title == f"A task:\n50 % of {2 * (SHOWN + 2)} queries recognised"
 
 
 def test_the_28th_class_has_a_name_of_its_own():
@@ -180,7 +180,7 @@ def test_learners_of_any_backend_are_drawn(backend32):
     state = learner.adapt(meta, episode.support_x, episode.support_y)
     predicted = backend32.to_numpy(learner.predict(state, episode.query_x))[0].argmax(-1)
     right = predicted == backend32.to_numpy(episode.query_y)[0]
-    assert shown.title.startswith(f"An unseen task: {100 * right.mean():.0f} % of 12")
+    assert shown.title.startswith(f"A task:\n{100 * right.mean():.0f} % of 12")
     assert sum(image["frame"] == BLUE.lower() for image in shown.images) == right.sum()
     assert sum(image["frame"] == VERMILLION.lower() for image in shown.images) == 12 - right.sum()
 

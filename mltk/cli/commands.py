@@ -20,8 +20,9 @@ from mltk.cli import IMPOSSIBLE
 from mltk.cli import data as data_commands
 from mltk.cli import oracle as oracle_commands
 from mltk.cli.choices import AlgorithmName, DataName, Dtype, Protocol, TransformName, backend_names
+from mltk.cli.held_out import about_training, draw, tasks_to_test_on, test_command
 from mltk.cli.policies import FAMILIES, check_policy, draw_policy, policy_recipe
-from mltk.cli.recipes import Wishes, draw, recipe, unseen
+from mltk.cli.recipes import Wishes, recipe
 from mltk.errors import MissingLibraryError, MltkError, RunError, SettingError
 from mltk.evaluation import evaluate as evaluate_learner
 from mltk.evaluation import omniglot_challenge, returns
@@ -152,6 +153,9 @@ def train(
     folder: Annotated[
         Path | None, typer.Option(help="For --data images: a folder with a folder of images a class.")
     ] = None,
+    at_least: Annotated[
+        int | None, typer.Option(min=1, help="For --folder: leave out classes with fewer images.")
+    ] = None,
 ) -> None:
     """Meta-train a learner on a task family, and write a run folder.
 
@@ -174,9 +178,12 @@ def train(
         meta_lr=meta_lr,
         part=part,
         folder=folder,
+        at_least=at_least,
     )
     check_policy(algorithm, data)
     training = (policy_recipe if data in FAMILIES else recipe)(algorithm, data, wishes)
+    if about := about_training(training.tasks):
+        say(about, sys.stderr)
     # The folder is chosen and taken in one step: others may be looking for one at the same time.
     place = first_free(Path("runs"), f"{algorithm}-{data}") if out is None else RunFolder(out).locked()
     with place as files:
@@ -201,7 +208,7 @@ def train(
             raise typer.Exit(stop.status if isinstance(stop, TerminatedError) else INTERRUPTED) from None
         show = draw_policy if data in FAMILIES else draw
         show(training, run.meta_params, files.path, backend=library, seed=seed)
-        _say_what_was_done(run, files.path)
+        _say_what_was_done(run, files.path, test_command(training.tasks, files.path))
 
 
 @app.command(
@@ -213,7 +220,7 @@ def train(
 )
 def evaluate(
     folder: Annotated[Path, typer.Argument(help="A run folder.", show_default=False)],
-    episodes: Annotated[int, typer.Option(min=1, help="Unseen tasks.")] = 1000,
+    episodes: Annotated[int, typer.Option(min=1, help="How many tasks.")] = 1000,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the tasks.")] = 0,
     ways: Annotated[int | None, typer.Option(min=2, help="Classes a task, for images.")] = None,
     shots: Annotated[int | None, typer.Option(min=1, help="Support images of each class.")] = None,
@@ -226,9 +233,10 @@ def evaluate(
         Path | None, typer.Option(help="all_runs.zip of the Omniglot challenge.", show_default=False)
     ] = None,
 ) -> None:
-    """Test a trained learner on unseen tasks.
+    """Test a trained learner on new tasks.
 
-    Tasks of images show classes that the training has not seen: of Omniglot, other alphabets.
+    Tasks of images show classes that were held out from training (of Omniglot, other alphabets), or those of
+    --folder. Which of them the training has seen is found out by their images, and said.
 
     The protocol omniglot-challenge is 20-way one-shot classification within an alphabet, in 20 runs.
     """
@@ -255,7 +263,9 @@ def evaluate(
             )
         )
         return
-    tasks, description = unseen(saved, Wishes(ways=ways, shots=shots, queries=queries, folder=images))
+    tasks, description = tasks_to_test_on(
+        saved, Wishes(ways=ways, shots=shots, queries=queries, folder=images)
+    )
     if description:
         typer.echo(description)
     found = evaluate_learner(
@@ -346,9 +356,9 @@ def _say_how_to_resume(folder: Path, *, given: bool) -> None:
     say(f"\nstopped; continue with:\n  {shlex.join(['mltk', *again, '--resume'])}", sys.stderr)
 
 
-def _say_what_was_done(run: Run, folder: Path) -> None:
+def _say_what_was_done(run: Run, folder: Path, test: str) -> None:
     last = run.history[-1]
     say(f"{run.steps} meta-iterations in {duration(last['seconds'])}, loss {last['loss']:.4g}", sys.stdout)
     files = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
     say(f"{folder}: {' '.join(files)}", sys.stdout)
-    say(f"Test it with: mltk evaluate {shlex.quote(str(folder))}", sys.stdout)
+    say(f"Test it with: {test}", sys.stdout)

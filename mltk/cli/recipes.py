@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from mltk import algorithms, data, models
-from mltk.backend import Backend
 from mltk.cli.choices import AlgorithmName, DataName, TransformName
+from mltk.cli.own_images import own_images
 from mltk.data.cifar_fs import SPLITS as CIFAR_FS_SPLITS
 from mltk.data.splits import OMNIGLOT_PARTS, OMNIGLOT_SPLITS
-from mltk.errors import MltkError, SettingError
+from mltk.errors import SettingError
 from mltk.optim import Adam, Cosine, Transform, transforms
-from mltk.training import SavedRun
-from mltk.tree import Tree
 
 HIDDEN = (40, 40)
 """The hidden layers of the networks for vectors, those of Finn et al. (2017) for sinusoids."""
@@ -44,6 +42,7 @@ class Wishes:
         meta_lr: Step size of Adam.
         part: Which part of an image dataset to train on.
         folder: A folder of images.
+        at_least: How many images a class of a folder must have, not to be left out.
     """
 
     steps: int | None = None
@@ -57,6 +56,7 @@ class Wishes:
     meta_lr: float | None = None
     part: str | None = None
     folder: Path | None = None
+    at_least: int | None = None
 
 
 @dataclass(frozen=True)
@@ -171,8 +171,11 @@ def recipe(algorithm: AlgorithmName, family: DataName, wishes: Wishes) -> Recipe
         )
     if wishes.part is not None:
         _check_part(family, wishes.part)
-    if wishes.folder is not None and family != DataName.IMAGES:
-        raise SettingError(f"--folder is given, but --data is {family}; expected --data images")
+    for name in ("folder", "at_least"):
+        if getattr(wishes, name) is not None and family != DataName.IMAGES:
+            raise SettingError(
+                f"--{name.replace('_', '-')} is given, but --data is {family}; expected --data images"
+            )
     if family in VECTORS:
         return _on_vectors(algorithm, family, wishes)
     return _on_images(algorithm, family, wishes)
@@ -216,7 +219,7 @@ def _on_images(algorithm: AlgorithmName, family: DataName, wishes: Wishes) -> Re
     dataset = _images(family, wishes)
     channels, size, _ = dataset.image_shape
     in_one_go = algorithm in EMBEDDING_BASED
-    ways = given(wishes.ways, min(WAYS, dataset.n_classes) if in_one_go else 5)
+    ways = given(wishes.ways, min(WAYS if in_one_go else 5, dataset.n_classes))
     tasks = dataset.tasks(
         ways,
         given(wishes.shots, 1),
@@ -248,8 +251,7 @@ def _images(family: DataName, wishes: Wishes) -> data.ImageDataset:
     if family == DataName.IMAGES:
         if wishes.folder is None:
             raise SettingError("--data images needs --folder, a folder that holds a folder of images a class")
-        # Absolute, so that the run can be evaluated from anywhere.
-        return data.ImageFolder(wishes.folder.resolve(), 28)
+        return own_images(wishes.folder, 28, ways=wishes.ways, at_least=wishes.at_least)
     if family == DataName.OMNIGLOT:
         part = given(wishes.part, "background-train")
         return data.Omniglot(part) if part in OMNIGLOT_PARTS else data.Omniglot(split=part)
@@ -263,52 +265,6 @@ def _check_part(family: DataName, part: str) -> None:
         raise SettingError(f"--part is {part!r}, but {family} has no parts; expected no --part")
     if part not in PARTS[family]:
         raise SettingError(f"--part is {part!r}; expected one of {', '.join(PARTS[family])}")
-
-
-def unseen(saved: SavedRun, wishes: Wishes) -> tuple[data.TaskSource, str]:
-    """Tasks to test a trained learner on, and what to say of them.
-
-    Images show classes that the training has not seen, upright and as they are. By default the tasks are
-    5-way, or as many ways as the network has outputs, with the shots of the training and 5 queries.
-
-    Raises:
-        SettingError: If ways, shots or queries are given for other tasks than images.
-    """
-    tasks = saved.tasks
-    if not isinstance(tasks, data.ImageTasks):
-        if wishes != Wishes():
-            raise SettingError(
-                "--ways, --shots, --queries and --folder are for images; expected none of them"
-            )
-        return tasks, ""
-    dataset = tasks.dataset
-    if wishes.folder is not None:
-        channels, size, _ = dataset.image_shape
-        dataset = data.ImageFolder(wishes.folder, size, channels=channels)
-    else:
-        dataset = dataset.held_out()
-    ways = given(wishes.ways, getattr(getattr(saved.algorithm, "model", None), "out_features", None) or 5)
-    found = dataset.tasks(ways, given(wishes.shots, tasks.shots), given(wishes.queries, 5))
-    return found, f"{found.ways}-way {found.shots}-shot, on {dataset.n_classes} unseen classes"
-
-
-def draw(training: Recipe, meta_params: Tree, folder: Path, *, backend: Backend, seed: int) -> None:
-    """Draw what was learned, where there is a picture of it: fits of curves, or an episode of images."""
-    tasks = training.tasks
-    if isinstance(tasks, data.ImageTasks):
-        from mltk.episode_picture import episode_picture
-
-        ways = getattr(getattr(training.learner, "model", None), "out_features", None) or min(5, tasks.ways)
-        try:
-            shown = tasks.dataset.held_out().tasks(ways, tasks.shots, 5)
-        except MltkError:  # no other classes are at hand
-            shown = replace(tasks, ways=ways, jitter=None)
-        path = folder / "episode.svg"
-        episode_picture(training.learner, meta_params, shown, path, backend=backend, seed=seed)
-    elif not isinstance(tasks, data.Blobs):
-        from mltk.pictures import fits
-
-        fits(training.learner, meta_params, tasks, folder / "fits.svg", backend=backend, seed=seed)
 
 
 def _gradient_based(

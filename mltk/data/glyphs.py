@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 
@@ -69,6 +70,7 @@ class Glyphs(ImageDataset):
     difficulty: float = 0.5
     seed: int = 0
     image_size: int = 28
+    names_identify: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         for count in ("alphabets", "characters", "drawings"):

@@ -93,6 +93,13 @@ class ImageFolder(ImageDataset):
             object.__setattr__(self, "classes", tuple(sorted(self.classes)))
 
     @property
+    def class_names(self) -> tuple[str, ...]:
+        """The name of each class; the images are read for it only where ``at_least`` must be known."""
+        if self.at_least is not None:
+            return self.pictures.names
+        return tuple(folder.name for folder in class_folders(Path(self.root).expanduser(), self.classes))
+
+    @property
     def skipped(self) -> tuple[tuple[str, str], ...]:
         """The images that could not be read: path below ``root``, and why. Reads the folder if need be."""
         return self._read.skipped
@@ -122,9 +129,8 @@ class ImageFolder(ImageDataset):
                     f"{root} has no folders train and test with classes; expected them, or fractions"
                 )
             return tuple(replace(self, root=os.path.join(self.root, part)) for part in parts)
-        # Which classes are too small is only known once they are read.
-        names = self._names if self.at_least is None else self.class_names
-        return tuple(replace(self, classes=part) for part in split_classes(names, fractions, seed=seed))
+        parts_of_names = split_classes(self.class_names, fractions, seed=seed)
+        return tuple(replace(self, classes=part) for part in parts_of_names)
 
     def held_out(self) -> ImageFolder:
         """The classes that this dataset does not hold.
@@ -138,9 +144,9 @@ class ImageFolder(ImageDataset):
         """
         root = Path(self.root).expanduser()
         if self.classes is not None:
-            others = tuple(sorted(set(replace(self, classes=None)._names) - set(self.classes)))
+            others = {folder.name for folder in class_folders(root)} - set(self.classes)
             if others:
-                return replace(self, classes=others)
+                return replace(self, classes=tuple(others))
         elif root.name in PARTS:
             parts = [part for part in parts_of(root.parent) if part != root.name]
             if parts:
@@ -148,11 +154,6 @@ class ImageFolder(ImageDataset):
         raise SettingError(
             f"all classes of {self.root} are in this dataset; expected another ImageFolder to evaluate on"
         )
-
-    @property
-    def _names(self) -> tuple[str, ...]:
-        """The classes that are wanted, whether or not they have enough images."""
-        return tuple(folder.name for folder in class_folders(Path(self.root).expanduser(), self.classes))
 
     def _load(self) -> Pictures:
         return self._read.pictures

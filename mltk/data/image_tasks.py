@@ -122,6 +122,16 @@ class ImageTasks:
         return tuple(f"{name} turned by {90 * q}°" if q else name for q in range(turned) for name in names)
 
     @property
+    def class_digests(self) -> tuple[tuple[str, ...], ...]:
+        """Digests of the images of the dataset's classes, which come first in ``class_names``."""
+        return self.dataset.class_digests
+
+    @property
+    def names_identify(self) -> bool:
+        """Whether a class of the same name in another such dataset is the same class."""
+        return self.dataset.names_identify
+
+    @property
     def group_names(self) -> tuple[str, ...]:
         """What the ``groups`` of an episode mean; empty if the dataset has no groups."""
         return self.dataset.group_names

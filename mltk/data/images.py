@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from functools import cached_property
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 
+from mltk.data.class_identity import digests
 from mltk.data.image_tasks import QUARTERS, ImageTasks
 from mltk.data.jitter import Jitter
 from mltk.errors import DtypeError, NotFiniteError, ShapeError
@@ -36,7 +37,12 @@ class ImageDataset(ABC):
 
     A subclass is a frozen dataclass whose fields are settings alone. The images are loaded when they
     are first needed, and once.
+
+    Attributes:
+        names_identify: Whether classes of the same name in two such datasets are the same class.
     """
+
+    names_identify: ClassVar[bool] = True
 
     @abstractmethod
     def _load(self) -> Pictures:
@@ -75,7 +81,7 @@ class ImageDataset(ABC):
     @property
     def n_classes(self) -> int:
         """How many classes there are, rotations not counted."""
-        return len(self.pictures.counts)
+        return len(self.class_names)
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -93,6 +99,12 @@ class ImageDataset(ABC):
         """The place of each class's group in ``group_names``, ``(classes,)``; ``None`` without groups."""
         groups = self.pictures.groups
         return None if groups is None else np.unique(groups, return_inverse=True)[1]
+
+    @cached_property
+    def class_digests(self) -> tuple[tuple[str, ...], ...]:
+        """A digest of each image of each class, of its pixels in bytes: see `mltk.data.class_identity`."""
+        images, counts = self.pictures.images, self.pictures.counts
+        return digests(images if images.dtype == np.uint8 else np.rint(255 * images).astype(np.uint8), counts)
 
     @cached_property
     def rotations(self) -> np.ndarray:
