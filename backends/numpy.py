@@ -17,6 +17,7 @@ from mltk.derivatives import AnalyticEngine
 from mltk.errors import ArrayError, SettingError
 from mltk.ops.kernels import Kernels, Window, kernels_of, register
 from mltk.plain_arrays import check_plain
+from mltk.settings import did_you_mean
 from mltk.tree import Array
 
 
@@ -334,5 +335,6 @@ def create(*, device: str | None, dtype: str, engine: str | None) -> NumpyBacken
     if device not in (None, "cpu"):
         raise SettingError(f'device is {device!r}; the numpy backend has only "cpu"')
     if engine not in (None, "analytic"):
-        raise SettingError(f'engine is {engine!r}; the numpy backend has only "analytic"')
+        hint = did_you_mean(engine, ["analytic"])
+        raise SettingError(f'engine is {engine!r}; the numpy backend has only "analytic"{hint}')
     return NumpyBackend(dtype=dtype)

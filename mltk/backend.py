@@ -14,6 +14,7 @@ from mltk.errors import ArrayError, BackendError, MismatchError, SettingError
 from mltk.installation import DISTRIBUTION, needed_for
 from mltk.ops.kernels import Kernels, library_of
 from mltk.plain_arrays import check_plain
+from mltk.settings import check_choice, did_you_mean
 from mltk.tree import Array, Tree
 
 if TYPE_CHECKING:
@@ -77,8 +78,7 @@ def backend(
     """
     if not isinstance(name, str):
         raise BackendError(f"the name of a backend is {name!r}; expected a string")
-    if not isinstance(dtype, str) or dtype not in DTYPES:
-        raise SettingError(f"dtype is {dtype!r}; expected one of {', '.join(DTYPES)}")
+    check_choice("dtype", dtype, DTYPES)
     if not isinstance(engine, str | None):
         raise SettingError(f"engine is {engine!r}; expected a string or None")
     return load(name)(device=device, dtype=dtype, engine=engine)
@@ -97,7 +97,9 @@ def load(name: str) -> Callable[..., Backend]:
     _keep_freed_memory()
     found = entry_points(group=GROUP)
     if name not in found.names:
-        raise BackendError(f"there is no backend {name!r}; installed ones: {', '.join(sorted(found.names))}")
+        names = sorted(found.names)
+        hint = did_you_mean(name, names)
+        raise BackendError(f"there is no backend {name!r}; installed ones: {', '.join(names)}{hint}")
     plugin = found[name]
     with needed_for(f"the backend {name!r}", of=plugin.dist.name if plugin.dist else DISTRIBUTION):
         create: Callable[..., Backend] = plugin.load()

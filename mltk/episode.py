@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 ARRAYS = ("support_x", "support_y", "query_x", "query_y")
 
+NO_TASKS = "; is the axis of the tasks missing? array[None] makes one task of a set"
+"""The end of an error."""
+
 IDENTITIES = ("classes", "groups")
 """What an episode may say of its classes: arrays on the host."""
 
@@ -230,7 +233,8 @@ def check_inputs(backend: Backend, name: str, x: Array) -> None:
     if not backend.xp.isdtype(x.dtype, "real floating"):
         raise DtypeError(f"{name} has dtype {x.dtype}; expected floating numbers")
     if x.ndim < 3:
-        raise ShapeError(f"{name} has shape {tuple(x.shape)}; expected (T, N, *features)")
+        hint = NO_TASKS if x.ndim == 2 else ""
+        raise ShapeError(f"{name} has shape {tuple(x.shape)}; expected (T, N, *features){hint}")
     if 0 in x.shape:
         raise ShapeError(f"{name} has shape {tuple(x.shape)}; expected a set that is not empty")
 
@@ -263,8 +267,14 @@ def check_targets(backend: Backend, name: str, y: Array, x: Array, *, labels: bo
         ShapeError: If they do not fit the inputs, or are empty.
     """
     if not backend.xp.isdtype(y.dtype, "integral" if labels else "real floating"):
-        expected = "integer labels" if labels else "floating numbers"
+        expected = "integer labels, since ways is given" if labels else "floating numbers"
+        if not labels and backend.xp.isdtype(y.dtype, "integral"):
+            expected += ", or for labels ways=…, how many classes each task has"
         raise DtypeError(f"{name} has dtype {y.dtype}; expected {expected}")
+    if y.ndim == (1 if labels else 2) and y.shape[:1] == x.shape[:1]:
+        raise ShapeError(
+            f"{name} has shape {tuple(y.shape)}; expected {'(T, N)' if labels else '(T, N, d)'}{NO_TASKS}"
+        )
     column = labels and tuple(y.shape[2:]) == (1,)  # of labels, where they were meant to be a row
     if y.ndim < (2 if labels else 3) or y.shape[:2] != x.shape[:2] or column:
         raise ShapeError(

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -26,7 +26,7 @@ from mltk.ops import (
     Tanh,
 )
 from mltk.ops.activation import Activation
-from mltk.settings import check_count, check_scale
+from mltk.settings import check_choice, check_count, check_scale
 from mltk.tree import Array, Tree
 
 ACTIVATIONS: dict[str, type[Operation]] = {"relu": ReLU, "tanh": Tanh, "sigmoid": Sigmoid, "silu": SiLU}
@@ -135,6 +135,17 @@ class Sequential:
         return x
 
 
+def check_model(name: str, value: Any) -> None:
+    """Raise `SettingError` unless the setting has what makes a model, with the way from a module of Torch."""
+    if any(kind.__module__.startswith("torch.nn.") for kind in type(value).__mro__):
+        raise SettingError(
+            f"{name} is a {type(value).__name__}, a torch.nn.Module; "
+            "expected a model: mltk_backends.torch.ModuleModel(module) makes one of it"
+        )
+    if isinstance(value, type) or not hasattr(value, "shapes"):
+        raise SettingError(f"{name} is {value!r}; expected a model, as from mltk.models")
+
+
 def mlp(sizes: Sequence[int], *, activation: str = "relu", output_scale: float | None = None) -> Sequential:
     """A fully connected network with an activation after every layer but the last.
 
@@ -146,8 +157,7 @@ def mlp(sizes: Sequence[int], *, activation: str = "relu", output_scale: float |
     Raises:
         SettingError: If a size or the activation is not valid.
     """
-    if not isinstance(activation, str) or activation not in ACTIVATIONS:
-        raise SettingError(f"activation is {activation!r}; expected one of {', '.join(ACTIVATIONS)}")
+    check_choice("activation", activation, ACTIVATIONS)
     if not isinstance(sizes, Iterable) or len(sizes) < 2:
         raise SettingError(f"sizes is {sizes!r}; expected at least two widths")
     for size in sizes:

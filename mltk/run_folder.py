@@ -30,6 +30,7 @@ from mltk.installation import needed_for
 from mltk.npz import open_npz
 from mltk.outside import check_depth, read_bytes, read_json, reading
 from mltk.run_claim import locked, reason
+from mltk.settings import did_you_mean
 from mltk.tree import Tree
 
 FORMAT = 1
@@ -156,6 +157,9 @@ class RunFolder:
         """
         import tomllib
 
+        if not self.path.is_dir():
+            hint = did_you_mean(self.path.name, _neighbours(self.path))
+            raise RunError(f"{self.config_path} is missing: there is no folder {self.path}{hint}")
         with reading(self.config_path, RunError):
             text = read_bytes(self.config_path, most=LONGEST_CONFIG).decode()
             if CHAINS.search(text):
@@ -359,3 +363,10 @@ def _logged(text: str) -> dict[str, Any]:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _neighbours(path: Path) -> list[str]:
+    """The names beside a path, which may be a misspelt one of them."""
+    with contextlib.suppress(OSError):
+        return [found.name for found in path.absolute().parent.iterdir()]
+    return []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from numbers import Integral, Real
 from typing import Any
 
@@ -13,6 +14,30 @@ def check_count(name: str, value: Any, *, at_least: int = 1) -> None:
     """Raise `SettingError` unless the setting is an integer of at least ``at_least``."""
     if not isinstance(value, Integral) or isinstance(value, bool) or value < at_least:
         raise SettingError(f"{name} is {value!r}; expected an integer of at least {at_least}")
+
+
+def check_choice(name: str, value: Any, known: Iterable[str]) -> None:
+    """Raise `SettingError` unless the setting is one of the known names, or say which it is near."""
+    known = list(known)
+    if not isinstance(value, str) or value not in known:
+        raise SettingError(
+            f"{name} is {value!r}; expected one of {', '.join(known)}{did_you_mean(value, known)}"
+        )
+
+
+def did_you_mean(value: Any, known: Iterable[str]) -> str:
+    """`` (did you mean 'sinusoid'?)``, for the end of an error; empty if the value is near no known name."""
+    import difflib  # for errors alone
+
+    if not isinstance(value, str):
+        return ""
+
+    def plain(name: str) -> str:
+        return name.casefold().replace("_", "").replace("-", "")
+
+    names = {plain(name): name for name in known}
+    close = difflib.get_close_matches(plain(value), names, n=1)
+    return f" (did you mean {names[close[0]]!r}?)" if close else ""
 
 
 def check_range(name: str, value: Any) -> None:

@@ -20,7 +20,7 @@ from mltk.config import Config, differences, to_config, versions
 from mltk.data.prefetch import Prefetch
 from mltk.data.source import TaskSource
 from mltk.episode import Episode
-from mltk.errors import DivergedError, LabelError, NotFiniteError, RunError, ShapeError
+from mltk.errors import DivergedError, LabelError, NotFiniteError, RunError, SettingError, ShapeError
 from mltk.fingerprint import fingerprint
 from mltk.interruption import Interruption
 from mltk.optim import Transform, apply_updates
@@ -185,6 +185,11 @@ class Training:
     def start(self) -> State:
         """The state before the first step."""
         meta_params = self.algorithm.init(self.backend, self.seed)
+        if not tree.leaves(meta_params):
+            raise SettingError(
+                f"algorithm is {self.algorithm!r}, which has no meta-parameters; expected one that can be "
+                "trained (mltk.evaluate needs no training)"
+            )
         rng = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(0,)))
         return State(0, meta_params, self.optimizer.init(meta_params), rng, 0.0, [])
 

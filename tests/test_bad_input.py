@@ -65,8 +65,8 @@ def test_meta_parameters_of_another_backend(learner, other):
     for call in both(learner, meta_params):
         with pytest.raises(MismatchError) as raised:
             call()
-        assert f"meta_params holds an array of {other}" in str(raised.value)
-        assert "numpy float64 on cpu" in str(raised.value)
+        assert f"expected an array of {other}, like meta_params" in str(raised.value)
+        assert "holds an array of numpy float64 on cpu" in str(raised.value)
 
 
 def test_every_meta_parameter_is_missed_and_its_shape_checked(learner):
@@ -139,7 +139,11 @@ QUERIES = {
     "features": (lambda x: x[..., :2], ShapeError, "input of Linear"),
     "a list": (lambda x: x.tolist(), ArrayError, "query_x holds a list"),
     **{
-        name: (lambda x, other=other: other.asarray(x), MismatchError, "state .* numpy float64 on cpu")
+        name: (
+            lambda x, other=other: other.asarray(x),
+            MismatchError,
+            f"query_x .* {name}; .* numpy float64 on cpu",
+        )
         for name, other in OTHERS.items()
     },
 }

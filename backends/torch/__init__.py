@@ -15,6 +15,7 @@ from mltk.derivatives import AnalyticEngine, Engine
 from mltk.errors import ArrayError, SettingError
 from mltk.ops.kernels import Kernels, kernels_of, register
 from mltk.plain_arrays import check_plain
+from mltk.settings import did_you_mean
 
 from . import fingerprints, linked_modules
 from .bridges import from_module, to_module
@@ -105,7 +106,8 @@ def create(*, device: str | None, dtype: str, engine: str | None) -> TorchBacken
         SettingError: If the device cannot be used or there is no such engine.
     """
     if engine not in ENGINES:
-        raise SettingError(f'engine is {engine!r}; the torch backend has "analytic" and "autograd"')
+        hint = did_you_mean(engine, ["analytic", "autograd"])
+        raise SettingError(f'engine is {engine!r}; the torch backend has "analytic" and "autograd"{hint}')
     try:
         found = torch.empty(0, device="cpu" if device is None else device).device
     except (RuntimeError, AssertionError, TypeError) as error:

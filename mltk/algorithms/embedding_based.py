@@ -15,9 +15,9 @@ from mltk.backend import Backend, check_same, common_backend
 from mltk.data.source import TaskSource
 from mltk.derivatives import Engine
 from mltk.episode import Episode, check_inputs, check_query, check_support
-from mltk.errors import ArrayError, DtypeError, SettingError, ShapeError, TreeError
+from mltk.errors import ArrayError, DtypeError, ShapeError, TreeError
 from mltk.heads import Head
-from mltk.models import Model
+from mltk.models import Model, check_model
 from mltk.normalization import (
     calibrate_on_tasks,
     check_calibrated,
@@ -47,8 +47,7 @@ class EmbeddingBased(ABC):
     embedding: Model
 
     def __post_init__(self) -> None:
-        if not hasattr(self.embedding, "shapes"):
-            raise SettingError(f"embedding is {self.embedding!r}; expected a model, as from mltk.models")
+        check_model("embedding", self.embedding)
         _ = self.head
 
     @property
@@ -116,7 +115,7 @@ class EmbeddingBased(ABC):
         """
         backend = common_backend(support_x=[support_x])
         check_inputs(backend, "support_x", support_x)
-        check_params("meta_params", meta_params, self.meta_shapes, backend)
+        check_params("meta_params", meta_params, self.meta_shapes, backend, beside="support_x")
         check_same(backend, support_y=[support_y])
         ways = check_support(backend, support_x, support_y, ways, wait=True)
         params, p = self._parts(meta_params)
@@ -141,7 +140,12 @@ class EmbeddingBased(ABC):
         if not isinstance(state, dict) or not state.keys() >= {"embedding", HEAD, "fitted"}:
             raise TreeError("state is not what adapt returns: embedding, head and fitted")
         check_params(
-            "state", state["embedding"], self.embedding.shapes, backend, tasks=tuple(query_x.shape[:1])
+            "state",
+            state["embedding"],
+            self.embedding.shapes,
+            backend,
+            tasks=tuple(query_x.shape[:1]),
+            beside="query_x",
         )
         return self.head.predict(state[HEAD], state["fitted"], self._embed(state["embedding"], query_x))
 
@@ -158,7 +162,7 @@ class EmbeddingBased(ABC):
         if not isinstance(episode, Episode):
             raise ArrayError(f"episode is a {type(episode).__name__}; expected an mltk.Episode")
         episode.check_values()
-        check_params("meta_params", meta_params, self.meta_shapes, episode.backend)
+        check_params("meta_params", meta_params, self.meta_shapes, episode.backend, beside="episode")
         engine = episode.backend.engine
         params, p = self._parts(meta_params)
         params = without_statistics(self.embedding, params)

@@ -15,7 +15,7 @@ from mltk.backend import Backend, backend_of, check_same, common_backend
 from mltk.derivatives import Engine, Linearization, Objective
 from mltk.episode import Episode, check_inputs, check_query, check_support
 from mltk.errors import ArrayError, SettingError, ShapeError
-from mltk.models import Model, Sequential
+from mltk.models import Model, Sequential, check_model
 from mltk.normalization import (
     calibrate_on_tasks,
     check_calibrated,
@@ -39,8 +39,7 @@ class GradientBased(ABC):
     loss: ops.LossLike
 
     def __post_init__(self) -> None:
-        if not hasattr(self.model, "shapes"):
-            raise SettingError(f"model is {self.model!r}; expected a model, as from mltk.models")
+        check_model("model", self.model)
         if not self.model.shapes:
             raise SettingError("model has no parameters; expected one that can be adapted")
         _ = self.objective
@@ -116,7 +115,8 @@ class GradientBased(ABC):
         """
         backend = common_backend(query_x=[query_x])
         check_query(backend, query_x)
-        check_params("state", state, self.model.shapes, backend, tasks=query_x.shape[:1])
+        tasks = query_x.shape[:1]
+        check_params("state", state, self.model.shapes, backend, tasks=tasks, beside="query_x")
         check_calibrated(self.model, state)
         return self.model.apply(state, query_x)
 
@@ -165,7 +165,7 @@ class GradientBased(ABC):
         if not isinstance(episode, Episode):
             raise ArrayError(f"episode is a {type(episode).__name__}; expected an mltk.Episode")
         episode.check_values()
-        check_params("meta_params", meta_params, self.meta_shapes, episode.backend)
+        check_params("meta_params", meta_params, self.meta_shapes, episode.backend, beside="episode")
         self._check_ways(episode.ways, meta_params, episode.support_x)
         return episode.backend.engine, without_statistics(self.model, meta_params)
 
@@ -192,7 +192,8 @@ class GradientBased(ABC):
         backend = common_backend(support_x=[support_x])
         check_inputs(backend, "support_x", support_x)
         rates = {name: shape for name, shape in self.meta_shapes.items() if name not in self.model.shapes}
-        check_params("meta_params", meta_params, self.model.shapes, backend, tasks=support_x.shape[:1])
+        tasks = support_x.shape[:1]
+        check_params("meta_params", meta_params, self.model.shapes, backend, tasks=tasks, beside="support_x")
         check_params("meta_params", meta_params, rates, backend)
         check_same(backend, support_y=[support_y])
         return backend

@@ -18,9 +18,9 @@ from mltk.errors import SettingError
 from mltk.models import Model
 from mltk.ops.kernels import kernels_of
 from mltk.optim.transforms import Scale
+from mltk.optim.transforms.granularity import GRANULARITIES
+from mltk.settings import check_choice
 from mltk.tree import Array, Tree
-
-LEARN_LR = (None, "scalar", "tensor", "element")
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,8 @@ class MAML(UnrolledLearner):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.learn_lr not in LEARN_LR:
-            raise SettingError(f"learn_lr is {self.learn_lr!r}; expected one of {LEARN_LR}")
+        if self.learn_lr is not None:
+            check_choice("learn_lr", self.learn_lr, GRANULARITIES)
         if self.learn_lr is None and (self.lr_per_step or isinstance(self.inner_lr, tuple)):
             raise SettingError("lr_per_step and a range for inner_lr need learn_lr")
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from mltk import tree
-from mltk.backend import Backend, check_same
-from mltk.errors import TreeError
+from mltk.backend import Backend, check_same, common_backend
+from mltk.errors import MismatchError, MltkError, TreeError
 from mltk.ops.kernels import kernels_of
 from mltk.tree import Array, Tree
 
@@ -18,6 +18,7 @@ def check_params(
     backend: Backend,
     *,
     tasks: tuple[int, ...] | None = None,
+    beside: str | None = None,
 ) -> None:
     """Check a tree of parameters: complete, on the backend, each of its shape.
 
@@ -27,6 +28,8 @@ def check_params(
         shapes: Dotted name and shape of each parameter.
         backend: Where they must live.
         tasks: The extent of the task axis, ``(T,)``, that a parameter may have in front; ``None`` if none.
+        beside: The argument whose data ``backend`` is that of; it does not fit if the parameters are in
+            agreement among themselves.
 
     Raises:
         TreeError: If a parameter is missing or has another shape.
@@ -36,7 +39,12 @@ def check_params(
     if not isinstance(params, dict):
         raise TreeError(f"{argument} is a {type(params).__name__}; expected a nested dict of arrays")
     flat = tree.flatten(params)
-    check_same(backend, **{argument: flat.values()})
+    try:
+        check_same(backend, **{argument: flat.values()})
+    except MismatchError:
+        if beside is not None:
+            _blame(beside, backend, argument, flat.values())
+        raise
     for name, shape in shapes.items():
         if name not in flat:
             raise TreeError(f"{argument}: {name!r} is missing; expected an array of shape {shape}")
@@ -52,6 +60,19 @@ def free_key(key: str, shapes: Mapping[str, tuple[int, ...]]) -> str:
     while key in taken:
         key += "_"
     return key
+
+
+def _blame(data: str, backend: Backend, argument: str, leaves: Collection[Array]) -> None:
+    """Raise `MismatchError` for data that differ from parameters which are all of one other backend."""
+    try:
+        own = common_backend(**{argument: leaves})
+    except MltkError:
+        return  # then it is the parameters that are at fault
+    found, expected = (f"{b.name} {b.dtype} on {b.device}" for b in (backend, own))
+    raise MismatchError(
+        f"{data} holds an array of {found}; expected an array of {expected}, like {argument} "
+        f"(asarray of a backend converts)"
+    )
 
 
 def mean_over_tasks(leaf: Array) -> Array:

@@ -13,8 +13,7 @@ from mltk.algorithms.parameters import check_params, mean_over_tasks
 from mltk.backend import Backend, check_backend
 from mltk.data.rollouts import Environments, Rollout
 from mltk.derivatives import Linearization, Objective
-from mltk.errors import SettingError
-from mltk.models import Model
+from mltk.models import Model, check_model
 from mltk.ops import LogLikelihood, PolicyLoss
 from mltk.ops.kernels import kernels_of
 from mltk.ops.policy_loss import costs_to_go
@@ -64,8 +63,7 @@ class StochasticMAML:
     baseline: bool = True
 
     def __post_init__(self) -> None:
-        if not hasattr(self.model, "shapes"):
-            raise SettingError(f"model is {self.model!r}; expected a model, as from mltk.models")
+        check_model("model", self.model)
         check_scale("inner_lr", self.inner_lr)
         check_count("inner_steps", self.inner_steps, at_least=0)
 

@@ -15,6 +15,7 @@ from mltk.derivatives import Engine
 from mltk.episode import Episode
 from mltk.errors import SettingError, UnsupportedError
 from mltk.models import Layered
+from mltk.settings import did_you_mean
 from mltk.tree import Array, Tree
 
 
@@ -95,7 +96,8 @@ class UnrolledLearner(GradientBased):
         prefixes = [self.adapt_only] if isinstance(self.adapt_only, str) else list(self.adapt_only)
         for prefix in prefixes:
             if not any(f"{name}.".startswith(f"{prefix}.") for name in names):
-                raise SettingError(f"adapt_only names {prefix!r}; the model has {', '.join(names)}")
+                hint = did_you_mean(prefix, ["head", "body", *names])
+                raise SettingError(f"adapt_only names {prefix!r}; the model has {', '.join(names)}{hint}")
         if not prefixes:
             raise SettingError(f"adapt_only is {self.adapt_only!r}, which leaves no parameter to adapt")
         return tuple(

@@ -11,9 +11,9 @@ import numpy as np
 from mltk import backend, models, tree
 from mltk.data import Sinusoid
 from mltk.episode import Episode
-from mltk.errors import SettingError
 from mltk.models import Sequential
 from mltk.peers import Case
+from mltk.settings import check_choice
 
 SEED = 1
 
@@ -69,8 +69,7 @@ def build(name: str, **settings: int) -> Case:
         "conv4-maml": conv4_maml,
         "prototypical": prototypical,
     }
-    if name not in functions:
-        raise SettingError(f"benchmark is {name!r}; expected one of {', '.join(functions)}")
+    check_choice("benchmark", name, functions)
     return functions[name](**settings)
 
 

@@ -9,9 +9,10 @@ import mltk
 from mltk import tree
 from mltk.algorithms import MAML, Prototypical
 from mltk.episode import Episode
-from mltk.errors import BackendError, SettingError
+from mltk.errors import BackendError
 from mltk.optim import Adam, apply_updates
 from mltk.peers import PEERS, PROTOTYPICAL_PEERS, Case, Peer, Result
+from mltk.settings import check_choice
 from mltk.tree import Tree
 
 
@@ -117,6 +118,5 @@ def choose(benchmark: str, names: Iterable[str]) -> tuple[Peer, ...]:
     wanted = list(names)
     known = [contestant.name for contestant in CONTESTANTS[benchmark]]
     for name in wanted:
-        if name not in known:
-            raise SettingError(f"there is no contestant {name!r}; expected one of {', '.join(known)}")
+        check_choice("contestant", name, known)
     return tuple(c for c in CONTESTANTS[benchmark] if not wanted or c.name in wanted)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
 from mltk import __version__, benchmark
 from mltk.algorithms import StochasticMAML
@@ -23,6 +22,7 @@ from mltk.cli.choices import AlgorithmName, DataName, Dtype, Protocol, Transform
 from mltk.cli.held_out import about_training, draw, tasks_to_test_on, test_command
 from mltk.cli.policies import FAMILIES, check_policy, draw_policy, policy_recipe
 from mltk.cli.recipes import Wishes, recipe
+from mltk.cli.suggestions import SuggestingGroup
 from mltk.errors import MissingLibraryError, MltkError, RunError, SettingError
 from mltk.evaluation import evaluate as evaluate_learner
 from mltk.evaluation import omniglot_challenge, returns
@@ -38,7 +38,7 @@ INTERRUPTED = 130
 """The exit status of a command that Ctrl-C stopped, as in shells."""
 
 
-class Commands(TyperGroup):
+class Commands(SuggestingGroup):
     """Shows an error that mltk raises on purpose, or of a file, as one message without a traceback."""
 
     def invoke(self, ctx: Any) -> Any:

@@ -13,6 +13,7 @@ import typer
 
 from mltk.cli import IMPOSSIBLE
 from mltk.cli.choices import Dtype
+from mltk.settings import check_choice
 
 if TYPE_CHECKING:
     from mltk.oracle.check import Progress
@@ -170,7 +171,6 @@ def mistakes(
     from rich.console import Console
     from rich.text import Text
 
-    from mltk.errors import SettingError
     from mltk.oracle.mistakes import CATALOGUE, Mistake
     from mltk.oracle.mistakes.scales import SCALES, Scale
 
@@ -187,8 +187,7 @@ def mistakes(
         return
     found = [mistake for mistake in entries if mistake.name == name]
     if not found:
-        known = dict.fromkeys(mistake.name for mistake in entries)
-        raise SettingError(f"NAME is {name!r}; expected one of {', '.join(known)}")
+        check_choice("NAME", name, dict.fromkeys(mistake.name for mistake in entries))
     for mistake in found:
         for title, text in (
             ("what is computed", mistake.summary),

@@ -14,6 +14,7 @@ from mltk.data.cifar_fs import SPLITS as CIFAR_FS_SPLITS
 from mltk.data.splits import OMNIGLOT_PARTS, OMNIGLOT_SPLITS
 from mltk.errors import SettingError
 from mltk.optim import Adam, Cosine, Transform, transforms
+from mltk.settings import check_choice
 
 HIDDEN = (40, 40)
 """The hidden layers of the networks for vectors, those of Finn et al. (2017) for sinusoids."""
@@ -263,8 +264,7 @@ def _images(family: DataName, wishes: Wishes) -> data.ImageDataset:
 def _check_part(family: DataName, part: str) -> None:
     if family not in PARTS:
         raise SettingError(f"--part is {part!r}, but {family} has no parts; expected no --part")
-    if part not in PARTS[family]:
-        raise SettingError(f"--part is {part!r}; expected one of {', '.join(PARTS[family])}")
+    check_choice("--part", part, PARTS[family])
 
 
 def _gradient_based(

@@ -13,8 +13,8 @@ from mltk.data.cache import DAMAGED, Layout, read_cache, write_cache
 from mltk.data.fetch import absent, data_home, fetch, find, present
 from mltk.data.images import ImageDataset, Pictures
 from mltk.data.splits import CIFAR_FS
-from mltk.errors import DataError, SettingError
-from mltk.settings import check_count
+from mltk.errors import DataError
+from mltk.settings import check_choice, check_count
 
 SIDE = 32
 CLASSES = 100
@@ -53,8 +53,7 @@ class CIFARFS(ImageDataset):
     download: InitVar[bool] = False
 
     def __post_init__(self, download: bool) -> None:
-        if self.split not in SPLITS:
-            raise SettingError(f"split is {self.split!r}; expected one of {', '.join(SPLITS)}")
+        check_choice("split", self.split, SPLITS)
         check_count("image_size", self.image_size)
         if download and present(ARCHIVE) is None:
             fetch(ARCHIVE)

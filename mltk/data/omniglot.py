@@ -23,7 +23,7 @@ from mltk.data.splits import OMNIGLOT_PARTS, OMNIGLOT_SPLITS, Classes
 from mltk.errors import DataError, SettingError
 from mltk.installation import needed_for
 from mltk.outside import reading
-from mltk.settings import check_count
+from mltk.settings import check_choice, check_count
 
 SIDE = 105
 """Pixels along a side of an original drawing."""
@@ -86,12 +86,10 @@ class Omniglot(ImageDataset):
     download: InitVar[bool] = False
 
     def __post_init__(self, download: bool) -> None:
-        if self.part not in OMNIGLOT_PARTS:
-            raise SettingError(f"part is {self.part!r}; expected one of {', '.join(OMNIGLOT_PARTS)}")
+        check_choice("part", self.part, OMNIGLOT_PARTS)
         check_count("image_size", self.image_size)
         if self.split is not None:
-            if self.split not in OMNIGLOT_SPLITS:
-                raise SettingError(f"split is {self.split!r}; expected one of {', '.join(OMNIGLOT_SPLITS)}")
+            check_choice("split", self.split, OMNIGLOT_SPLITS)
             if self.part != "background" or self.alphabets is not None:
                 raise SettingError(
                     f"split={self.split!r} comes with part={self.part!r} and alphabets={self.alphabets!r}; "

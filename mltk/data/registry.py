@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from difflib import get_close_matches
 
 from mltk.errors import SettingError
+from mltk.settings import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,6 @@ def look_up(name: str) -> RemoteFile:
     """
     found = FILES.get(SHORT_NAMES.get(name, name))
     if found is None:
-        close = get_close_matches(name, [*FILES, *SHORT_NAMES], n=1)
-        hint = f" (did you mean {close[0]!r}?)" if close else ""
+        hint = did_you_mean(name, [*FILES, *SHORT_NAMES])
         raise SettingError(f"name is {name!r}; expected one of {', '.join(FILES)}{hint}")
     return found

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mltk import tree
 from mltk.backend import Backend, backend_of, check_backend
 from mltk.data.source import TaskSource
 from mltk.errors import NotFiniteError, SettingError, ShapeError
@@ -117,6 +118,8 @@ def evaluate(
     check_count("batch", batch)
     check_count("seed", seed, at_least=0)
     if backend is None:
+        if isinstance(meta_params, dict) and not tree.leaves(meta_params):
+            raise SettingError("backend is None, and meta_params holds no array to tell; expected a backend")
         backend = backend_of(meta_params)
     check_backend(backend)
     values: list[np.ndarray] = []

@@ -17,7 +17,7 @@ from mltk.heads.similarity import (
     sqeuclidean_pullback,
 )
 from mltk.ops.kernels import kernels_of
-from mltk.settings import check_scale
+from mltk.settings import check_choice, check_scale, did_you_mean
 from mltk.tree import Array, Tree
 
 STARTS = {"sqeuclidean": 1.0, "cosine": 0.1}
@@ -47,11 +47,13 @@ class PrototypicalHead(Head):
     temperature: float | Literal["learned"] = 1.0
 
     def __post_init__(self) -> None:
-        if self.distance not in STARTS:
-            raise SettingError(f"distance is {self.distance!r}; expected one of {', '.join(STARTS)}")
+        check_choice("distance", self.distance, STARTS)
         if isinstance(self.temperature, str):
             if self.temperature != "learned":
-                raise SettingError(f'temperature is {self.temperature!r}; expected a number or "learned"')
+                hint = did_you_mean(self.temperature, ["learned"])
+                raise SettingError(
+                    f'temperature is {self.temperature!r}; expected a number or "learned"{hint}'
+                )
         else:
             check_scale("temperature", self.temperature, positive=True)
 

@@ -20,7 +20,7 @@ from mltk.ops.standardization import (
     tangent_of_pullback,
     tangent_of_scaled,
 )
-from mltk.settings import check_count, check_scale
+from mltk.settings import check_choice, check_count, check_scale
 from mltk.tree import Array, Tree
 
 STATISTICS = ("batch", "support", "population")
@@ -74,9 +74,7 @@ class BatchNorm(Operation):
     def __post_init__(self) -> None:
         check_count("features", self.features)
         check_scale("eps", self.eps)
-        if self.statistics not in STATISTICS:
-            expected = ", ".join(f'"{name}"' for name in STATISTICS)
-            raise SettingError(f"statistics is {self.statistics!r}; expected one of {expected}")
+        check_choice("statistics", self.statistics, STATISTICS)
         if self.rows is not None:
             check_count("rows", self.rows)
         if self.spatial_axes not in (0, 1, 2):

@@ -10,6 +10,7 @@ from mltk.ops.cross_entropy import BinaryCrossEntropy, CrossEntropy
 from mltk.ops.function_loss import FunctionLoss
 from mltk.ops.huber import SmoothL1
 from mltk.ops.loss import Loss, MeanSquaredError
+from mltk.settings import did_you_mean
 
 LossLike = str | Loss | Callable[[Any, Any], Any]
 """What learners take as ``loss``."""
@@ -40,6 +41,6 @@ def loss(name: LossLike) -> Loss:
     if not isinstance(name, str) or name not in LOSSES:
         raise SettingError(
             f"loss is {name!r}; expected a Loss, a function of outputs and targets, or one of "
-            f"{', '.join(LOSSES)}"
+            f"{', '.join(LOSSES)}{did_you_mean(name, LOSSES)}"
         )
     return LOSSES[name]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from mltk import tree
+from mltk.errors import TreeError
 from mltk.ops.kernels import kernels_of
 from mltk.tree import Array, Tree
 
@@ -82,9 +83,11 @@ def ravel(values: Tree, like: Tree) -> Array:
     the overhead of a call on NumPy and of a kernel launch on a GPU.
 
     Raises:
-        TreeError: If ``values`` lacks a leaf of ``like``.
+        TreeError: If ``values`` lacks a leaf of ``like``, or that has none.
     """
     leaves = tree.leaves(tree.map(lambda _, value: value, like, values))
+    if not leaves:
+        raise TreeError("params is a tree without arrays; expected at least one that can be optimised")
     return kernels_of(leaves[0]).xp.concat(leaves, axis=None)
 
 

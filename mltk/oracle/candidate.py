@@ -11,7 +11,7 @@ from mltk.errors import SettingError
 from mltk.oracle.calling import Outcome, Problem, call, places, request, stack
 from mltk.oracle.case import Case
 from mltk.oracle.computation import Computation
-from mltk.oracle.conversion import check_choice, converter
+from mltk.oracle.conversion import check_format, converter
 from mltk.oracle.loading import CandidateError, Loaded, load, of_function, of_peer
 from mltk.oracle.process import Process
 from mltk.peers import HeadPeer, Peer
@@ -60,7 +60,7 @@ def runner(
         CandidateError: If it does not exist, cannot be imported or is no function.
         SettingError: If an argument is none of these.
     """
-    check_choice(arrays, dtype)
+    check_format(arrays, dtype)
     if not timeout > 0:
         raise SettingError(f"timeout is {timeout!r}; expected a positive number of seconds")
     if isinstance(candidate, str):

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from mltk.errors import SettingError
 from mltk.installation import needed_for
+from mltk.settings import check_choice
 
 ARRAYS = ("torch", "numpy", "jax")
 DTYPES = ("float64", "float32")
@@ -19,15 +19,14 @@ class FormError(Exception):
     """A returned value is not an array that can be judged."""
 
 
-def check_choice(arrays: str, dtype: str) -> None:
+def check_format(arrays: str, dtype: str) -> None:
     """Refuse what is no library or precision.
 
     Raises:
         SettingError: If it is none.
     """
     for name, value, known in (("arrays", arrays, ARRAYS), ("dtype", dtype, DTYPES)):
-        if value not in known:
-            raise SettingError(f"{name} is {value!r}; expected one of {', '.join(known)}")
+        check_choice(name, value, known)
 
 
 def converter(arrays: str, dtype: str) -> Callable[[np.ndarray], Any]:

@@ -11,6 +11,7 @@ from mltk import ops
 from mltk.errors import SettingError
 from mltk.models import Sequential
 from mltk.ops import Operation
+from mltk.settings import check_choice
 
 KNOWN: tuple[type[Operation], ...] = (
     ops.Linear,
@@ -62,9 +63,8 @@ def operation(description: Mapping[str, Any]) -> Operation:
     Raises:
         SettingError: If there is no layer of that name, or a setting is not one of its own.
     """
-    name, *_ = [description.get("layer")]
-    if name not in OPERATIONS:
-        raise SettingError(f"layer is {name!r}; expected one of {', '.join(OPERATIONS)}")
+    name: Any = description.get("layer")
+    check_choice("layer", name, OPERATIONS)
     settings = {
         key: tuple(value) if isinstance(value, list) else value
         for key, value in description.items()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from mltk.errors import TreeError
 from mltk.oracle import layers
+from mltk.settings import did_you_mean
 
 if TYPE_CHECKING:
     from torch import nn
@@ -30,7 +31,8 @@ class Settings(Mapping[str, Any]):
         if name.startswith("_"):  # asked for by `copy` and its like, before there are values
             raise AttributeError(name)
         if name not in self._values:
-            raise AttributeError(f"there is no setting {name!r}; there are {', '.join(self._values)}")
+            hint = did_you_mean(name, self._values)
+            raise AttributeError(f"there is no setting {name!r}; there are {', '.join(self._values)}{hint}")
         return self._values[name]
 
     def __iter__(self) -> Iterator[str]:

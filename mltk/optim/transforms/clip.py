@@ -8,11 +8,10 @@ from typing import Literal
 import numpy as np
 
 from mltk import tree
-from mltk.errors import SettingError
 from mltk.ops.kernels import kernels_of
 from mltk.optim.transforms.granularity import along_tasks, sum_of_product
 from mltk.optim.transforms.transform import GradientTransform, Residuals, Shapes
-from mltk.settings import check_scale
+from mltk.settings import check_choice, check_scale
 from mltk.tree import Array, Tree
 
 
@@ -43,8 +42,7 @@ class Clip(GradientTransform):
 
     def __post_init__(self) -> None:
         check_scale("limit", self.limit, positive=True)
-        if self.by not in ("norm", "value"):
-            raise SettingError(f'by is {self.by!r}; expected "norm" or "value"')
+        check_choice("by", self.by, ("norm", "value"))
 
     def shapes(self, network: Shapes) -> dict[str, tuple[int, ...]]:
         return {}

@@ -8,9 +8,9 @@ from typing import Literal
 import numpy as np
 
 from mltk import tree
-from mltk.errors import SettingError
 from mltk.ops.kernels import kernels_of
 from mltk.optim.transforms.transform import Shapes
+from mltk.settings import check_choice
 from mltk.tree import Array, Tree
 
 Granularity = Literal["element", "tensor", "scalar"]
@@ -20,8 +20,7 @@ GRANULARITIES = ("element", "tensor", "scalar")
 
 def check_granularity(value: object) -> None:
     """Raise `SettingError` unless the setting ``per`` is a granularity."""
-    if value not in GRANULARITIES:
-        raise SettingError(f"per is {value!r}; expected one of {', '.join(GRANULARITIES)}")
+    check_choice("per", value, GRANULARITIES)
 
 
 def learned_shapes(per: Granularity, network: Shapes, single: str) -> dict[str, tuple[int, ...]]:

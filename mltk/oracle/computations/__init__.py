@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from functools import cache
 
-from mltk.errors import SettingError
 from mltk.oracle.computation import Computation
+from mltk.settings import check_choice
 
 
 @cache
@@ -23,6 +23,5 @@ def computation(name: str) -> Computation:
     Raises:
         SettingError: If there is none.
     """
-    if name not in computations():
-        raise SettingError(f"computation is {name!r}; expected one of {', '.join(computations())}")
+    check_choice("computation", name, computations())
     return computations()[name]
