@@ -75,7 +75,7 @@ class TorchBackend:
         if array.is_meta:
             raise ArrayError("array is on the meta device, which holds no values; expected another device")
         try:
-            return array.detach().cpu().numpy()
+            return array.numpy(force=True)
         except RuntimeError as error:  # within a transform of torch.func
             raise ArrayError(f"array holds no values that can be fetched: {error}") from None
 
