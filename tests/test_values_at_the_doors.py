@@ -398,3 +398,38 @@ def test_predictions_of_another_shape_are_not_compared_with_the_labels():
         ShapeError, match=r"the predictions have shape \(20, 1, 4\); expected \(20, 8, 'ways'\)"
     ):
         mltk.evaluate(learner, learner.init(NUMPY, 0), Fixed(good(NUMPY)), episodes=20)
+
+
+ELSEWHERE = dataclasses.replace(NUMPY, device="elsewhere")
+"""NumPy's arrays as if they were on a device: what looks at their values all the same can be counted."""
+
+
+class Drawn:
+    """Episodes in turn, the last one again and again."""
+
+    def __init__(self, *episodes):
+        self.episodes = list(episodes)
+
+    def sample(self, n_tasks, rng, backend):
+        return self.episodes.pop(0) if len(self.episodes) > 1 else self.episodes[0]
+
+
+def test_on_a_device_the_first_step_of_a_training_is_checked_and_all_if_told_to():
+    learner, right = LEARNERS["maml"], good(ELSEWHERE)
+    wrong = changed(right, "query_y", (0, 0), -3)
+    with pytest.raises(LabelError, match="query_y holds the label -3"):
+        mltk.train(learner, Drawn(wrong), backend=ELSEWHERE, steps=1)
+    mltk.train(learner, Drawn(right, wrong), backend=ELSEWHERE, steps=3)
+    with pytest.raises(LabelError, match="query_y holds the label -3"):
+        mltk.train(learner, Drawn(right, wrong), backend=ELSEWHERE, steps=3, validate=True)
+
+
+def test_on_a_device_evaluation_checks_labels_and_nothing_larger(counted):
+    learner = UserWritten()  # those of mltk ask the arrays, which say that they are on the host
+    meta_params = learner.init(ELSEWHERE, 0)
+    right = good(ELSEWHERE, tasks=20)
+    mltk.evaluate(learner, meta_params, Drawn(right), episodes=20, backend=ELSEWHERE)
+    assert counted == []
+    for wrong in (changed(right, "support_y", (3, 0), 7), changed(right, "query_y", (3, 0), 7)):
+        with pytest.raises(LabelError, match="_y holds the label 7"):
+            mltk.evaluate(learner, meta_params, Drawn(wrong), episodes=20, backend=ELSEWHERE)
