@@ -61,7 +61,7 @@ def clone_module(module: M, memo: dict[Any, Any] | None = None) -> M:
     Raises:
         SettingError: If ``module`` is no module.
 
-    Example:
+    Examples:
         One step of MAML (Finn, Abbeel & Levine 2017), which runs unchanged on a Torch module that
         `mltk_backends.torch.to_module` makes:
 

@@ -1,5 +1,6 @@
 """Names that people are told are there."""
 
+import builtins
 import re
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -11,7 +12,7 @@ from torch import nn
 from torch.utils import data as torch_data
 
 import mltk
-from mltk import algorithms, data, evaluation, heads, models, ops, optim
+from mltk import algorithms, data, errors, evaluation, heads, models, ops, optim
 from mltk.optim import transforms
 
 ROOT = Path(__file__).parent.parent
@@ -84,4 +85,4 @@ def test_the_classes_that_the_changelog_names_are_there():
     words = re.findall(r"`([A-Z]\w*)[.(`]", (ROOT / "CHANGELOG.md").read_text())
     assert len(words) > 30
     for word in words:
-        assert any(hasattr(module, word) for module in (*CONTENTS, nn, torch_data)), word
+        assert any(hasattr(module, word) for module in (*CONTENTS, errors, builtins, nn, torch_data)), word

@@ -1,12 +1,9 @@
 """What the README and the documentation show works as it stands there."""
 
-import doctest
 import re
 from pathlib import Path
 
 import pytest
-
-from mltk import modules
 
 ROOT = Path(__file__).parent.parent
 
@@ -51,8 +48,3 @@ def test_no_instruction_installs_the_strangers_package_that_is_called_mltk():
             text = path.read_text()
             assert not stranger.findall(text), path
             assert not requirement.findall(text), path
-
-
-def test_the_example_of_modules():
-    assert doctest.testmod(modules).failed == 0
-    assert doctest.testmod(modules).attempted

@@ -31,15 +31,6 @@ class LearnableOptimizer(nn.Module):
     hypergradient descent (Baydin et al. 2018, equation 5), with any $f$ in place of a step size. One step
     back is as far as a gradient goes, and as much as memory keeps.
 
-        learned = mltk.LearnableOptimizer(model, Scale(), lr=0.1)
-        outer = torch.optim.SGD(learned.parameters(), lr=0.01)
-        for x, y in data:
-            learned.zero_grad()
-            outer.zero_grad()
-            loss(model(x), y).backward()
-            outer.step()
-            learned.step()
-
     The model's parameters are new tensors after each step (attributes that refer to them follow, see
     `mltk.update_module`), and those that several submodules share stay shared. Parameters without a gradient,
     frozen ones too, stay as they are. A model that `mltk.clone_module` made is cut from its original by the
@@ -59,6 +50,22 @@ class LearnableOptimizer(nn.Module):
         SettingError: If ``model`` is no module, has no parameter that needs a gradient, ``transform`` is
             neither of the two, or ``lr`` is no finite number of at least 0.
         MismatchError: If the model has several dtypes or devices, and the transform is one of mltk's.
+
+    Examples:
+        >>> import mltk
+        >>> import torch
+        >>> model, loss = torch.nn.Linear(1, 1), torch.nn.MSELoss()
+        >>> x = torch.linspace(-1, 1, 20)[:, None]
+        >>> learned = mltk.LearnableOptimizer(model, mltk.optim.transforms.Scale(), lr=0.1)
+        >>> outer = torch.optim.SGD(learned.parameters(), lr=0.01)
+        >>> for step in range(200):
+        ...     learned.zero_grad()
+        ...     outer.zero_grad()
+        ...     loss(model(x), 3 * x + 1).backward()
+        ...     outer.step()
+        ...     learned.step()
+        >>> [round(parameter.item(), 2) for parameter in model.parameters()]
+        [3.0, 1.0]
     """
 
     def __init__(

@@ -30,13 +30,16 @@ class Prefetch(Iterator[Episode]):
     Use it in a ``with`` statement. The thread ends with the block, after the last episode or an error,
     by `close`, and when nothing refers to the iterator any more.
 
-        with Prefetch(tasks, 4, rng, backend, count=1000) as episodes:
-            for episode in episodes:
-                ...
-
     It pays where sampling takes long and training leaves a core free, or computes on another device. Handing
     over an episode is dearer than sampling a sinusoid. Where the system has no threads, each episode is
     sampled when it is asked for.
+
+    Examples:
+        >>> import mltk
+        >>> tasks, backend = mltk.data.Sinusoid(shots=5, queries=5), mltk.backend("numpy")
+        >>> with mltk.data.Prefetch(tasks, 4, 0, backend, count=3) as episodes:
+        ...     [episode.support_x.shape for episode in episodes]
+        [(4, 5, 1), (4, 5, 1), (4, 5, 1)]
     """
 
     def __init__(

@@ -60,7 +60,7 @@ def surrogate(log_probs: Array, costs: Array, baseline: Array | None = None) -> 
         ShapeError: If shapes differ, have fewer than two axes, or there is no trajectory or no step.
         NotFiniteError: If ``log_probs`` holds NaN or infinity; see `mltk.magic_box`.
 
-    Example:
+    Examples:
         >>> import mltk
         >>> import numpy as np
         >>> log_probs = np.log(np.asarray([[0.5, 0.25], [0.5, 0.75]]))

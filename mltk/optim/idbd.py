@@ -35,16 +35,26 @@ class IDBD:
     where the sum over other weights $j \ne i$ is left out: this is exact for one input, or if only one at a
     time is not zero. The maximum keeps the trace from growing where a step would overshoot.
 
-    Leading axes are independent predictors. For example, with inputs ``(examples, features)``:
-
-        idbd = IDBD(meta_rate=0.01)
-        state = idbd.init(inputs[0])
-        for x, y in zip(inputs, targets):
-            error, state = idbd.step(state, x, y)
+    Leading axes are independent predictors.
 
     Attributes:
         meta_rate: $\theta$; 0 is the least-mean-squares rule.
         initial_rate: All $\alpha_i$ at the start.
+
+    Examples:
+        Of two inputs ``(examples, features)`` one is noise, and its step size falls:
+
+        >>> import mltk
+        >>> import numpy as np
+        >>> inputs = np.random.default_rng(0).normal(size=(2000, 2))
+        >>> idbd = mltk.optim.IDBD(meta_rate=0.01)
+        >>> state = idbd.init(inputs[0])
+        >>> for x, y in zip(inputs, 3 * inputs[:, :1], strict=True):
+        ...     error, state = idbd.step(state, x, y[0])
+        >>> bool(state["log_rate"][1] < state["log_rate"][0])
+        True
+        >>> [round(float(w), 3) for w in state["weight"]]
+        [3.0, 0.0]
     """
 
     meta_rate: float = 0.01
