@@ -57,12 +57,26 @@ def harmless(results):
     return all(disagreement(outputs, case.expected) <= tolerance(case, DOUBLE) for case, outputs in results)
 
 
+def earlier(mistake, way):
+    """The ways without a number that are tried before one."""
+    several = [each for each in mistake.variants if not isinstance(each, Family)]
+    return several[: several.index(way)]
+
+
+def same(one, other):
+    return all(
+        disagreement(a, b) <= 1e-12 for (_, a), (_, b) in zip(one, other, strict=True) if a.keys() == b.keys()
+    )
+
+
 @pytest.mark.parametrize(("name", "mistake", "way"), ways())
 def test_every_way_of_every_mistake_is_named(name, mistake, way):
     number = 0.83 * way.starts[0] if isinstance(way, Family) else None
     results = answers(way, name, number=number)
     if harmless(results):
         pytest.skip("this changes nothing in the generic cases")
+    if number is None and any(same(answers(other, name), results) for other in earlier(mistake, way)):
+        pytest.skip("here this is the same as another way, which is named")
     found = diagnose(computation(name), results, DOUBLE)
     assert found.names == (mistake.name,)
     assert not found.unknown

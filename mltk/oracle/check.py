@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -196,7 +197,24 @@ class _Examination:
             code,
             self._diagnosis() if kind != KEEPS_STATE else None,
             tuple(self._accepted),
-            tuple(self._remarks),
+            self._named_remarks() if kind == CORRECT else (),
+        )
+
+    def _named_remarks(self) -> tuple[Failed, ...]:
+        """The remarks, with what is done there if the catalogue has a name for it."""
+        results = [(each.case, each.outputs) for each in self._remarks if each.outputs is not None]
+        if not results:
+            return tuple(self._remarks)
+        from mltk.oracle.diagnosis import diagnose
+
+        found = diagnose(self._computation, results, self._precision).findings
+        return tuple(
+            replace(
+                each, message=f"{each.message}; {' or '.join(f.title for f in found)}", names=found[0].names
+            )
+            if found and each.outputs is not None
+            else each
+            for each in self._remarks
         )
 
     def _call(self, case: Case) -> Outcome:

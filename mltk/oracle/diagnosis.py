@@ -1,21 +1,22 @@
-"""What is wrong with outputs: which known mistake gives the same, or where the error sits."""
+"""What is wrong with outputs: which known mistakes give the same, or where the error sits."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from mltk.oracle.bases import Base, Results, fitted, paired, plain
 from mltk.oracle.case import Case, Values
 from mltk.oracle.computation import Computation
-from mltk.oracle.explanation import Base, Explanations, Finding, Results, computed
-from mltk.oracle.fit import fit
-from mltk.oracle.judgement import disagreement, tolerance
+from mltk.oracle.explanation import Explanations, Finding, is_wrong
 from mltk.oracle.location import locate
-from mltk.oracle.mistakes import CATALOGUE, Family, Variant
+from mltk.oracle.precision import single_precision
+from mltk.oracle.subsets import common_setting, greedy
+
+Run = Callable[[Case], Values | None]
 
 
 @dataclass(frozen=True)
@@ -23,8 +24,8 @@ class Diagnosis:
     """What is wrong.
 
     Attributes:
-        findings: Known mistakes. Several that explain the same outputs are alternatives that the cases cannot
-            tell apart.
+        findings: Known mistakes. Several that explain the same outputs of the same cases are alternatives
+            that the cases cannot tell apart.
         unknown: Wrong outputs that no known mistake explains.
         location: Where their error sits.
     """
@@ -36,16 +37,18 @@ class Diagnosis:
     @property
     def names(self) -> tuple[str, ...]:
         """The names of the mistakes and scale errors that were found."""
-        return tuple(
-            dict.fromkeys(name for each in self.findings for name in (each.name, each.scale) if name)
-        )
+        return tuple(dict.fromkeys(name for each in self.findings for name in each.names))
 
     @property
     def text(self) -> str:
         """Several lines for people."""
         lines: list[str] = []
         for finding in self.findings:
-            others = [other for other in self.findings if set(other.outputs) & set(finding.outputs)]
+            others = [
+                other
+                for other in self.findings
+                if set(other.outputs) & set(finding.outputs) and set(other.on) == set(finding.on)
+            ]
             first, *rest = finding.lines()
             lines += [f"{'one of: ' if len(others) > 1 else ''}{first}", *rest]
         if self.unknown:
@@ -55,17 +58,17 @@ class Diagnosis:
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
         return {
-            "findings": [{**vars(finding), "outputs": list(finding.outputs)} for finding in self.findings],
+            "findings": [
+                {key: list(value) if isinstance(value, tuple) else value for key, value in vars(each).items()}
+                for each in self.findings
+            ],
             "unknown": list(self.unknown),
             "location": list(self.location),
         }
 
 
 def diagnose(
-    computation: Computation,
-    results: Results,
-    dtype: np.dtype[Any],
-    run: Callable[[Case], Values | None] | None = None,
+    computation: Computation, results: Results, dtype: np.dtype[Any], run: Run | None = None
 ) -> Diagnosis:
     """Compare a candidate's outputs with the catalogue.
 
@@ -76,27 +79,72 @@ def diagnose(
         run: Runs the candidate on another case, to find out which tasks are wrong.
 
     Returns:
-        The mistakes that give the same outputs on all generic cases; empty if nothing is wrong.
+        The mistakes that give the same outputs on all generic cases with wrong ones, or else on some of them;
+        empty if nothing is wrong.
     """
-    basis, groups = _basis(results, dtype)
+    wrong, right, groups = _basis(results, dtype)
     if not groups:
         return Diagnosis((), (), ())
-    explanations = Explanations(basis, groups, dtype)
-    for base in _bases(computation):
-        explanations.add(base)
-    for base in _fitted(computation, basis, groups[-1]):
-        if explanations.complete():
-            break
-        explanations.add(base)
+    explanations = Explanations(wrong, right, groups, dtype)
+    bases = _explain(computation, explanations, wrong, groups)
     findings = explanations.findings()
-    known = {group for finding in findings for group in finding.outputs}
-    unknown = tuple(group for group in groups if group not in known)
+    unknown = tuple(group for group in groups if group not in {g for each in findings for g in each.outputs})
+    if not unknown:
+        return Diagnosis(tuple(_with_setting(each, wrong, right) for each in findings), (), ())
+    single = single_precision(computation, wrong, groups, dtype, run)
+    if single is not None:
+        return Diagnosis((single,), (), ())
+    parts, rest = greedy(bases, wrong, right, groups, dtype)
+    if parts:
+        findings = tuple(_with_setting(each, wrong, right) for each in parts)
+        unknown = tuple(group for group in groups if any(is_wrong(*each, dtype)(group) for each in rest))
+    basis = [*(rest if parts else wrong), *(right if wrong[0][0].kind == "valid" else ())]
     location = locate(computation, basis, unknown, dtype, run) if unknown else ()
     return Diagnosis(findings, unknown, location)
 
 
-def _basis(results: Results, dtype: np.dtype[Any]) -> tuple[Results, tuple[str, ...]]:
-    """The cases to be explanations, and the groups of outputs that are wrong on them.
+def _explain(
+    computation: Computation, explanations: Explanations, wrong: Results, groups: Sequence[str]
+) -> list[Base]:
+    """Compare bases, likely ones first, until one explains all; returns those that were compared."""
+    bases = list(plain(computation))
+    for base in bases:
+        explanations.add(base)
+    if explanations.complete():
+        return bases
+    for likely in (True, False):
+        for base in fitted(computation, wrong, groups[-1], likely=likely):
+            explanations.add(base)
+            bases.append(base)
+            if explanations.complete():
+                return bases
+        if likely:
+            for base in paired(computation, _loops(computation, explanations, wrong, groups)):
+                explanations.add(base)
+            if explanations.complete():
+                return bases
+    explanations.add_put_off()
+    return bases
+
+
+def _loops(
+    computation: Computation, explanations: Explanations, wrong: Results, groups: Sequence[str]
+) -> list[Base]:
+    """The inner loops that give the candidate's loss; all that have no number if it returns none."""
+    if not any("loss" in outputs for _, outputs in wrong):
+        return [base for base in plain(computation) if base.loop is not None]
+    if "loss" not in groups:
+        return []
+    found = [base for base in explanations.explaining("loss") if base.loop is not None]
+    if not found:
+        for base in fitted(computation, wrong, "loss", likely=True):
+            explanations.add(base)
+        found = [base for base in explanations.explaining("loss") if base.loop is not None]
+    return found
+
+
+def _basis(results: Results, dtype: np.dtype[Any]) -> tuple[Results, Results, tuple[str, ...]]:
+    """The cases with wrong outputs, those without, and the names of these outputs.
 
     These are the generic ones; if all is right there, the edge cases that are wrong.
     """
@@ -104,35 +152,21 @@ def _basis(results: Results, dtype: np.dtype[Any]) -> tuple[Results, tuple[str, 
     def wrong(some: Results) -> tuple[str, ...]:
         return tuple(
             dict.fromkeys(
-                group
-                for case, outputs in some
-                for group in outputs
-                if not disagreement({group: outputs[group]}, case.expected) <= tolerance(case, dtype)
+                group for case, outputs in some for group in outputs if is_wrong(case, outputs, dtype)(group)
             )
         )
 
     generic = [(case, outputs) for case, outputs in results if case.kind == "valid" and not case.tie]
-    groups = wrong(generic)
-    if groups:
-        return generic, groups
-    edges = [(case, outputs) for case, outputs in results if wrong([(case, outputs)])]
-    return edges, wrong(edges)
+    basis = generic if wrong(generic) else results
+    bad = [each for each in basis if wrong([each])]
+    good = [each for each in generic if not wrong([each])]
+    return bad, good, wrong(bad)
 
 
-def _bases(computation: Computation) -> Iterator[Base]:
-    """The truth, and every mistake in each of its ways."""
-    yield Base(None, "", lambda case: case.expected)
-    for mistake in CATALOGUE:
-        for way in mistake.variants if computation.name in mistake.computations else ():
-            if isinstance(way, Variant):
-                yield Base(mistake, way.detail, computed(way.outputs))
-
-
-def _fitted(computation: Computation, basis: Results, group: str) -> Iterator[Base]:
-    """The families of mistakes, with the numbers that fit best."""
-    for mistake in CATALOGUE:
-        for way in mistake.variants if computation.name in mistake.computations else ():
-            if isinstance(way, Family):
-                for value in fit(way, basis, group):
-                    outputs = computed(partial(way.outputs, value=value))
-                    yield Base(mistake, f"{way.number} {value:.6g}", outputs, fitted=True)
+def _with_setting(finding: Finding, wrong: Results, right: Results) -> Finding:
+    """A finding that says what its cases have in common, if the candidate is right in others."""
+    if not finding.on:
+        return finding
+    inside = [case for case, _ in wrong if case.name in finding.on]
+    outside = [case for case, _ in [*wrong, *right] if case.name not in finding.on]
+    return replace(finding, setting=common_setting(inside, outside))

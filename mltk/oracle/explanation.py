@@ -8,20 +8,26 @@ from typing import Any
 
 import numpy as np
 
-from mltk.errors import MltkError
+from mltk.oracle.bases import Base, Results
 from mltk.oracle.case import Case, Values, flat
 from mltk.oracle.judgement import disagreement, tolerance
-from mltk.oracle.mistakes import Mistake
+from mltk.oracle.mistakes.mistake import Mistake
 from mltk.oracle.mistakes.scales import SCALES, Factor, Scale
-
-Results = Sequence[tuple[Case, Values]]
-"""Cases, and what a candidate returned for them."""
 
 LENIENT = 16
 """How many times the tolerance a match may be off: a mistake can be worse conditioned than the truth."""
 
 DISTINCT = 100
 """How many times the tolerance a mistake must be from the truth, to be seen."""
+
+ENOUGH = 3
+"""How many numbers there must be for one that is fitted to say anything."""
+
+CHEAP = ("logits", "loss")
+"""Outputs that refute most bases, and are computed without a gradient."""
+
+SHOWN = 6
+"""How many cases a line lists."""
 
 FACTORS: tuple[tuple[Scale | None, Factor], ...] = (
     (None, lambda settings, inputs: 1.0),
@@ -32,7 +38,7 @@ FACTORS: tuple[tuple[Scale | None, Factor], ...] = (
 
 @dataclass(frozen=True)
 class Finding:
-    """A known mistake that gives the candidate's outputs.
+    """A known mistake that gives the candidate's outputs, or a pair of them.
 
     Attributes:
         name: Of the mistake, or of the scale error if that is all.
@@ -44,6 +50,10 @@ class Finding:
         cases: On how many cases.
         summary: What is computed instead of the truth.
         cause: The usual cause in code.
+        beside: Of the second mistake of a pair.
+        on: The names of the cases with wrong outputs that it explains, if it does not explain all.
+        right: The names of the cases in which this mistake would show, and the candidate is right.
+        setting: What is common to the wrong cases, and to no other.
     """
 
     name: str
@@ -55,16 +65,28 @@ class Finding:
     cases: int
     summary: str
     cause: str
+    beside: str | None = None
+    on: tuple[str, ...] = ()
+    right: tuple[str, ...] = ()
+    setting: str = ""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the mistakes and the scale error."""
+        return tuple(name for name in (self.name, self.beside, self.scale) if name)
 
     @property
     def title(self) -> str:
         """Its names in one line."""
-        scale = f" and {self.scale}" if self.scale else ""
-        return f"{self.name}{scale}{f' ({self.detail})' if self.detail else ''}"
+        return f"{' and '.join(self.names)}{f' ({self.detail})' if self.detail else ''}"
 
     def lines(self) -> Iterator[str]:
         """What people read."""
-        yield f"{self.title}: {self.summary}"
+        where = f" on: {listed(self.on)}" if self.on else ""
+        where += f"{'; ' if where else ' '}{self.setting}" if self.setting else ""
+        where += f"; right on: {listed(self.right)}" if self.right else ""
+        where = where.rstrip()
+        yield f"{self.title}{where}: {self.summary}"
         yield (
             f"  evidence: {' and '.join(self.outputs)} {'are' if len(self.outputs) > 1 else 'is'} "
             f"{self.error_to_truth:.1e} from the truth and {self.error_to_match:.1e} from this mistake, "
@@ -73,21 +95,10 @@ class Finding:
         yield f"  usual cause: {self.cause}"
 
 
-@dataclass(frozen=True)
-class Base:
-    """What a candidate's outputs are compared with, up to a scale: the truth or a mistake.
-
-    Attributes:
-        mistake: ``None`` for the truth.
-        detail: Which way, or which number.
-        outputs: In a case; ``None`` where it cannot be computed.
-        fitted: Whether a number was fitted.
-    """
-
-    mistake: Mistake | None
-    detail: str
-    outputs: Callable[[Case], Values | None]
-    fitted: bool = False
+def listed(names: Sequence[str]) -> str:
+    """The first few names."""
+    rest = len(names) - SHOWN
+    return ", ".join(names[:SHOWN]) + (f" and {rest} more" if rest > 0 else "")
 
 
 @dataclass(frozen=True)
@@ -105,43 +116,62 @@ class Match:
     error: float
 
 
-def computed(outputs: Callable[..., Values | None]) -> Callable[[Case], Values | None]:
-    """What a mistake gives in a case; ``None`` where it cannot happen."""
-
-    def of(case: Case) -> Values | None:
-        try:
-            return outputs(case.settings, case.inputs)
-        except (MltkError, ArithmeticError, np.linalg.LinAlgError):
-            return None
-
-    return of
+Matches = dict[str, Match]
+"""Under the names of the groups of outputs."""
 
 
 class Explanations:
     """The bases that explain groups of outputs.
 
     Args:
-        basis: Cases and a candidate's outputs.
+        wrong: Cases with wrong outputs of a candidate: those are explained.
+        right: Cases in which all its outputs are right: a mistake that would show there comes last.
         groups: The outputs that are wrong.
         dtype: The precision of the candidate.
     """
 
-    def __init__(self, basis: Results, groups: Sequence[str], dtype: np.dtype[Any]) -> None:
-        self._groups, self._dtype = groups, dtype
-        # The first case refutes nearly every base, so it should be a wrong and a small one.
+    def __init__(self, wrong: Results, right: Results, groups: Sequence[str], dtype: np.dtype[Any]) -> None:
+        self._groups, self._dtype, self._right = groups, dtype, right
+        self._cheap_first = sorted(groups, key=lambda group: group not in CHEAP)
+        # The first case refutes nearly every base, so it should be a small one with all that is wrong.
         self._basis = sorted(
-            basis, key=lambda each: (not any(map(self._wrong(*each), groups)), _size(each[0]))
+            wrong,
+            key=lambda each: (-sum(map(is_wrong(each[0], each[1], dtype), groups)), _size(each[0])),
         )
-        self._matches: list[dict[str, Match]] = []
+        self._matches: list[Matches] = []
+        self._put_off: list[Base] = []
 
-    def add(self, base: Base) -> None:
-        """Compare a base with the outputs, case by case, until it is refuted."""
+    def add(self, base: Base, *, thorough: bool = False) -> None:
+        """Compare a base with the outputs, case by case, until it is refuted.
+
+        Args:
+            base: The base.
+            thorough: Whether to go on with the other outputs when logits and loss are refuted, which costs a
+                gradient. Such bases are put off.
+        """
+        matches = self._compared(base, self._basis, thorough=thorough)
+        if matches is None:
+            self._put_off.append(base)
+        elif matches:
+            self._matches.append(matches)
+
+    def add_put_off(self) -> None:
+        """Compare the outputs that were left out of those bases that were put off."""
+        put_off, self._put_off = self._put_off, []
+        for base in put_off:
+            self.add(base, thorough=True)
+
+    def _compared(self, base: Base, basis: Results, *, thorough: bool) -> Matches | None:
+        """The groups that a base explains; ``None`` if it was refuted by cheap ones alone."""
         alive = {group: {k: _Comparison() for k in range(len(FACTORS))} for group in self._groups}
-        for case, outputs in self._basis:
+        cheap = [group for group in self._groups if group in CHEAP]
+        for case, outputs in basis:
             made = base.outputs(case)
-            for group in [group for group in alive if group in outputs]:
+            for group in [group for group in self._cheap_first if group in alive and group in outputs]:
+                if not thorough and group not in CHEAP and cheap and not alive.keys() & set(cheap):
+                    return None
                 if made is None or group not in made:
-                    kept = {} if self._wrong(case, outputs)(group) else alive[group]
+                    kept = {} if is_wrong(case, outputs, self._dtype)(group) else alive[group]
                 elif not _finite(made[group]):  # as the slope of a length at zero, which libraries choose
                     kept = alive[group]
                 else:
@@ -150,19 +180,30 @@ class Explanations:
                 if not kept:
                     del alive[group]
             if not alive:
-                return
-        matches = {
+                return {}
+        return {
             group: Match(base, FACTORS[k][0], comparison.error)
             for group, comparisons in alive.items()
             for k, comparison in list(comparisons.items())[::-1]
-            if comparison.seen
+            if comparison.seen and not (base.fitted and self._numbers(group) < ENOUGH)
         }
-        if matches:
-            self._matches.append(matches)
+
+    def _numbers(self, group: str) -> int:
+        """How many numbers of a group there are to explain."""
+        return sum(
+            array.size
+            for _, outputs in self._basis
+            if group in outputs
+            for array in flat({group: outputs[group]}).values()
+        )
 
     def complete(self) -> bool:
         """Whether one base explains all groups."""
         return any(map(self._explains_all, self._matches))
+
+    def explaining(self, group: str) -> list[Base]:
+        """The bases that explain a group."""
+        return [matches[group].base for matches in self._matches if group in matches]
 
     def _explains_all(self, matches: Mapping[str, Match]) -> bool:
         """Whether a base explains all groups, with one scale error at most."""
@@ -180,30 +221,44 @@ class Explanations:
             for finding in self._best([m for m in self._matches if group in m], (group,))
         )
 
-    def _best(self, candidates: Sequence[dict[str, Match]], groups: Sequence[str]) -> tuple[Finding, ...]:
-        """The candidates with the fewest scale errors and fitted numbers, one for each name."""
+    def _best(self, candidates: Sequence[Matches], groups: Sequence[str]) -> tuple[Finding, ...]:
+        """Those that would show nowhere else, with the fewest mistakes and fitted numbers; one of a name."""
+        shown = {id(matches): self.shows(matches[groups[0]].base) for matches in candidates}
 
-        def effort(matches: Mapping[str, Match]) -> tuple[int, int]:
+        def effort(matches: Matches) -> tuple[int, int, int, int]:
             used = [matches[group] for group in groups]
-            parts = {match.scale.name for match in used if match.scale} | (
-                {used[0].base.mistake.name} if used[0].base.mistake else set()
-            )
-            return len(parts), int(used[0].base.fitted)
+            mistakes = used[0].base.mistakes
+            scales = {match.scale.name for match in used if match.scale}
+            bare = int(not mistakes)  # a scale error alone may be what an entry of the catalogue is about
+            return len(shown[id(matches)]), len(scales) + len(mistakes), int(used[0].base.fitted), bare
 
-        best = min(map(effort, candidates), default=(0, 0))
+        best = min(map(effort, candidates), default=None)
         found: dict[str, Finding] = {}
         for matches in candidates:
             if effort(matches) == best:
-                finding = self._finding({group: matches[group] for group in groups})
+                finding = self._finding({group: matches[group] for group in groups}, shown[id(matches)])
                 found.setdefault(finding.name, finding)
         return tuple(found.values())
 
-    def _finding(self, matches: Mapping[str, Match]) -> Finding:
+    def shows(self, base: Base) -> tuple[str, ...]:
+        """The cases in which the candidate is right, and this mistake would not be."""
+        names = []
+        for case, _ in self._right if base.mistakes else ():
+            made = base.outputs(case)
+            if made is not None and any(
+                group in made
+                and disagreement({group: made[group]}, case.expected)
+                > DISTINCT * tolerance(case, self._dtype)
+                for group in self._groups
+            ):
+                names.append(case.name)
+        return tuple(names)
+
+    def _finding(self, matches: Matches, right: tuple[str, ...]) -> Finding:
         base = next(iter(matches.values())).base
         scale = next((match.scale for match in matches.values() if match.scale), None)
-        entry = base.mistake or scale
-        assert entry is not None
-        parts = (entry, scale) if scale and base.mistake else (entry,)
+        parts: list[Mistake | Scale] = [*base.mistakes, *([scale] if scale else [])]
+        names = [each.name for each in base.mistakes]
         truth = max(
             disagreement({group: outputs[group]}, case.expected)
             for case, outputs in self._basis
@@ -211,22 +266,18 @@ class Explanations:
             if group in outputs
         )
         return Finding(
-            entry.name,
+            parts[0].name,
             base.detail,
-            scale.name if scale and base.mistake else None,
+            scale.name if scale and base.mistakes else None,
             tuple(matches),
             truth,
             max(match.error for match in matches.values()),
             len(self._basis),
             " ".join(part.summary for part in parts),
             " ".join(part.cause for part in parts),
-        )
-
-    def _wrong(self, case: Case, outputs: Values) -> Callable[[str], bool]:
-        """Whether a group of outputs is wrong in a case."""
-        return lambda group: (
-            group in outputs
-            and not disagreement({group: outputs[group]}, case.expected) <= tolerance(case, self._dtype)
+            beside=names[1] if len(names) > 1 else None,
+            on=tuple(case.name for case, _ in self._basis) if right else (),
+            right=right,
         )
 
     def _compare(
@@ -247,6 +298,14 @@ class Explanations:
                 far = disagreement(scaled, truth) > tolerance(case, self._dtype) * DISTINCT
                 kept[k] = _Comparison(max(before[k].error, error), before[k].seen or far)
         return dict(sorted(kept.items()))
+
+
+def is_wrong(case: Case, outputs: Values, dtype: np.dtype[Any]) -> Callable[[str], bool]:
+    """Whether a group of outputs is wrong in a case."""
+    return lambda group: (
+        group in outputs
+        and not disagreement({group: outputs[group]}, case.expected) <= tolerance(case, dtype)
+    )
 
 
 @dataclass(frozen=True)

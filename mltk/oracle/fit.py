@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from itertools import islice, pairwise
+from itertools import pairwise
 
 import numpy as np
 
 from mltk.errors import MltkError
 from mltk.oracle.case import Case, Values, flat
-from mltk.oracle.judgement import disagreement
+from mltk.oracle.judgement import disagreement, tolerance
 from mltk.oracle.mistakes.mistake import Family
 
 CASES = 2
-CLEARLY = 1e-6
 """On how many cases a number is fitted; all of them judge the result."""
+
+CLEARLY = 100
+"""How many times the tolerance a candidate must be wrong there."""
 
 REACH = 4.0
 """How far beyond the outermost start a number is looked for, as a factor."""
@@ -23,6 +25,7 @@ REACH = 4.0
 ALIKE = 1 + 1e-9
 """Distances up to this quotient differ by rounding errors alone."""
 
+DOUBLE = np.dtype(np.float64)
 SEARCHES = 10
 POLISHES = 4
 HUGE = 1e100
@@ -38,7 +41,7 @@ def fit(family: Family, basis: Sequence[tuple[Case, Values]], group: str) -> Ite
         basis: Cases and a candidate's outputs.
         group: Which of the outputs.
     """
-    wrong = list(islice(_wrong(basis, group), CASES))
+    wrong = sorted(_wrong(basis, group), key=lambda each: each[1].size)[:CASES]
     truth = [_numbers(case.expected, group) for case, _ in wrong]
     for free in (False, True) if wrong else ():
         residual = partial(_residual, family, wrong, group, free)
@@ -58,7 +61,8 @@ def fit(family: Family, basis: Sequence[tuple[Case, Values]], group: str) -> Ite
 def _wrong(basis: Sequence[tuple[Case, Values]], group: str) -> Iterator[tuple[Case, np.ndarray]]:
     """The cases on which a candidate is clearly wrong, with its numbers."""
     for case, outputs in basis:
-        if group in outputs and disagreement({group: outputs[group]}, case.expected) > CLEARLY:
+        error = disagreement({group: outputs[group]}, case.expected) if group in outputs else 0.0
+        if error > CLEARLY * tolerance(case, DOUBLE):
             yield case, _numbers(outputs, group)
 
 

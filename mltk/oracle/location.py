@@ -16,6 +16,9 @@ from mltk.oracle.judgement import disagreement, tolerance
 ALIGNED = 1e-6
 """How far from one a cosine may be for a direction to count as right."""
 
+NEAR_ONE = 1e-3
+"""Factors so near to one are shown by how far they are from it."""
+
 SHOWN = 4
 """How many wrong arrays of a group are described."""
 
@@ -121,7 +124,24 @@ def _described(entries: Sequence[tuple[float, float, float]]) -> str:
 
 def _span(numbers: Sequence[float]) -> str:
     low, high = min(numbers), max(numbers)
+    near_one = max(abs(low - 1), abs(high - 1)) < NEAR_ONE
+    if near_one:
+        parts = (low - 1, high - 1)
+        return (
+            f"1 {_signed(parts[0])}"
+            if np.isclose(*parts, rtol=1e-3)
+            else " to ".join(map(_beside_one, parts))
+        )
     return f"{low:.4g}" if np.isclose(low, high, rtol=1e-3) else f"{low:.4g} to {high:.4g}"
+
+
+def _beside_one(rest: float) -> str:
+    return f"1 {_signed(rest)}" if rest else "1"
+
+
+def _signed(rest: float) -> str:
+    """A small number behind its sign."""
+    return f"{'-' if rest < 0 else '+'} {abs(rest):.1e}".replace("e-0", "e-")
 
 
 def _tasks(

@@ -10,10 +10,11 @@ from multiprocessing import get_context
 from typing import TYPE_CHECKING, Any
 
 from mltk.installation import needed_for
-from mltk.oracle.specimens import SPECIMENS, UNKNOWN, Specimen
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from mltk.oracle.specimens import Specimen
 
 RIGHT = "correct"
 SKIPPED = "skipped"
@@ -40,7 +41,7 @@ class Answer:
     def expected(self) -> tuple[str, ...]:
         """What it should name."""
         specimen = self.specimen
-        return tuple(name for name in (specimen.mistake or RIGHT, specimen.scale) if name)
+        return tuple(name for name in (specimen.mistake or RIGHT, specimen.beside, specimen.scale) if name)
 
     @property
     def good(self) -> bool:
@@ -50,20 +51,36 @@ class Answer:
         return set(self.found) == set(self.expected)
 
 
+def claims() -> tuple[tuple[str, str], ...]:
+    """Every mistake of the catalogue with every computation in which the check claims to find it."""
+    from mltk.oracle.mistakes import CATALOGUE
+
+    return tuple(dict.fromkeys((each.name, name) for each in CATALOGUE for name in each.computations))
+
+
+def unproved(specimens: Iterable[Specimen]) -> tuple[tuple[str, str], ...]:
+    """The claims for which there is no specimen: nothing but the catalogue itself stands behind them."""
+    shown = {(each.mistake, each.computation) for each in specimens}
+    return tuple(claim for claim in claims() if claim not in shown)
+
+
 def examine(specimen: Specimen) -> Answer:
     """Check one specimen in this process."""
     from mltk.oracle.check import check
-    from mltk.oracle.loading import find
+    from mltk.oracle.specimens import UNKNOWN
     from mltk.peers import HEAD_PEERS, PEERS
 
     peers: dict[str, Any] = {peer.name: peer for peer in PEERS}
     peers |= {peer.name: peer for peer in HEAD_PEERS}
-    candidate = peers.get(specimen.candidate) or find(specimen.candidate).function_for(specimen.computation)
+    candidate = peers[specimen.candidate] if isinstance(specimen.candidate, str) else specimen.candidate
     report = check(
         candidate, [specimen.computation], examples=RANDOM_CASES if specimen.mistake is None else 0
     )
     (verdict,) = report.verdicts
     diagnosis = verdict.diagnosis
+    names = tuple(dict.fromkeys(name for each in verdict.remarks for name in each.names))
+    if verdict.verdict == RIGHT and specimen.mistake is not None and names:
+        return Answer(specimen, names, verdict.message)  # where the truth is a convention
     if diagnosis is None or verdict.verdict != "wrong":
         return Answer(specimen, (verdict.verdict,), verdict.message)
     return Answer(specimen, diagnosis.names or (UNKNOWN,), diagnosis.text)
@@ -101,8 +118,11 @@ def confusion(answers: Iterable[Answer]) -> dict[str, dict[str, int]]:
     return matrix
 
 
-def run(specimens: Sequence[Specimen] = SPECIMENS) -> int:
-    """Check all specimens, print the confusion matrix and what went wrong.
+def run(specimens: Sequence[Specimen] | None = None) -> int:
+    """Check specimens, print the confusion matrix, what went wrong, and which claims no specimen proves.
+
+    Args:
+        specimens: Which; ``None`` for all.
 
     Returns:
         0 if no right implementation is accused and every wrong one is named as it should be, else 1.
@@ -115,7 +135,10 @@ def run(specimens: Sequence[Specimen] = SPECIMENS) -> int:
     from rich.console import Console
     from rich.progress import track
 
-    console = Console()
+    from mltk.oracle.specimens import SPECIMENS, WRONG
+
+    console, whole = Console(), specimens is None
+    specimens = SPECIMENS if specimens is None else specimens
     found = track(
         examine_all(specimens), "specimens", len(specimens), console=Console(stderr=True), transient=True
     )
@@ -140,7 +163,19 @@ def run(specimens: Sequence[Specimen] = SPECIMENS) -> int:
         f"{len(wrong)} wrong ones, {sum(answer.good for answer in wrong)} named as expected",
         highlight=False,
     )
+    if whole:
+        _print_unproved(console, unproved(WRONG))
     return int(bool(bad))
+
+
+def _print_unproved(console: Console, missing: Sequence[tuple[str, str]]) -> None:
+    """The claims of the catalogue that rest on nothing but itself."""
+    for mistake, computation in missing:
+        console.print(f"unproved: {mistake} in {computation}", soft_wrap=True, highlight=False)
+    console.print(
+        f"{len(claims())} claims (a mistake in a computation), {len(missing)} without a specimen",
+        highlight=False,
+    )
 
 
 def _print_matrix(console: Console, answers: Sequence[Answer]) -> None:

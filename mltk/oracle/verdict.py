@@ -42,6 +42,7 @@ class Failed:
         message: What was found, in words.
         outputs: What was returned, if it has the right form.
         changed: Dotted names of the inputs that were changed.
+        names: Of the entries of the catalogue that give the same, for a remark.
     """
 
     case: Case
@@ -49,6 +50,7 @@ class Failed:
     message: str
     outputs: Values | None = None
     changed: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

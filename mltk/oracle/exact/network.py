@@ -57,7 +57,7 @@ def convolution(settings: Mapping[str, Any], p: Parameters, x: Tensor) -> Tensor
 
 def max_pool(settings: Mapping[str, Any], p: Parameters, x: Tensor) -> Tensor:
     """The largest pixel under each window, the first in reading order among equals."""
-    rows, columns, inside, extents = _windows(settings, x)
+    rows, columns, inside, extents = windows(settings, x)
     values = np.where(inside, x.value[:, :, rows, columns], -np.inf)
     which = np.argmax(values.astype(object), axis=-1)
     place = np.arange(rows.shape[0])
@@ -68,7 +68,7 @@ def max_pool(settings: Mapping[str, Any], p: Parameters, x: Tensor) -> Tensor:
 
 def average_pool(settings: Mapping[str, Any], p: Parameters, x: Tensor) -> Tensor:
     """The mean of the pixels under each window; those of the border are zeros, and count."""
-    rows, columns, inside, extents = _windows(settings, x)
+    rows, columns, inside, extents = windows(settings, x)
     pixels = x[:, :, rows, columns] * constant(inside.astype(float))
     return pixels.mean(-1).reshape((*x.shape[:2], *extents))
 
@@ -132,7 +132,7 @@ def _pair(value: int | Sequence[int]) -> tuple[int, int]:
     return (value, value) if isinstance(value, int) else (value[0], value[1])
 
 
-def _windows(
+def windows(
     settings: Mapping[str, Any], x: Tensor
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, tuple[int, int]]:
     """The pixels under each window: rows and columns ``(windows, pixels)``, and whether they are inside.
@@ -151,7 +151,7 @@ def _windows(
 
 def _patches(settings: Mapping[str, Any], x: Tensor) -> tuple[Tensor, tuple[int, int]]:
     """The patches of a convolution, ``(N, windows, channels, pixels)``, and the extents of the output."""
-    rows, columns, inside, extents = _windows(settings, x)
+    rows, columns, inside, extents = windows(settings, x)
     pixels = x[:, :, rows, columns] * constant(inside.astype(float))
     return pixels.transpose((0, 2, 1, 3)), extents
 

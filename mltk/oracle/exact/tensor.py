@@ -1,4 +1,4 @@
-"""Arrays of 50-digit numbers that differentiate themselves, as often as wanted.
+"""Arrays of 50-digit numbers, or of float64, that differentiate themselves as often as wanted.
 
 Each operation remembers how a cotangent goes back through it, in terms of these same operations; so a
 gradient is a `Tensor` that can be differentiated again.
@@ -19,19 +19,21 @@ context = mpmath.MPContext()
 context.dps = DIGITS
 
 _number = np.frompyfunc(lambda value: context.mpf(value), 1, 1)
-_exp, _log, _tanh, _sqrt = (
-    np.frompyfunc(f, 1, 1) for f in (context.exp, context.log, context.tanh, context.sqrt)
-)
+_exact: dict[np.ufunc, Any] = {
+    f: np.frompyfunc(getattr(context, f.__name__), 1, 1) for f in (np.exp, np.log, np.tanh, np.sqrt)
+}
 _double = np.frompyfunc(float, 1, 1)
 
 Number = int | float
 
 
 class Tensor:
-    """An array of 50-digit numbers, and where it came from.
+    """An array of 50-digit numbers or of float64, and where it came from.
+
+    What is computed from float64 is float64: constants that meet it are taken as such.
 
     Attributes:
-        value: The numbers, an object array.
+        value: The numbers, an object array or one of float64.
         parents: What it was computed from, each with the pullback of its cotangent; empty for a constant.
         varies: Whether a `variable` stands behind it.
     """
@@ -45,7 +47,9 @@ class Tensor:
         *,
         varies: bool = False,
     ) -> None:
-        self.value: np.ndarray = np.asarray(value, dtype=object)
+        self.value: np.ndarray = np.asarray(value)
+        if self.value.dtype != np.float64:
+            self.value = np.asarray(value, dtype=object)
         self.parents = tuple(parent for parent in parents if parent[0].varies)
         self.varies: bool = varies or bool(self.parents)
 
@@ -68,7 +72,7 @@ class Tensor:
         return len(self.value)
 
     def __add__(self, other: Tensor | Number) -> Tensor:
-        other = constant(other)
+        other = self._constant(other)
         return Tensor(
             self.value + other.value,
             [(self, lambda g: g._sum_to(self.shape)), (other, lambda g: g._sum_to(other.shape))],
@@ -80,13 +84,13 @@ class Tensor:
         return Tensor(-self.value, [(self, lambda g: -g)])
 
     def __sub__(self, other: Tensor | Number) -> Tensor:
-        return self + -constant(other)
+        return self + -self._constant(other)
 
     def __rsub__(self, other: Tensor | Number) -> Tensor:
-        return constant(other) - self
+        return self._constant(other) - self
 
     def __mul__(self, other: Tensor | Number) -> Tensor:
-        other = constant(other)
+        other = self._constant(other)
         return Tensor(
             self.value * other.value,
             [
@@ -98,7 +102,7 @@ class Tensor:
     __rmul__ = __mul__
 
     def __truediv__(self, other: Tensor | Number) -> Tensor:
-        other = constant(other)
+        other = self._constant(other)
         return Tensor(
             self.value / other.value,
             [
@@ -108,7 +112,7 @@ class Tensor:
         )
 
     def __rtruediv__(self, other: Tensor | Number) -> Tensor:
-        return constant(other) / self
+        return self._constant(other) / self
 
     def __matmul__(self, other: Tensor) -> Tensor:
         """Matrix products; both have at least two axes, the leading ones broadcast."""
@@ -125,21 +129,21 @@ class Tensor:
 
     def exp(self) -> Tensor:
         """The exponential."""
-        result = Tensor(_exp(self.value), [(self, lambda g: g * result)])
+        result = Tensor(self._of(np.exp), [(self, lambda g: g * result)])
         return result
 
     def log(self) -> Tensor:
         """The natural logarithm."""
-        return Tensor(_log(self.value), [(self, lambda g: g / self)])
+        return Tensor(self._of(np.log), [(self, lambda g: g / self)])
 
     def tanh(self) -> Tensor:
         """The hyperbolic tangent."""
-        result = Tensor(_tanh(self.value), [(self, lambda g: g * (1 - result * result))])
+        result = Tensor(self._of(np.tanh), [(self, lambda g: g * (1 - result * result))])
         return result
 
     def sqrt(self) -> Tensor:
         """The square root, of positive numbers."""
-        result = Tensor(_sqrt(self.value), [(self, lambda g: g / (2 * result))])
+        result = Tensor(self._of(np.sqrt), [(self, lambda g: g / (2 * result))])
         return result
 
     def sum(self, axis: int | tuple[int, ...] | None = None, *, keepdims: bool = False) -> Tensor:
@@ -171,6 +175,15 @@ class Tensor:
             return self
         return Tensor(np.broadcast_to(self.value, shape), [(self, lambda g: g._sum_to(self.shape))])
 
+    def _constant(self, value: Tensor | Number) -> Tensor:
+        """A number as a constant of this precision."""
+        return value if isinstance(value, Tensor) else constant(value, like=self)
+
+    def _of(self, function: np.ufunc) -> np.ndarray:
+        """The values of a function, in this precision."""
+        elementwise = _exact[function] if self.value.dtype == object else function
+        return np.asarray(elementwise(self.value))
+
     def _sum_to(self, shape: tuple[int, ...]) -> Tensor:
         """The adjoint of `broadcast_to`."""
         if shape == self.shape:
@@ -191,17 +204,29 @@ class Tensor:
         return np.asarray(_double(self.value), np.float64)
 
 
-def constant(value: Any) -> Tensor:
-    """An array or a number as a constant; floats are taken exactly. A `Tensor` is returned as it is."""
+def constant(value: Any, *, like: Tensor | None = None) -> Tensor:
+    """An array or a number as a constant; floats are taken exactly. A `Tensor` is returned as it is.
+
+    Args:
+        value: The numbers.
+        like: Of whose precision; 50 digits if ``None``.
+    """
     if isinstance(value, Tensor):
         return value
     values = np.asarray(value)
+    if like is not None and like.value.dtype == np.float64:
+        return Tensor(values.astype(np.float64))
     return Tensor(values if values.dtype == object else _number(values.astype(float)))
 
 
 def variable(value: Any) -> Tensor:
     """An array that gradients can be taken for."""
     return Tensor(constant(value).value, varies=True)
+
+
+def double(value: np.ndarray, *, varies: bool = False) -> Tensor:
+    """An array as float64, a constant or a `variable`."""
+    return Tensor(np.asarray(value, np.float64), varies=varies)
 
 
 def grad(y: Tensor, xs: Sequence[Tensor], cotangent: Tensor | None = None) -> list[Tensor]:
@@ -214,7 +239,7 @@ def grad(y: Tensor, xs: Sequence[Tensor], cotangent: Tensor | None = None) -> li
     """
     order = _between(y, xs)
     leads = {id(tensor) for tensor in (*order, *xs)}
-    cotangents = {id(y): constant(np.ones(y.shape)) if cotangent is None else cotangent}
+    cotangents = {id(y): constant(np.ones(y.shape), like=y) if cotangent is None else cotangent}
     for node in reversed(order):
         g = cotangents.get(id(node))
         if g is None:
@@ -223,7 +248,7 @@ def grad(y: Tensor, xs: Sequence[Tensor], cotangent: Tensor | None = None) -> li
             if id(parent) in leads:
                 pulled, before = pull_back(g), cotangents.get(id(parent))
                 cotangents[id(parent)] = pulled if before is None else before + pulled
-    return [cotangents.get(id(x), constant(np.zeros(x.shape))) for x in xs]
+    return [cotangents.get(id(x), constant(np.zeros(x.shape), like=x)) for x in xs]
 
 
 def _between(y: Tensor, xs: Sequence[Tensor]) -> list[Tensor]:
@@ -249,9 +274,9 @@ def jvp(outputs: Sequence[Tensor], xs: Sequence[Tensor], tangents: Sequence[Tens
     """The tangents of outputs along tangents of ``xs``: the pullback, which is linear, pulled back itself."""
     results = []
     for y in outputs:
-        cotangent = variable(np.zeros(y.shape))
+        cotangent = Tensor(constant(np.zeros(y.shape), like=y).value, varies=True)
         pulled = grad(y, xs, cotangent)
-        product = constant(0.0)
+        product = constant(0.0, like=y)
         for g, tangent in zip(pulled, tangents, strict=True):
             product = product + (g * tangent).sum()
         (result,) = grad(product, [cotangent])
@@ -261,7 +286,7 @@ def jvp(outputs: Sequence[Tensor], xs: Sequence[Tensor], tangents: Sequence[Tens
 
 def where(mask: np.ndarray, a: Tensor | Number, b: Tensor | Number) -> Tensor:
     """``a`` where a constant mask holds, else ``b``; the three have one shape, or broadcast to it."""
-    chosen = constant(mask.astype(float))
+    chosen = constant(mask.astype(float), like=a if isinstance(a, Tensor) else None)
     return chosen * a + (1 - chosen) * b
 
 
@@ -313,6 +338,6 @@ def _eliminate(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 def _scatter(g: Tensor, index: Any, shape: tuple[int, ...]) -> Tensor:
     """The adjoint of indexing: ``g`` added up where it came from."""
-    value = np.full(shape, context.mpf(0), dtype=object)
+    value = np.zeros(shape) if g.value.dtype == np.float64 else np.full(shape, context.mpf(0), dtype=object)
     np.add.at(value, index, g.value)
     return Tensor(value, [(g, lambda h: h[index])])

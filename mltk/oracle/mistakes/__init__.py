@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from mltk.oracle.mistakes import heads, inner_loop, recipe, steps
+from mltk.oracle.mistakes import heads, implicit, inner_loop, layers, recipe, reptile, steps
 from mltk.oracle.mistakes.mistake import Family, Mistake, Variant
 
 CATALOGUE: tuple[Mistake, ...] = (
     *inner_loop.MISTAKES,
     *steps.MISTAKES,
     *recipe.MISTAKES,
+    *reptile.MISTAKES,
+    *implicit.MISTAKES,
     *heads.MISTAKES,
+    *layers.MISTAKES,
 )
 """Every known mistake, in the order of the documentation."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -10,6 +11,23 @@ STEP = 1e-30
 """So small that its square vanishes beside one."""
 
 Leaves = Mapping[str, np.ndarray]
+
+
+class Deferred(dict[str, Any]):
+    """Outputs of which some are computed when they are asked for."""
+
+    def __getitem__(self, name: str) -> Any:
+        """What is asked for."""
+        value = super().__getitem__(name)
+        if callable(value):
+            value = self[name] = value()
+        return value
+
+    def items(self) -> Any:
+        """All of them."""
+        return [(name, self[name]) for name in self]
+
+
 Function = Callable[[dict[str, np.ndarray]], tuple[dict[str, np.ndarray], np.ndarray]]
 """From complex arrays with a leading axis of copies to outputs and one number for each copy.
 
@@ -18,10 +36,14 @@ constant, through which no gradient goes.
 """
 
 
-def value_and_gradients(
-    function: Function, leaves: Leaves
-) -> tuple[dict[str, np.ndarray], np.ndarray, dict[str, np.ndarray]]:
-    r"""Outputs and number of a function, and the gradient of the number.
+def values(function: Function, leaves: Leaves) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Outputs and number of a function."""
+    outputs, number = function({name: leaf.astype(complex)[None] for name, leaf in leaves.items()})
+    return {name: array[0].real for name, array in outputs.items()}, number[0].real
+
+
+def gradients_of(function: Function, leaves: Leaves) -> dict[str, np.ndarray]:
+    r"""The gradient of the number of a function.
 
     There is a copy of the leaves for each number in them, to which an imaginary step is added (Squire & Trapp
     1998): $\partial f / \partial x = \operatorname{Im} f(x + i h) / h$.
@@ -37,6 +59,5 @@ def value_and_gradients(
         own[name] = slice(first, first + leaf.size)
         np.einsum("ii->i", moved[name].reshape(copies, -1)[own[name]])[:] += 1j * STEP
         first += leaf.size
-    outputs, number = function(moved)
-    gradients = {name: (number[own[name]].imag / STEP).reshape(leaf.shape) for name, leaf in leaves.items()}
-    return {name: array[0].real for name, array in outputs.items()}, number[0].real, gradients
+    _, number = function(moved)
+    return {name: (number[own[name]].imag / STEP).reshape(leaf.shape) for name, leaf in leaves.items()}

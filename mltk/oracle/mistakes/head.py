@@ -9,14 +9,14 @@ import numpy as np
 
 from mltk.errors import UnsupportedError
 from mltk.oracle.case import Values
-from mltk.oracle.mistakes.complex_step import value_and_gradients
+from mltk.oracle.mistakes.complex_step import Deferred, gradients_of, values
 from mltk.oracle.mistakes.knobs import Array, Examples, Knobs, impossible
 from mltk.oracle.mistakes.linear_heads import logistic, penalty, ridge, solve_ridge
 from mltk.oracle.mistakes.metric_heads import full_context, matching, prototypical, similarities, softmax
 
 Settings = Mapping[str, Any]
 
-LOSS = {"finish", "swapped", "smoothing", "squared_error", "factor", "gradient"}
+LOSS = {"finish", "swapped", "smoothing", "squared_error", "by_class", "factor", "gradient"}
 COSINE = {"compared", "sides", "epsilon", "epsilon_inside", "temperature"}
 MATCHING = LOSS | COSINE | {"attended", "log_epsilon"}
 LINEAR = LOSS | {"unit_first", "penalty", "target", "scale", "shift", "solver"}
@@ -73,7 +73,7 @@ def _fitting(knobs: Knobs, known: set[str]) -> Knobs:
 def _judged(knobs: Knobs, logits: Logits, settings: Settings, inputs: Values) -> Values:
     """Logits, loss and gradients of a head."""
     ways, params = settings["ways"], inputs.get("params", {})
-    if ways is None and knobs.turned & {"finish", "smoothing", "squared_error"}:
+    if ways is None and knobs.turned & {"finish", "smoothing", "squared_error", "by_class"}:
         raise impossible("there are no classes")
     part = "support" if knobs.swapped else "query"
     judged_on = inputs[f"{part}_y"]
@@ -105,10 +105,18 @@ def _judged(knobs: Knobs, logits: Logits, settings: Settings, inputs: Values) ->
         return {"logits": z}, _loss(knobs, z, one_hot(judged_on), labels=ways is not None)
 
     leaves = {"support_x": inputs["support_x"], "query_x": inputs["query_x"], **params}
-    found, loss, gradients = value_and_gradients(function, leaves)
-    values: Values = {"loss": loss, "gradients": _changed(knobs, gradients, leaves)}
-    same_form = found["logits"].shape[1] == inputs["query_y"].shape[1]
-    return {**found, **values} if same_form else values
+    found, loss = values(function, leaves)
+    made: Values = {"loss": loss}
+    if found["logits"].shape[1] == inputs["query_y"].shape[1]:
+        made = {**found, **made}
+    if knobs.gradient is not None:
+        return {**made, "gradients": _changed(knobs, gradients_of(function, leaves), leaves)}
+
+    def gradients() -> dict[str, np.ndarray]:
+        with np.errstate(all="ignore"):
+            return gradients_of(function, leaves)
+
+    return Deferred({**made, "gradients": gradients})
 
 
 def _loss(knobs: Knobs, z: Array, target: np.ndarray, *, labels: bool) -> Array:
@@ -120,6 +128,10 @@ def _loss(knobs: Knobs, z: Array, target: np.ndarray, *, labels: bool) -> Array:
         target = (1 - knobs.smoothing) * target + knobs.smoothing / target.shape[-1]
     shifted = z - z.real.max(-1, keepdims=True)
     losses = np.log(np.exp(shifted).sum(-1)) * target.sum(-1) - (target * shifted).sum(-1)
+    if knobs.by_class:
+        counts = target.sum(-2, keepdims=True)
+        shares = target / np.where(counts > 0, counts, 1) / (counts > 0).sum(-1, keepdims=True)
+        return (losses * shares.sum(-1)).sum(-1).mean(1)
     return losses.mean((1, 2))
 
 
@@ -161,7 +173,7 @@ def _ridge_regression(knobs: Knobs, settings: Settings, inputs: Values) -> Value
         return {"weight": weight, "bias": bias}, product
 
     leaves = {"embeddings": inputs["embeddings"], **inputs.get("params", {})}
-    found, _, gradients = value_and_gradients(function, leaves)
+    (found, _), gradients = values(function, leaves), gradients_of(function, leaves)
     return {**found, "gradients": _changed(knobs, gradients, leaves)}
 
 
@@ -174,5 +186,5 @@ def _pairs(knobs: Knobs, cosine: bool, inputs: Values) -> Values:
         return {"value": value}, (value * inputs["gy"]).sum((1, 2, 3))
 
     leaves = {"a": inputs["a"], "b": inputs["b"]}
-    found, _, gradients = value_and_gradients(function, leaves)
+    (found, _), gradients = values(function, leaves), gradients_of(function, leaves)
     return {**found, "gradients": _changed(knobs, gradients, leaves)}

@@ -16,7 +16,7 @@ import numpy as np
 from mltk.oracle.mistakes.linear_mistakes import LINEAR_MISTAKES
 from mltk.oracle.mistakes.metric_mistakes import METRIC_MISTAKES
 from mltk.oracle.mistakes.mistake import Mistake
-from mltk.oracle.mistakes.turned import HEADS, PROTOTYPICAL, SOLVED, fitted, turned
+from mltk.oracle.mistakes.turned import HEADS, METRIC, PROTOTYPICAL, SOLVED, fitted, turned
 
 
 def _for_the_number_itself(name: str, g: np.ndarray, value: np.ndarray) -> np.ndarray:
@@ -63,7 +63,7 @@ BOTH: tuple[Mistake, ...] = (
         r"(1 - \varepsilon) t + \varepsilon / \text{ways}",
         "`label_smoothing` of the training recipe is left on.",
         HEADS,
-        (fitted("smoothing", (0.1, 0.05, 0.2), lambda e: {"smoothing": e}),),
+        (fitted("smoothing", (0.1, 0.05, 0.2, 0.01, 1e-3), lambda e: {"smoothing": e}),),
     ),
     Mistake(
         "squared-error-of-classes",
@@ -72,6 +72,22 @@ BOTH: tuple[Mistake, ...] = (
         "The loss of regression, for classification.",
         HEADS,
         (turned(squared_error=True),),
+    ),
+    Mistake(
+        "macro-average",
+        "The loss is a mean over the classes of the means of their queries.",
+        r"\tfrac1C \textstyle\sum_k \tfrac1{n_k} \sum_{j : y_j = k} L_j",
+        "Classes are balanced by weights, or a loss is taken class by class.",
+        HEADS,
+        (turned(by_class=True),),
+    ),
+    Mistake(
+        "support-without-gradient",
+        "No gradient for the support embeddings: prototypes, or what stands for them, are detached.",
+        r"\partial L / \partial s_i = 0",
+        "Prototypes are computed under `no_grad`, or the support set is embedded so.",
+        METRIC,
+        (turned(gradient=lambda name, g, value: _without("support_x", name, g)),),
     ),
     Mistake(
         "logits-scaled",

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import numpy as np
 
 from mltk.oracle.mistakes.mistake import Mistake
-from mltk.oracle.mistakes.varied import EXACT, UNROLLED, fitted, varied
+from mltk.oracle.mistakes.varied import EXACT, MOVING, UNROLLED, fitted, varied
 
 
 def of_one_task(index: int) -> Callable[[int], np.ndarray]:
@@ -41,6 +41,27 @@ TRUNCATED = tuple(
     for kept in (1, 2, 3, 4)
     for name, steps in (("last", last), ("first", first))
 )
+
+
+def mean_over_steps(steps: int) -> np.ndarray:
+    """The query losses after each step alike."""
+    return np.append(0, np.full(steps, 1 / steps)) if steps else np.ones(1)
+
+
+def sum_over_steps(steps: int) -> np.ndarray:
+    """The query losses after each step, added up."""
+    return np.append(0, np.ones(steps)) if steps else np.ones(1)
+
+
+def mean_with_start(steps: int) -> np.ndarray:
+    """The query losses before the first step and after each, alike."""
+    return np.full(steps + 1, 1 / (steps + 1))
+
+
+def sum_with_start(steps: int) -> np.ndarray:
+    """The query losses before the first step and after each, added up."""
+    return np.ones(steps + 1)
+
 
 MISTAKES: tuple[Mistake, ...] = (
     Mistake(
@@ -80,7 +101,7 @@ MISTAKES: tuple[Mistake, ...] = (
         "One inner step too few, the last or the first.",
         r"\lambda_0 \text{ with } K - 1 \text{ steps}",
         "`range(steps - 1)`, a first step that only records, or a query loss before the last update.",
-        UNROLLED,
+        MOVING,
         (varied(more_steps=-1),),
     ),
     Mistake(
@@ -88,7 +109,7 @@ MISTAKES: tuple[Mistake, ...] = (
         "One inner step too many.",
         r"\lambda_0 \text{ with } K + 1 \text{ steps}",
         "A first step outside of the loop, and all steps inside of it.",
-        UNROLLED,
+        MOVING,
         (varied(more_steps=1),),
     ),
     Mistake(
@@ -104,7 +125,7 @@ MISTAKES: tuple[Mistake, ...] = (
         "The inner loop takes the query set and the outer loss the support set.",
         r"\lambda_K = \nabla L_s(\theta_K), \quad g_k = \nabla L_q(\theta_k)",
         "The two are unpacked in the wrong order.",
-        UNROLLED,
+        MOVING,
         (varied(inner=("query",), outer=("support",)),),
     ),
     Mistake(
@@ -112,7 +133,7 @@ MISTAKES: tuple[Mistake, ...] = (
         "The support set stands in for the query set, the query set for the support set, or both for one.",
         r"\lambda_K = \nabla L_s(\theta_K), \text{ or } g_k = \nabla L_q(\theta_k)",
         "One batch is used twice, or queries leak into adaptation.",
-        UNROLLED,
+        MOVING,
         (
             varied("the outer loss takes the support set", outer=("support",)),
             varied("the inner loop takes the query set", inner=("query",)),
@@ -125,7 +146,7 @@ MISTAKES: tuple[Mistake, ...] = (
         "The weights are not restored: a task starts where the one before it ended.",
         r"\theta_0^{(t)} = \theta_K^{(t-1)}",
         "The inner loop writes into the model, and nothing copies the initial weights back.",
-        UNROLLED,
+        MOVING,
         (
             varied("gradient at each task's own start", leaks="own start"),
             varied("first-order gradient", leaks="own start", hessian=never),
@@ -137,7 +158,7 @@ MISTAKES: tuple[Mistake, ...] = (
         "Only one task counts.",
         r"\lambda_0^{(T)}",
         "The loss or the gradient of each task overwrites that of the one before.",
-        UNROLLED,
+        MOVING,
         (
             varied("the last", counts=of_one_task(-1)),
             varied("the first", counts=of_one_task(0)),
@@ -156,6 +177,16 @@ MISTAKES: tuple[Mistake, ...] = (
             varied("as they are, sum over tasks", pollutes="direct", pollution_sum=True),
             varied("the last one alone, mean over tasks", pollutes="last"),
             varied("the last one alone, sum over tasks", pollutes="last", pollution_sum=True),
+            *(
+                varied(
+                    f"{detail} of all parameters, {average}",
+                    pollutes=kind,
+                    pollutes_all=True,
+                    pollution_sum=sum_,
+                )
+                for kind, detail in (("through", "through the steps before,"), ("direct", "as they are,"))
+                for average, sum_ in (("mean over tasks", False), ("sum over tasks", True))
+            ),
             varied("on top of the first-order gradient", pollutes="direct", hessian=never),
             varied(
                 "on top of the first-order gradient, sum over tasks",
@@ -170,7 +201,7 @@ MISTAKES: tuple[Mistake, ...] = (
         "Each inner step moves along the sum of all gradients so far.",
         r"\theta_{k+1} = \theta_k - \alpha \textstyle\sum_{j \le k} g_j",
         "`zero_grad()` is missing in the inner loop.",
-        UNROLLED,
+        MOVING,
         (
             varied(carry=1.0),
             varied("first-order", carry=1.0, hessian=never),
@@ -181,7 +212,31 @@ MISTAKES: tuple[Mistake, ...] = (
         "The inner steps have momentum.",
         r"m_k = \mu m_{k-1} + g_k, \quad \theta_{k+1} = \theta_k - \alpha m_k",
         "The inner optimiser is the outer one's, or keeps its state.",
-        UNROLLED,
+        MOVING,
         (fitted("momentum", (0.9, 0.5), lambda c: {"carry": c}),),
+    ),
+    Mistake(
+        "multi-step-loss",
+        "The query losses after all inner steps count, and not the last alone.",
+        r"\textstyle\sum_k w_k \nabla L_q(\theta_k)",
+        "The multi-step loss of MAML++ is left on, or losses are collected inside of the inner loop.",
+        UNROLLED,
+        (
+            varied("mean over the steps", every=mean_over_steps),
+            varied("sum over the steps", every=sum_over_steps),
+            varied("mean over the start and the steps", every=mean_with_start),
+            varied("sum over the start and the steps", every=sum_with_start),
+        ),
+    ),
+    Mistake(
+        "stale-weights",
+        "The way back through the query loss meets other weights than the way forth.",
+        r"\partial L_q / \partial \theta_K \text{ with the weights } \theta_0 \text{ in its chain rule}",
+        "`p.data` is put back, or moved on for the next task, before `backward()`; autograd does not notice.",
+        ("maml", "fomaml", "anil", "boil"),
+        (
+            varied("the initial ones", stale="start", hessian=never),
+            varied("those of the last task", stale="last task", hessian=never),
+        ),
     ),
 )

@@ -44,6 +44,7 @@ class Knobs:
         finish: What logits go through before they are returned.
         swapped: Support and query sets are exchanged.
         smoothing: Of the labels in the loss.
+        by_class: The loss is the mean over the classes of the means of their queries.
         squared_error: The loss is the mean squared error to one-hot labels.
         factor: What logits are multiplied by, from the length of an embedding.
         gradient: A change of each gradient, from its name and the number that it is for.
@@ -71,6 +72,7 @@ class Knobs:
     swapped: bool = False
     smoothing: float | None = None
     squared_error: bool = False
+    by_class: bool = False
     factor: Callable[[int], float] | None = None
     gradient: Callable[[str, Array, Array], Array] | None = None
     unit_first: bool = False

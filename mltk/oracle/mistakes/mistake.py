@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mltk.oracle.case import Values
 
+if TYPE_CHECKING:
+    from mltk.oracle.mistakes.loop import Loop
+
 Outputs = Callable[[Mapping[str, Any], Values], Values | None]
 """From the settings and inputs of a case to the outputs of a mistake; ``None`` where it cannot happen."""
+
+
+Gradient = Callable[["Loop"], Outputs]
+"""From an inner loop, wrong or not, to its outputs with a wrong meta-gradient."""
 
 
 @dataclass(frozen=True)
@@ -19,10 +26,14 @@ class Variant:
     Attributes:
         outputs: What it computes, in float64.
         detail: What distinguishes it from the other ways: ``"the last 2 steps"``; empty if there is only one.
+        loop: The inner loop that makes the mistake, if that is all: the meta-gradient is that of its loss.
+        gradient: The mistake in the meta-gradient of any inner loop, if that is all.
     """
 
     outputs: Outputs
     detail: str = ""
+    loop: Loop | None = None
+    gradient: Gradient | None = None
 
 
 @dataclass(frozen=True)
@@ -33,11 +44,13 @@ class Family:
         outputs: From settings, inputs and the number, called ``value``, to what is computed, in float64.
         number: What the number is: ``"weight decay"``.
         starts: Customary values; each is tried, and the best is refined.
+        loop: From the number to the inner loop that makes the mistake, if that is all.
     """
 
     outputs: Callable[..., Values | None]
     number: str
     starts: tuple[float, ...]
+    loop: Callable[[float], Loop] | None = None
 
 
 @dataclass(frozen=True)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from mltk.oracle.mistakes import CATALOGUE, Family, Mistake, heads, inner_loop
+from mltk.oracle.mistakes import Family, Mistake, heads, implicit, inner_loop, layers, recipe, reptile, steps
 from mltk.oracle.mistakes.mistake import Variant
+from mltk.oracle.mistakes.recipe import SINGLE
 from mltk.oracle.mistakes.scales import SCALES, Scale
 
 INTRODUCTION = """\
 # Known mistakes
 
 What `mltk oracle check` compares wrong outputs with. Each mistake is computed exactly, so that a match agrees
-to rounding error. Any of them is also found with one of the [scale errors](#scale-errors) on top.
+to rounding error. Any of them is also found with one of the [scale errors](#scale-errors) on top, and a wrong
+inner loop with a wrong meta-gradient, as `extra-step and first-order`. A mistake that is made in some cases
+alone is named with these cases, and with what they have in common.
 `mltk oracle mistakes NAME` prints an entry.
 """
 
@@ -28,10 +31,23 @@ def markdown() -> str:
         INTRODUCTION,
         "## Gradient-based learners\n",
         _symbols(inner_loop.__doc__),
-        *(_entry(each) for each in CATALOGUE if each not in heads.MISTAKES),
+        *map(_entry, (*inner_loop.MISTAKES, *steps.MISTAKES, *recipe.MISTAKES)),
+        "## Reptile\n",
+        _symbols(reptile.__doc__),
+        *map(_entry, reptile.MISTAKES),
+        "## Implicit MAML\n",
+        _symbols(implicit.__doc__),
+        *map(_entry, implicit.MISTAKES),
         "## Heads\n",
         _symbols(heads.__doc__),
-        *(_entry(each) for each in heads.MISTAKES),
+        *map(_entry, heads.MISTAKES),
+        "## Operations\n",
+        _symbols(layers.__doc__),
+        *map(_entry, layers.MISTAKES),
+        "## Precision\n",
+        f"### {SINGLE.name}\n",
+        f"{SINGLE.summary}\n",
+        f"Usual cause: {SINGLE.cause}\n",
         "## Scale errors\n",
         SCALED,
         *(_scale(each) for each in SCALES),

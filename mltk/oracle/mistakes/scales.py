@@ -43,6 +43,11 @@ def _features(settings: Mapping[str, Any], inputs: Values) -> float:
     return float(inputs["query_y"][0, 0].size)
 
 
+def _ways(settings: Mapping[str, Any], inputs: Values) -> float:
+    """The number of classes; one, which changes nothing, in regression."""
+    return float(settings["ways"] or 1)
+
+
 SCALES: tuple[Scale, ...] = (
     Scale(
         "sum-over-tasks",
@@ -74,6 +79,13 @@ SCALES: tuple[Scale, ...] = (
         r"d \lambda_0",
         "A squared norm in the place of the mean squared error.",
         (_features, lambda s, i: _tasks(s, i) * _features(s, i)),
+    ),
+    Scale(
+        "sum-over-classes",
+        "The loss is multiplied or divided by the number of classes.",
+        r"C \lambda_0, \quad \lambda_0 / C",
+        "A binary loss of each class, or one-hot labels whose products are averaged over the classes, too.",
+        (_ways, lambda s, i: 1 / _ways(s, i)),
     ),
     Scale(
         "gradient-accumulated-twice",

@@ -5,12 +5,12 @@ The symbols are those of `mltk.oracle.mistakes.inner_loop`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from mltk.oracle.case import Values
-from mltk.oracle.mistakes.mistake import Mistake, Outputs, Variant
-from mltk.oracle.mistakes.varied import SUBSETS, UNROLLED, edited, fitted, varied
+from mltk.oracle.mistakes.mistake import Mistake, Variant
+from mltk.oracle.mistakes.varied import MOVING, RATES, SUBSETS, UNROLLED, edited, fitted, varied
 
 
 def examples(settings: Mapping[str, Any], inputs: Values) -> float:
@@ -71,16 +71,23 @@ def without_last_layer(names: list[str], asked: list[str]) -> list[str]:
     return [name for name in asked if name.rpartition(".")[0] != layers_of(asked)[-1]]
 
 
-def _rates(factor: float) -> Outputs:
-    return edited(lambda name, g, settings, inputs: factor * g if name.startswith("lr.") else g)
+def _rates(factor: Callable[[float], float], detail: str = "") -> Variant:
+    """The gradients of learned step sizes times a factor, from the number of tasks."""
+    return edited(
+        lambda name, g, settings, inputs: (
+            factor(tasks(settings, inputs)) * g if name.partition(".")[0] == "lr" else g
+        ),
+        detail,
+    )
 
 
-def _adapted_alone(adapted: bool) -> Outputs:
+def _adapted_alone(adapted: bool, detail: str) -> Variant:
     """Zero gradients for the parameters that the inner loop does not move, or for those that it moves."""
     return edited(
         lambda name, g, settings, inputs: (
             g if (name in (settings.get("adapted") or [name])) == adapted else 0 * g
-        )
+        ),
+        detail,
     )
 
 
@@ -90,7 +97,7 @@ MISTAKES: tuple[Mistake, ...] = (
         "The inner loss is a sum over the examples: the step size is off by their number.",
         r"\theta_{k+1} = \theta_k - N \alpha g_k",
         'A loss with `reduction="sum"` in the inner loop.',
-        UNROLLED,
+        MOVING,
         (
             varied("over the examples", rate=examples),
             varied("over the examples and the output features", rate=targets),
@@ -102,12 +109,14 @@ MISTAKES: tuple[Mistake, ...] = (
         "The inner step size is off by a factor.",
         r"\theta_{k+1} = \theta_k - c \alpha g_k",
         "A loss or a step size divided once too often, or a wrong default.",
-        UNROLLED,
+        MOVING,
         (
             varied("the number of tasks", rate=tasks),
             varied("one over the number of tasks", rate=lambda s, i: 1 / tasks(s, i)),
             varied("one over the number of examples", rate=lambda s, i: 1 / examples(s, i)),
             varied("one over the number of inner steps", rate=lambda s, i: 1 / max(s["inner_steps"], 1)),
+            varied("the number of classes", rate=lambda s, i: float(s["ways"] or 1)),
+            varied("one over the number of classes", rate=lambda s, i: 1 / float(s["ways"] or 1)),
             fitted("factor c", (2.0, 0.5, 10.0, 0.1, -1.0), lambda c: {"rate": lambda s, i: c}),
         ),
     ),
@@ -116,16 +125,27 @@ MISTAKES: tuple[Mistake, ...] = (
         "The learned step sizes get no gradient.",
         r"\bar\alpha = 0",
         "The step sizes are detached, or are not among the parameters that are differentiated.",
-        ("meta-sgd",),
-        (Variant(_rates(0.0)),),
+        RATES,
+        (_rates(lambda count: 0.0),),
     ),
     Mistake(
         "rate-gradient-sign",
         "The gradient of the learned step sizes has the wrong sign.",
         r"\bar\alpha = +\textstyle\sum_k \lambda_{k+1} \odot g_k",
         "A derivation by hand that forgets the minus of the update.",
-        ("meta-sgd",),
-        (Variant(_rates(-1.0)),),
+        RATES,
+        (_rates(lambda count: -1.0),),
+    ),
+    Mistake(
+        "rate-gradient-tasks",
+        "The gradient of the learned step sizes is not averaged over the tasks as that of the parameters is.",
+        r"\bar\alpha / T, \text{ or } T \bar\alpha",
+        "The step sizes get their gradient on another way, with a mean or sum of its own.",
+        RATES,
+        (
+            _rates(lambda count: 1 / count, "divided by the number of tasks once more"),
+            _rates(lambda count: count, "a sum over the tasks"),
+        ),
     ),
     Mistake(
         "adapts-all-instead-of-subset",
@@ -164,8 +184,8 @@ MISTAKES: tuple[Mistake, ...] = (
         "Only the adapted parameters, or only the others, are given to the outer optimiser.",
         SUBSETS,
         (
-            Variant(_adapted_alone(True), "only what the inner loop moves has one"),
-            Variant(_adapted_alone(False), "what the inner loop moves has none"),
+            _adapted_alone(True, "only what the inner loop moves has one"),
+            _adapted_alone(False, "what the inner loop moves has none"),
         ),
     ),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,31 +12,52 @@ from mltk.oracle.case import Values
 from mltk.oracle.mistakes.loop import Loop
 from mltk.oracle.mistakes.mistake import Family, Outputs, Variant
 
-EXACT = ("maml", "anil", "boil", "meta-sgd")
-UNROLLED = ("maml", "fomaml", "anil", "boil", "meta-sgd")
+EXACT = ("maml", "anil", "boil", "meta-sgd", "maml-learned-rates")
+UNROLLED = ("maml", "fomaml", "anil", "boil", "meta-sgd", "maml-learned-rates")
 SUBSETS = ("anil", "boil")
+RATES = ("meta-sgd", "maml-learned-rates")
+REPTILE = ("reptile",)
+MOVING = (*UNROLLED, *REPTILE)
+"""All that descend in an inner loop."""
+NORMALISED = ("maml", "fomaml", "anil", "boil", "meta-sgd", "reptile")
+"""Those of them that have cases with batch norm."""
+
+
+OF_THE_GRADIENT = {"hessian", "pollutes", "pollutes_all", "pollution_sum"}
+"""The knobs that leave the loss as it is."""
 
 
 def varied(detail: str = "", **knobs: Any) -> Variant:
     """The loop with some of its knobs turned."""
-    return Variant(Loop(**knobs).outputs, detail)
+    loop = Loop(**knobs)
+    if knobs.keys() <= OF_THE_GRADIENT:
+        return Variant(loop.outputs, detail, gradient=lambda other: replace(other, **knobs).outputs)
+    return Variant(loop.outputs, detail, loop=None if knobs.keys() & OF_THE_GRADIENT else loop)
 
 
 def fitted(number: str, starts: tuple[float, ...], knobs: Callable[[float], dict[str, Any]]) -> Family:
     """The loop with knobs that depend on a number."""
-    return Family(
-        lambda settings, inputs, value: Loop(**knobs(value)).outputs(settings, inputs), number, starts
-    )
+
+    def outputs(settings: Mapping[str, Any], inputs: Values, value: float) -> Values | None:
+        return Loop(**knobs(value)).outputs(settings, inputs)
+
+    of_the_gradient = knobs(starts[0]).keys() & OF_THE_GRADIENT
+    return Family(outputs, number, starts, None if of_the_gradient else lambda value: Loop(**knobs(value)))
 
 
-def edited(change: Callable[[str, np.ndarray, Mapping[str, Any], Values], np.ndarray]) -> Outputs:
+def edited(
+    change: Callable[[str, np.ndarray, Mapping[str, Any], Values], np.ndarray], detail: str = ""
+) -> Variant:
     """The right outputs with each gradient changed."""
 
-    def outputs(settings: Mapping[str, Any], inputs: Values) -> Values | None:
-        right = Loop().outputs(settings, inputs)
-        if right is None:
-            return None
-        edited = {name: change(name, g, settings, inputs) for name, g in right["gradients"].items()}
-        return {**right, "gradients": edited}
+    def of(loop: Loop) -> Outputs:
+        def outputs(settings: Mapping[str, Any], inputs: Values) -> Values | None:
+            right = loop.outputs(settings, inputs)
+            if right is None:
+                return None
+            edited = {name: change(name, g, settings, inputs) for name, g in right["gradients"].items()}
+            return {**right, "gradients": edited}
 
-    return outputs
+        return outputs
+
+    return Variant(of(Loop()), detail, gradient=of)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - everybody's name for it
 
+from mltk.oracle.specimens.declared import specimen
 from mltk.oracle.specimens.network import Arrays, gradients, learnable
 
 Outputs = dict[str, Any]
@@ -53,6 +54,7 @@ def unit(x: Tensor) -> Tensor:
     return torch.where(squared > 0, x / torch.where(squared > 0, squared, 1).sqrt(), 0)
 
 
+@specimen("prototypical")
 def prototypical_by_cdist(params: Arrays, data: Any, settings: Any) -> Outputs:
     """Prototypical networks: the squares of `torch.cdist`, or cosines."""
     leaves = leaves_of(params, data)
@@ -65,6 +67,7 @@ def prototypical_by_cdist(params: Arrays, data: Any, settings: Any) -> Outputs:
     return judged(scores / temperature_of(leaves, settings), leaves, data, settings)
 
 
+@specimen("prototypical")
 def prototypical_expanded(params: Arrays, data: Any, settings: Any) -> Outputs:
     """Prototypical networks: task by task, the square of the distance multiplied out."""
     leaves = leaves_of(params, data)
@@ -80,6 +83,7 @@ def prototypical_expanded(params: Arrays, data: Any, settings: Any) -> Outputs:
     return judged(torch.stack(logits), leaves, data, settings)
 
 
+@specimen("matching")
 def matching_by_attention(params: Arrays, data: Any, settings: Any) -> Outputs:
     """Matching networks: the logarithm of the attention that falls on each class."""
     leaves = leaves_of(params, data)
@@ -89,6 +93,7 @@ def matching_by_attention(params: Arrays, data: Any, settings: Any) -> Outputs:
     return judged((attention @ members).log(), leaves, data, settings)
 
 
+@specimen("matching")
 def matching_by_logsumexp(params: Arrays, data: Any, settings: Any) -> Outputs:
     """Matching networks: sums of exponentials of each class and of all, in logarithms."""
     leaves = leaves_of(params, data)
@@ -121,6 +126,7 @@ def calibrated(outputs: Tensor, leaves: Arrays, settings: Any) -> Tensor:
     return scaled + leaves.get("bias", 0.0)
 
 
+@specimen("ridge")
 def ridge_primal(params: Arrays, data: Any, settings: Any) -> Outputs:
     """Ridge regression: a system as large as the embeddings."""
     leaves = leaves_of(params, data)
@@ -136,6 +142,7 @@ def ridge_primal(params: Arrays, data: Any, settings: Any) -> Outputs:
     return judged(calibrated(query @ weight + height, leaves, settings), leaves, data, settings)
 
 
+@specimen("ridge")
 def ridge_woodbury(params: Arrays, data: Any, settings: Any) -> Outputs:
     """Ridge regression: a system as large as the support set."""
     leaves = leaves_of(params, data)
@@ -150,6 +157,7 @@ def ridge_woodbury(params: Arrays, data: Any, settings: Any) -> Outputs:
     return judged(calibrated(query @ weight + height, leaves, settings), leaves, data, settings)
 
 
+@specimen("ridge")
 def ridge_by_least_squares(params: Arrays, data: Any, settings: Any) -> Outputs:
     """Ridge regression: least squares with rows of √λ under the embeddings."""
     leaves = leaves_of(params, data)
@@ -168,6 +176,7 @@ def ridge_by_least_squares(params: Arrays, data: Any, settings: Any) -> Outputs:
     return judged(calibrated(torch.stack(logits), leaves, settings), leaves, data, settings)
 
 
+@specimen("logistic")
 def logistic_by_newton(params: Arrays, data: Any, settings: Any) -> Outputs:
     """Logistic regression, one class against the rest: Newton steps on the weights."""
     leaves = leaves_of(params, data)
@@ -188,6 +197,7 @@ def logistic_by_newton(params: Arrays, data: Any, settings: Any) -> Outputs:
     return judged(calibrated(outputs, leaves, settings), leaves, data, settings)
 
 
+@specimen("logistic")
 def logistic_by_reweighting(params: Arrays, data: Any, settings: Any) -> Outputs:
     """Logistic regression: iteratively reweighted least squares in the span of the support set."""
     leaves = leaves_of(params, data)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.func import functional_call, grad, grad_and_value, vmap
 
+from mltk.oracle.specimens.declared import specimen
 from mltk.oracle.specimens.network import (
     Arrays,
     Result,
@@ -24,6 +25,7 @@ from mltk.oracle.specimens.network import (
 )
 
 
+@specimen("maml")
 def maml_by_autograd(params: Arrays, data: Any, settings: Any) -> Result:
     """MAML: each task's steps in one graph, differentiated once."""
     meta = learnable(params)
@@ -31,6 +33,7 @@ def maml_by_autograd(params: Arrays, data: Any, settings: Any) -> Result:
     return loss.detach(), gradients(loss, meta)
 
 
+@specimen("maml")
 def maml_by_backward(params: Arrays, data: Any, settings: Any) -> Result:
     """MAML: a backward for each task, which adds to the gradients of the leaves."""
     meta = learnable(params)
@@ -42,6 +45,7 @@ def maml_by_backward(params: Arrays, data: Any, settings: Any) -> Result:
     return mean(losses), grads_of(meta)
 
 
+@specimen("maml")
 def maml_by_vmap(params: Arrays, data: Any, settings: Any) -> Result:
     """MAML: `torch.func`, all tasks at once."""
     module, criterion = settings.module(params), settings.loss_function()
@@ -64,6 +68,7 @@ def maml_by_vmap(params: Arrays, data: Any, settings: Any) -> Result:
     return losses.mean(), {name: each.mean(0) for name, each in g.items()}
 
 
+@specimen("maml")
 def maml_by_hand(params: Arrays, data: Any, settings: Any) -> Result:
     """MAML: back through the steps with a Hessian-vector product each, without a graph of the loop."""
     total = {name: torch.zeros_like(p) for name, p in params.items()}
@@ -86,6 +91,7 @@ def maml_by_hand(params: Arrays, data: Any, settings: Any) -> Result:
     return mean(losses), total
 
 
+@specimen("fomaml")
 def fomaml_by_detach(params: Arrays, data: Any, settings: Any) -> Result:
     """First-order MAML: inner gradients are constants."""
     meta = learnable(params)
@@ -100,6 +106,7 @@ def fomaml_by_detach(params: Arrays, data: Any, settings: Any) -> Result:
     return loss.detach(), gradients(loss, meta)
 
 
+@specimen("fomaml")
 def fomaml_by_sgd(params: Arrays, data: Any, settings: Any) -> Result:
     """First-order MAML: an optimiser moves a copy of the module, whose gradient is copied back."""
     module, criterion = settings.module(params), settings.loss_function()
@@ -121,6 +128,7 @@ def fomaml_by_sgd(params: Arrays, data: Any, settings: Any) -> Result:
     return mean(losses), total
 
 
+@specimen("fomaml")
 def fomaml_at_the_end(params: Arrays, data: Any, settings: Any) -> Result:
     """First-order MAML: the query gradient where the inner loop ended."""
     found = []
@@ -135,6 +143,7 @@ def fomaml_at_the_end(params: Arrays, data: Any, settings: Any) -> Result:
     return mean(value for value, _ in found), mean_gradient
 
 
+@specimen("anil", "boil")
 def subset_in_the_loop(params: Arrays, data: Any, settings: Any) -> Result:
     """ANIL and BOIL: the inner loop moves the parameters that the settings name."""
     meta = learnable(params)
@@ -149,6 +158,7 @@ def subset_in_the_loop(params: Arrays, data: Any, settings: Any) -> Result:
     return loss.detach(), gradients(loss, meta)
 
 
+@specimen("anil", "boil")
 def subset_by_mask(params: Arrays, data: Any, settings: Any) -> Result:
     """ANIL and BOIL: a mask of ones and zeros on the inner gradients."""
     meta = learnable(params)
@@ -169,6 +179,7 @@ def subset_by_mask(params: Arrays, data: Any, settings: Any) -> Result:
     return loss.detach(), grads_of(meta)
 
 
+@specimen("meta-sgd")
 def meta_sgd(params: Arrays, data: Any, settings: Any) -> Result:
     """Meta-SGD: a learned rate for each element."""
     meta = learnable(params)
@@ -185,6 +196,7 @@ def meta_sgd(params: Arrays, data: Any, settings: Any) -> Result:
     return loss.detach(), gradients(loss, meta)
 
 
+@specimen("reptile")
 def reptile(params: Arrays, data: Any, settings: Any) -> Result:
     """Reptile: the sum of the inner gradients, which is the way of the parameters divided by the rate."""
     losses, total = [], {name: torch.zeros_like(p) for name, p in params.items()}

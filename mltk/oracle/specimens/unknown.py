@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from mltk.oracle.specimens.declared import UNKNOWN, specimen
 from mltk.oracle.specimens.network import (
     Arrays,
     Result,
@@ -25,6 +26,7 @@ def _maml(params: Arrays, data: Any, settings: Any) -> tuple[torch.Tensor, Array
     return loss.detach(), gradients(loss, meta)
 
 
+@specimen("maml", mistake=UNKNOWN)
 def sign_of_a_bias(params: Arrays, data: Any, settings: Any) -> Result:
     """MAML with a hand-written gradient whose last bias has the wrong sign."""
     loss, found = _maml(params, data, settings)
@@ -32,12 +34,14 @@ def sign_of_a_bias(params: Arrays, data: Any, settings: Any) -> Result:
     return loss, {**found, last: -found[last]}
 
 
+@specimen("maml", mistake=UNKNOWN)
 def frozen_layer(params: Arrays, data: Any, settings: Any) -> Result:
     """MAML whose first layer was frozen once and gets no gradient."""
     loss, found = _maml(params, data, settings)
     return loss, {name: torch.zeros_like(g) if name.startswith("0.") else g for name, g in found.items()}
 
 
+@specimen("maml", mistake=UNKNOWN)
 def transposed_weight(params: Arrays, data: Any, settings: Any) -> Result:
     """MAML whose first weight gradient was read in the other order of memory."""
     loss, found = _maml(params, data, settings)
@@ -45,6 +49,7 @@ def transposed_weight(params: Arrays, data: Any, settings: Any) -> Result:
     return loss, {**found, "0.weight": g.transpose(0, 1).reshape(g.shape)}
 
 
+@specimen("maml", mistake=UNKNOWN)
 def noise_in_a_task(params: Arrays, data: Any, settings: Any) -> Result:
     """MAML with the noise of an augmentation on the first task's queries."""
     meta = learnable(params)
@@ -59,6 +64,7 @@ def noise_in_a_task(params: Arrays, data: Any, settings: Any) -> Result:
     return loss.detach(), gradients(loss, meta)
 
 
+@specimen("maml", mistake=UNKNOWN)
 def growing_loss_backwards(params: Arrays, data: Any, settings: Any) -> Result:
     """MAML that calls ``backward`` on the growing sum of the losses: the first task counts most."""
     meta = learnable(params)

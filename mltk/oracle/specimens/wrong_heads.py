@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - everybody's name for it
 
+from mltk.oracle.specimens.declared import UNKNOWN, specimen
 from mltk.oracle.specimens.network import Arrays, gradients
 from mltk.oracle.specimens.right_heads import (
     Outputs,
@@ -33,6 +34,7 @@ def _cosine(settings: Any) -> None:
         raise NotImplementedError("only for cosines")
 
 
+@specimen("prototypical", mistake="euclidean-distance")
 def euclidean_by_cdist(params: Arrays, data: Any, settings: Any) -> Outputs:
     """Prototypical networks that forget to square `torch.cdist`."""
     _squared(settings)
@@ -41,6 +43,7 @@ def euclidean_by_cdist(params: Arrays, data: Any, settings: Any) -> Outputs:
     return judged(-distances / temperature_of(leaves, settings), leaves, data, settings)
 
 
+@specimen("prototypical", mistake="euclidean-distance")
 def euclidean_by_norm(params: Arrays, data: Any, settings: Any) -> Outputs:
     """Prototypical networks with the norm of the difference."""
     _squared(settings)
@@ -50,6 +53,7 @@ def euclidean_by_norm(params: Arrays, data: Any, settings: Any) -> Outputs:
     return judged(scores, leaves, data, settings)
 
 
+@specimen("prototypical", mistake="missing-negation")
 def not_negated(params: Arrays, data: Any, settings: Any) -> Outputs:
     """Prototypical networks whose logits grow with the distance."""
     _squared(settings)
@@ -59,6 +63,7 @@ def not_negated(params: Arrays, data: Any, settings: Any) -> Outputs:
     return judged(distances / temperature_of(leaves, settings), leaves, data, settings)
 
 
+@specimen("prototypical", mistake="prototype-by-sum")
 def summed_prototypes(params: Arrays, data: Any, settings: Any) -> Outputs:
     """Prototypical networks whose prototypes are the sums of the classes."""
     leaves = leaves_of(params, data)
@@ -72,6 +77,7 @@ def summed_prototypes(params: Arrays, data: Any, settings: Any) -> Outputs:
     return judged(scores / temperature_of(leaves, settings), leaves, data, settings)
 
 
+@specimen("prototypical", mistake="temperature-multiplied")
 def colder_when_warmer(params: Arrays, data: Any, settings: Any) -> Outputs:
     """Prototypical networks that multiply by the temperature."""
     leaves = leaves_of(params, data)
@@ -83,6 +89,7 @@ def colder_when_warmer(params: Arrays, data: Any, settings: Any) -> Outputs:
     return judged(scores * temperature_of(leaves, settings), leaves, data, settings)
 
 
+@specimen("prototypical", mistake="softmax-twice")
 def probabilities_as_logits(params: Arrays, data: Any, settings: Any) -> Outputs:
     """Prototypical networks that return a softmax, which the cross-entropy takes for logits."""
     leaves = leaves_of(params, data)
@@ -94,6 +101,7 @@ def probabilities_as_logits(params: Arrays, data: Any, settings: Any) -> Outputs
     return judged((scores / temperature_of(leaves, settings)).softmax(-1), leaves, data, settings)
 
 
+@specimen("prototypical", mistake="cosine-without-normalisation")
 def dot_products_with_prototypes(params: Arrays, data: Any, settings: Any) -> Outputs:
     """Prototypical networks with "cosines" of vectors that were never normalised."""
     _cosine(settings)
@@ -102,6 +110,7 @@ def dot_products_with_prototypes(params: Arrays, data: Any, settings: Any) -> Ou
     return judged(scores / temperature_of(leaves, settings), leaves, data, settings)
 
 
+@specimen("prototypical", mistake="euclidean-distance", scale="sum-over-tasks-and-examples")
 def euclidean_and_sum(params: Arrays, data: Any, settings: Any) -> Outputs:
     """Prototypical networks with distances that are not squared, and ``reduction="sum"`` over all queries."""
     _squared(settings)
@@ -112,6 +121,7 @@ def euclidean_and_sum(params: Arrays, data: Any, settings: Any) -> Outputs:
     return {"logits": scores.detach(), "loss": loss.detach(), "gradients": gradients(loss, leaves)}
 
 
+@specimen("prototypical", mistake="sum-over-tasks")
 def summed_over_tasks(params: Arrays, data: Any, settings: Any) -> Outputs:
     """Prototypical networks with the right logits, and a sum over the tasks."""
     leaves = leaves_of(params, data)
@@ -126,6 +136,7 @@ def summed_over_tasks(params: Arrays, data: Any, settings: Any) -> Outputs:
     return {"logits": scores.detach(), "loss": loss.detach(), "gradients": gradients(loss, leaves)}
 
 
+@specimen("prototypical", mistake="support-without-gradient")
 def detached_prototypes(params: Arrays, data: Any, settings: Any) -> Outputs:
     """Prototypical networks whose prototypes are computed without gradients."""
     _squared(settings)
@@ -142,6 +153,7 @@ def _attend(scores: Tensor, data: Any, settings: Any) -> Tensor:
     return attention @ one_hot(data.support_y, settings.ways, attention)
 
 
+@specimen("matching", mistake="cosine-without-normalisation")
 def dot_products(params: Arrays, data: Any, settings: Any) -> Outputs:
     """Matching networks that attend by dot products."""
     leaves = leaves_of(params, data)
@@ -149,6 +161,7 @@ def dot_products(params: Arrays, data: Any, settings: Any) -> Outputs:
     return judged(_attend(scores, data, settings).log(), leaves, data, settings)
 
 
+@specimen("matching", mistake="cosine-without-normalisation")
 def one_side_normalised(params: Arrays, data: Any, settings: Any) -> Outputs:
     """Matching networks that normalise the support embeddings alone."""
     leaves = leaves_of(params, data)
@@ -156,6 +169,7 @@ def one_side_normalised(params: Arrays, data: Any, settings: Any) -> Outputs:
     return judged(_attend(scores, data, settings).log(), leaves, data, settings)
 
 
+@specimen("matching", mistake="temperature-multiplied")
 def attention_times_temperature(params: Arrays, data: Any, settings: Any) -> Outputs:
     """Matching networks that multiply by the temperature."""
     leaves = leaves_of(params, data)
@@ -163,6 +177,7 @@ def attention_times_temperature(params: Arrays, data: Any, settings: Any) -> Out
     return judged(_attend(scores, data, settings).log(), leaves, data, settings)
 
 
+@specimen("matching", mistake="softmax-twice")
 def attention_as_logits(params: Arrays, data: Any, settings: Any) -> Outputs:
     """Matching networks that hand probabilities to the cross-entropy, which wants logits."""
     leaves = leaves_of(params, data)
@@ -170,6 +185,7 @@ def attention_as_logits(params: Arrays, data: Any, settings: Any) -> Outputs:
     return judged(_attend(scores, data, settings), leaves, data, settings)
 
 
+@specimen("matching", mistake=UNKNOWN)
 def mean_cosine_of_a_class(params: Arrays, data: Any, settings: Any) -> Outputs:
     """Matching networks that take the mean cosine of each class for its logit."""
     leaves = leaves_of(params, data)
@@ -188,6 +204,7 @@ def _ridge(x: Tensor, y: Tensor, query: Tensor, penalty: Tensor, *, intercept: b
     return query @ weight + height
 
 
+@specimen("ridge", mistake="regulariser-times-examples")
 def penalty_times_examples(params: Arrays, data: Any, settings: Any) -> Outputs:
     """Ridge regression on the mean squared error: its λ is that of the sum times the number of examples."""
     leaves = leaves_of(params, data)
@@ -199,6 +216,7 @@ def penalty_times_examples(params: Arrays, data: Any, settings: Any) -> Outputs:
     return judged(calibrated(outputs, leaves, settings), leaves, data, settings)
 
 
+@specimen("ridge", mistake="bias-penalised")
 def column_of_ones(params: Arrays, data: Any, settings: Any) -> Outputs:
     """Ridge regression with the intercept as one more weight, which λ pulls to zero, too."""
     if not settings.get("intercept"):
@@ -210,6 +228,7 @@ def column_of_ones(params: Arrays, data: Any, settings: Any) -> Outputs:
     return judged(calibrated(outputs, leaves, settings), leaves, data, settings)
 
 
+@specimen("ridge", mistake="lambda-on-wrong-matrix")
 def lambda_on_the_kernel(params: Arrays, data: Any, settings: Any) -> Outputs:
     """Ridge regression after Woodbury with λ on the kernel and not on the identity."""
     leaves = leaves_of(params, data)
@@ -224,6 +243,7 @@ def lambda_on_the_kernel(params: Arrays, data: Any, settings: Any) -> Outputs:
     return judged(calibrated(outputs, leaves, settings), leaves, data, settings)
 
 
+@specimen("ridge", mistake="softmax-twice")
 def softmax_of_ridge(params: Arrays, data: Any, settings: Any) -> Outputs:
     """Ridge regression whose calibrated outputs go through a softmax before the cross-entropy."""
     if settings.ways is None:
@@ -241,12 +261,14 @@ def softmax_of_ridge(params: Arrays, data: Any, settings: Any) -> Outputs:
     return judged(calibrated(outputs, leaves, settings).softmax(-1), leaves, data, settings)
 
 
+@specimen("ridge", mistake="regulariser-times-examples", scale="gradient-accumulated-twice")
 def penalty_times_examples_and_twice(params: Arrays, data: Any, settings: Any) -> Outputs:
     """Ridge regression with λ times the number of examples, whose gradient is accumulated twice."""
     found = penalty_times_examples(params, data, settings)
     return {**found, "gradients": {name: 2 * g for name, g in found["gradients"].items()}}
 
 
+@specimen("ridge", mistake="regulariser-power")
 def lambda_is_its_root(params: Arrays, data: Any, settings: Any) -> Outputs:
     """Ridge regression whose λ is squared, as in rows of λ instead of √λ under the embeddings."""
     leaves = leaves_of(params, data)

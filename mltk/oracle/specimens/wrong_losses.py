@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - everybody's name for it
 
+from mltk.oracle.specimens.declared import specimen
 from mltk.oracle.specimens.network import (
     Arrays,
     Result,
@@ -38,6 +39,7 @@ def _means(params: Arrays, found: list[tuple[Tensor, ...]]) -> Arrays:
     return {name: torch.stack(g).mean(0) for name, g in zip(params, zip(*found, strict=True), strict=True)}
 
 
+@specimen("maml", mistake="softmax-twice")
 def softmax_twice(params: Arrays, data: Any, settings: Any) -> Result:
     """MAML on a network that ends in a softmax, although the cross-entropy has one."""
     _classification(settings)
@@ -53,6 +55,7 @@ def softmax_twice(params: Arrays, data: Any, settings: Any) -> Result:
     return loss.detach(), gradients(loss, meta)
 
 
+@specimen("fomaml", mistake="softmax-twice")
 def softmax_twice_first_order(params: Arrays, data: Any, settings: Any) -> Result:
     """First-order MAML on a module with a softmax at its end."""
     _classification(settings)
@@ -73,6 +76,7 @@ def softmax_twice_first_order(params: Arrays, data: Any, settings: Any) -> Resul
     return mean(losses), _means(start, found)
 
 
+@specimen("maml", mistake="label-smoothing")
 def label_smoothing(params: Arrays, data: Any, settings: Any) -> Result:
     """MAML with the label smoothing of ordinary training, in both loops."""
     _classification(settings)
@@ -89,6 +93,7 @@ def label_smoothing(params: Arrays, data: Any, settings: Any) -> Result:
     return loss.detach(), gradients(loss, meta)
 
 
+@specimen("maml", mistake="label-smoothing")
 def label_smoothing_outside(params: Arrays, data: Any, settings: Any) -> Result:
     """MAML with label smoothing in the query loss alone; regression is right."""
     criterion = settings.loss_function()
@@ -120,16 +125,19 @@ def _decayed(params: Arrays, data: Any, settings: Any, decay: float) -> Result:
     return loss.detach(), gradients(loss, meta)
 
 
+@specimen("maml", mistake="weight-decay-in-inner-loop")
 def weight_decay(params: Arrays, data: Any, settings: Any) -> Result:
     """MAML whose inner step has the weight decay of the outer optimiser, 5e-4."""
     return _decayed(params, data, settings, 5e-4)
 
 
+@specimen("maml", mistake="weight-decay-in-inner-loop")
 def larger_weight_decay(params: Arrays, data: Any, settings: Any) -> Result:
     """MAML whose inner step has a weight decay of 0.01."""
     return _decayed(params, data, settings, 0.01)
 
 
+@specimen("fomaml", mistake="weight-decay-in-inner-loop")
 def weight_decay_in_sgd(params: Arrays, data: Any, settings: Any) -> Result:
     """First-order MAML whose inner optimiser was made with ``weight_decay=5e-4``."""
     criterion = settings.loss_function()
@@ -174,16 +182,19 @@ def _clipped(params: Arrays, data: Any, settings: Any, clip: Any) -> Result:
     return loss.detach(), gradients(loss, meta)
 
 
+@specimen("maml", mistake="gradient-clipping")
 def clipping_by_norm(params: Arrays, data: Any, settings: Any) -> Result:
     """MAML that clips the norm of each task's inner gradient to 1."""
     return _clipped(params, data, settings, partial(_clip_by_norm, largest=1.0))
 
 
+@specimen("maml", mistake="gradient-clipping")
 def clipping_by_value(params: Arrays, data: Any, settings: Any) -> Result:
     """MAML that clips each number of the inner gradients to between -1 and 1."""
     return _clipped(params, data, settings, partial(_clip_by_value, largest=1.0))
 
 
+@specimen("fomaml", mistake="gradient-clipping")
 def clipping_in_sgd(params: Arrays, data: Any, settings: Any) -> Result:
     """First-order MAML that calls ``clip_grad_norm_`` in the inner loop."""
     criterion = settings.loss_function()
@@ -202,6 +213,7 @@ def clipping_in_sgd(params: Arrays, data: Any, settings: Any) -> Result:
     return mean(losses), _means(params, found)
 
 
+@specimen("maml", mistake="outer-clipping")
 def meta_gradient_clipped(params: Arrays, data: Any, settings: Any) -> Result:
     """MAML whose meta-gradient went through ``clip_grad_norm_`` before it was read."""
     meta = learnable(params)
@@ -211,6 +223,7 @@ def meta_gradient_clipped(params: Arrays, data: Any, settings: Any) -> Result:
     return loss.detach(), grads_of(meta)
 
 
+@specimen("maml", mistake="batch-norm-evaluation-mode")
 def evaluation_mode(params: Arrays, data: Any, settings: Any) -> Result:
     """MAML on a network in evaluation mode whose buffers never saw data: mean 0 and variance 1."""
 
@@ -249,6 +262,7 @@ class RunningAverages:
         )
 
 
+@specimen("maml", mistake="batch-norm-running-statistics")
 def running_statistics(params: Arrays, data: Any, settings: Any) -> Result:
     """MAML that adapts in training mode, and sees the query set with the running averages of that."""
     meta, criterion = learnable(params), settings.loss_function()
@@ -266,6 +280,7 @@ def running_statistics(params: Arrays, data: Any, settings: Any) -> Result:
     return loss.detach(), gradients(loss, meta)
 
 
+@specimen("maml", mistake="batch-norm-query-statistics")
 def query_statistics(params: Arrays, data: Any, settings: Any) -> Result:
     """MAML whose batch norms take the query set's own statistics instead of the support set's."""
 
@@ -288,6 +303,7 @@ def query_statistics(params: Arrays, data: Any, settings: Any) -> Result:
     return loss.detach(), gradients(loss, meta)
 
 
+@specimen("maml", mistake="batch-norm-statistics-detached")
 def constant_support_statistics(params: Arrays, data: Any, settings: Any) -> Result:
     """MAML that normalises by the support set without a gradient through its mean and variance."""
 

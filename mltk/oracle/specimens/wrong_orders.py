@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch.func import functional_call, grad
 
+from mltk.oracle.specimens.declared import specimen
 from mltk.oracle.specimens.network import (
     Arrays,
     Result,
@@ -24,6 +25,7 @@ from mltk.oracle.specimens.network import (
 )
 
 
+@specimen("maml", mistake="first-order")
 def first_order_by_detach(params: Arrays, data: Any, settings: Any) -> Result:
     """MAML whose inner gradients are detached from the graph."""
     meta = learnable(params)
@@ -42,6 +44,7 @@ def first_order_by_detach(params: Arrays, data: Any, settings: Any) -> Result:
     return loss.detach(), gradients(loss, meta)
 
 
+@specimen("maml", mistake="first-order")
 def first_order_by_data(params: Arrays, data: Any, settings: Any) -> Result:
     """MAML that updates ``.data`` of the parameters in place, and puts the old numbers back."""
     module, criterion = settings.module(params), settings.loss_function()
@@ -62,6 +65,7 @@ def first_order_by_data(params: Arrays, data: Any, settings: Any) -> Result:
     return mean(losses), {name: g / len(losses) for name, g in total.items()}
 
 
+@specimen("maml", mistake="first-order")
 def first_order_by_copy(params: Arrays, data: Any, settings: Any) -> Result:
     """MAML whose inner loop is an optimiser on a deep copy, whose gradients are copied back."""
     module, criterion = settings.module(params), settings.loss_function()
@@ -85,6 +89,7 @@ def first_order_by_copy(params: Arrays, data: Any, settings: Any) -> Result:
     return mean(losses), grads_of(named)
 
 
+@specimen("maml", mistake="first-order")
 def first_order_without_graph(params: Arrays, data: Any, settings: Any) -> Result:
     """MAML that forgot ``create_graph=True``."""
     meta = learnable(params)
@@ -94,6 +99,7 @@ def first_order_without_graph(params: Arrays, data: Any, settings: Any) -> Resul
     return loss.detach(), gradients(loss, meta)
 
 
+@specimen("anil", "boil", mistake="first-order")
 def first_order_subset(params: Arrays, data: Any, settings: Any) -> Result:
     """ANIL or BOIL that forgot ``create_graph=True``."""
     meta = learnable(params)
@@ -109,6 +115,7 @@ def first_order_subset(params: Arrays, data: Any, settings: Any) -> Result:
     return loss.detach(), gradients(loss, meta)
 
 
+@specimen("meta-sgd", mistake="first-order")
 def first_order_rates(params: Arrays, data: Any, settings: Any) -> Result:
     """Meta-SGD whose inner gradients are detached; the rates still learn."""
     meta = learnable(params)
@@ -123,6 +130,7 @@ def first_order_rates(params: Arrays, data: Any, settings: Any) -> Result:
     return loss.detach(), gradients(loss, meta)
 
 
+@specimen("fomaml", mistake="second-order-kept")
 def second_order_kept(params: Arrays, data: Any, settings: Any) -> Result:
     """First-order MAML that says so and keeps the graph of the inner gradients."""
     meta = learnable(params)
@@ -130,6 +138,7 @@ def second_order_kept(params: Arrays, data: Any, settings: Any) -> Result:
     return loss.detach(), gradients(loss, meta)
 
 
+@specimen("fomaml", mistake="second-order-kept")
 def second_order_kept_by_func(params: Arrays, data: Any, settings: Any) -> Result:
     """First-order MAML by `torch.func.grad` of a function that calls `torch.func.grad`."""
     module, criterion = settings.module(params), settings.loss_function()
@@ -151,6 +160,7 @@ def second_order_kept_by_func(params: Arrays, data: Any, settings: Any) -> Resul
     return meta_loss(params).detach(), grad(meta_loss)(dict(params))
 
 
+@specimen("maml", mistake="truncated")
 def graph_of_last_step(params: Arrays, data: Any, settings: Any) -> Result:
     """MAML that keeps the graph of the last inner step only, to save memory."""
     meta = learnable(params)
@@ -166,6 +176,7 @@ def graph_of_last_step(params: Arrays, data: Any, settings: Any) -> Result:
     return loss.detach(), gradients(loss, meta)
 
 
+@specimen("maml", mistake="truncated")
 def graph_of_first_step(params: Arrays, data: Any, settings: Any) -> Result:
     """MAML that differentiates the inner gradient of the first step only."""
     meta = learnable(params)
@@ -186,6 +197,7 @@ def graph_of_first_step(params: Arrays, data: Any, settings: Any) -> Result:
     return loss.detach(), gradients(loss, meta)
 
 
+@specimen("maml", mistake="inner-step-missing")
 def last_step_missing(params: Arrays, data: Any, settings: Any) -> Result:
     """MAML that computes the last inner gradient and never takes its step."""
     meta = learnable(params)
@@ -200,6 +212,7 @@ def last_step_missing(params: Arrays, data: Any, settings: Any) -> Result:
     return loss.detach(), gradients(loss, meta)
 
 
+@specimen("maml", mistake="inner-step-missing")
 def first_step_missing(params: Arrays, data: Any, settings: Any) -> Result:
     """MAML whose loop counts from one."""
     meta = learnable(params)
@@ -213,6 +226,7 @@ def first_step_missing(params: Arrays, data: Any, settings: Any) -> Result:
     return loss.detach(), gradients(loss, meta)
 
 
+@specimen("maml", mistake="extra-step")
 def extra_step(params: Arrays, data: Any, settings: Any) -> Result:
     """MAML with one step before the loop, and all of them in it."""
     meta = learnable(params)
@@ -224,6 +238,7 @@ def extra_step(params: Arrays, data: Any, settings: Any) -> Result:
     return loss.detach(), gradients(loss, meta)
 
 
+@specimen("maml", mistake="query-loss-at-initial-parameters")
 def query_at_the_start(params: Arrays, data: Any, settings: Any) -> Result:
     """MAML that puts the query set through the module that the inner loop did not move."""
     meta = learnable(params)
@@ -235,6 +250,7 @@ def query_at_the_start(params: Arrays, data: Any, settings: Any) -> Result:
     return loss.detach(), gradients(loss, meta)
 
 
+@specimen("maml", mistake="support-query-swapped")
 def swapped(params: Arrays, data: Any, settings: Any) -> Result:
     """MAML that adapts to the query set and is judged on the support set."""
     meta = learnable(params)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - everybody's name for it
 
+from mltk.oracle.specimens.declared import specimen
 from mltk.oracle.specimens.network import (
     Arrays,
     Result,
@@ -40,6 +41,7 @@ def example_losses(settings: Any, outputs: Tensor, target: Tensor) -> Tensor:
     return -outputs.log_softmax(1).gather(1, target[:, None])[:, 0]
 
 
+@specimen("maml", mistake="sum-over-tasks")
 def sum_over_tasks(params: Arrays, data: Any, settings: Any) -> Result:
     """MAML that adds the losses of the tasks and does not divide."""
     meta = learnable(params)
@@ -49,6 +51,7 @@ def sum_over_tasks(params: Arrays, data: Any, settings: Any) -> Result:
     return loss.detach(), gradients(loss, meta)
 
 
+@specimen("maml", mistake="sum-over-tasks")
 def sum_over_tasks_in_grad(params: Arrays, data: Any, settings: Any) -> Result:
     """MAML that calls ``backward`` for each task and prints the mean loss."""
     meta = learnable(params)
@@ -60,6 +63,7 @@ def sum_over_tasks_in_grad(params: Arrays, data: Any, settings: Any) -> Result:
     return torch.tensor(sum(losses) / len(losses), dtype=data.query_x.dtype), grads_of(meta)
 
 
+@specimen("maml", mistake="sum-over-examples")
 def sum_over_examples(params: Arrays, data: Any, settings: Any) -> Result:
     """MAML that adds the query losses of the examples."""
     meta = learnable(params)
@@ -71,6 +75,7 @@ def sum_over_examples(params: Arrays, data: Any, settings: Any) -> Result:
     return loss.detach(), gradients(loss, meta)
 
 
+@specimen("maml", mistake="sum-over-examples")
 def sum_over_examples_by_reduction(params: Arrays, data: Any, settings: Any) -> Result:
     """MAML with ``reduction="sum"`` in the query loss, which for squared errors adds output features, too."""
     meta = learnable(params)
@@ -78,6 +83,7 @@ def sum_over_examples_by_reduction(params: Arrays, data: Any, settings: Any) -> 
     return loss.detach(), gradients(loss, meta)
 
 
+@specimen("maml", mistake="sum-over-tasks-and-examples")
 def sum_over_everything(params: Arrays, data: Any, settings: Any) -> Result:
     """MAML that adds the query losses of all examples of all tasks."""
     meta = learnable(params)
@@ -89,6 +95,7 @@ def sum_over_everything(params: Arrays, data: Any, settings: Any) -> Result:
     return total.detach(), gradients(total, meta)
 
 
+@specimen("maml", mistake="inner-loss-summed")
 def inner_loss_summed(params: Arrays, data: Any, settings: Any) -> Result:
     """MAML whose inner loss adds the examples, so that its rate is that many times too large."""
     meta = learnable(params)
@@ -104,6 +111,7 @@ def inner_loss_summed(params: Arrays, data: Any, settings: Any) -> Result:
     return loss.detach(), gradients(loss, meta)
 
 
+@specimen("maml", mistake="inner-loss-summed")
 def inner_loss_by_reduction(params: Arrays, data: Any, settings: Any) -> Result:
     """MAML with ``reduction="sum"`` in the inner loss alone."""
     meta = learnable(params)
@@ -119,6 +127,7 @@ def inner_loss_by_reduction(params: Arrays, data: Any, settings: Any) -> Result:
     return loss.detach(), gradients(loss, meta)
 
 
+@specimen("maml", mistake="inner-rate-factor")
 def rate_over_tasks(params: Arrays, data: Any, settings: Any) -> Result:
     """MAML whose inner loss is the mean over the tasks, which adapt together: each moves too little."""
     meta = learnable(params)
@@ -131,6 +140,7 @@ def rate_over_tasks(params: Arrays, data: Any, settings: Any) -> Result:
     return loss.detach(), gradients(loss, meta)
 
 
+@specimen("maml", mistake="inner-rate-factor")
 def rate_over_steps(params: Arrays, data: Any, settings: Any) -> Result:
     """MAML that divides the inner rate by the number of steps."""
     meta = learnable(params)
@@ -145,6 +155,7 @@ def rate_over_steps(params: Arrays, data: Any, settings: Any) -> Result:
     return loss.detach(), gradients(loss, meta)
 
 
+@specimen("maml", mistake="inner-rate-factor")
 def half_inner_loss(params: Arrays, data: Any, settings: Any) -> Result:
     """MAML whose inner loss has the factor one half of the textbooks."""
     meta = learnable(params)
@@ -158,6 +169,7 @@ def half_inner_loss(params: Arrays, data: Any, settings: Any) -> Result:
     return loss.detach(), gradients(loss, meta)
 
 
+@specimen("maml", mistake="first-order", scale="sum-over-tasks")
 def first_order_and_sum(params: Arrays, data: Any, settings: Any) -> Result:
     """MAML without ``create_graph`` and without a division by the number of tasks."""
     meta = learnable(params)
@@ -167,6 +179,7 @@ def first_order_and_sum(params: Arrays, data: Any, settings: Any) -> Result:
     return total.detach(), gradients(total, meta)
 
 
+@specimen("maml", mistake="first-order", scale="gradient-accumulated-twice")
 def first_order_and_twice(params: Arrays, data: Any, settings: Any) -> Result:
     """MAML without ``create_graph`` whose gradient is accumulated twice."""
     meta = learnable(params)
@@ -178,6 +191,7 @@ def first_order_and_twice(params: Arrays, data: Any, settings: Any) -> Result:
     return loss.detach(), grads_of(meta)
 
 
+@specimen("maml", mistake="extra-step", scale="sum-over-examples")
 def extra_step_and_sum_over_examples(params: Arrays, data: Any, settings: Any) -> Result:
     """MAML with a step too many, which adds the query losses of the examples."""
     meta = learnable(params)
@@ -191,6 +205,7 @@ def extra_step_and_sum_over_examples(params: Arrays, data: Any, settings: Any) -
     return loss.detach(), gradients(loss, meta)
 
 
+@specimen("maml", mistake="inner-loss-summed", scale="sum-over-examples")
 def summed_everywhere(params: Arrays, data: Any, settings: Any) -> Result:
     """MAML with one criterion for both loops, which adds the examples."""
     meta = learnable(params)
@@ -206,6 +221,7 @@ def summed_everywhere(params: Arrays, data: Any, settings: Any) -> Result:
     return loss.detach(), gradients(loss, meta)
 
 
+@specimen("maml", mistake="truncated", scale="sum-over-tasks-and-examples")
 def truncated_and_sum_over_everything(params: Arrays, data: Any, settings: Any) -> Result:
     """MAML with the graph of the last step alone, which adds all query losses of all tasks."""
     meta = learnable(params)
@@ -221,6 +237,7 @@ def truncated_and_sum_over_everything(params: Arrays, data: Any, settings: Any) 
     return total.detach(), gradients(total, meta)
 
 
+@specimen("maml", mistake="support-query-swapped", scale="sum-over-tasks")
 def swapped_and_sum(params: Arrays, data: Any, settings: Any) -> Result:
     """MAML with support and query exchanged, and a sum over the tasks."""
     meta = learnable(params)
@@ -232,6 +249,7 @@ def swapped_and_sum(params: Arrays, data: Any, settings: Any) -> Result:
     return loss.detach(), gradients(loss, meta)
 
 
+@specimen("fomaml", mistake="second-order-kept", scale="gradient-accumulated-twice")
 def kept_order_and_twice(params: Arrays, data: Any, settings: Any) -> Result:
     """First-order MAML that keeps the Hessian and accumulates its gradient twice."""
     meta = learnable(params)
@@ -241,6 +259,7 @@ def kept_order_and_twice(params: Arrays, data: Any, settings: Any) -> Result:
     return loss.detach(), grads_of(meta)
 
 
+@specimen("maml", mistake="softmax-twice", scale="sum-over-tasks")
 def softmax_and_sum(params: Arrays, data: Any, settings: Any) -> Result:
     """MAML with a softmax before the cross-entropy, and a sum over the tasks."""
     if settings.loss != "cross_entropy":

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from mltk.oracle.specimens.declared import specimen
 from mltk.oracle.specimens.network import (
     Arrays,
     Result,
@@ -22,6 +23,7 @@ from mltk.oracle.specimens.network import (
 )
 
 
+@specimen("maml", mistake="state-leaks-between-tasks")
 def never_restored(params: Arrays, data: Any, settings: Any) -> Result:
     """MAML whose fast weights go on from task to task."""
     meta = learnable(params)
@@ -33,6 +35,7 @@ def never_restored(params: Arrays, data: Any, settings: Any) -> Result:
     return loss.detach(), gradients(loss, meta)
 
 
+@specimen("fomaml", mistake="state-leaks-between-tasks")
 def module_never_restored(params: Arrays, data: Any, settings: Any) -> Result:
     """First-order MAML that moves the module itself with an optimiser, and never loads the old weights."""
     module, criterion = settings.module(params), settings.loss_function()
@@ -54,6 +57,7 @@ def module_never_restored(params: Arrays, data: Any, settings: Any) -> Result:
     return mean(losses), total
 
 
+@specimen("anil", mistake="state-leaks-between-tasks")
 def shallow_copy(params: Arrays, data: Any, settings: Any) -> Result:
     """ANIL or BOIL that adapts a shallow copy of a dict made once, outside the loop over tasks."""
     meta = learnable(params)
@@ -67,6 +71,7 @@ def shallow_copy(params: Arrays, data: Any, settings: Any) -> Result:
     return loss.detach(), gradients(loss, meta)
 
 
+@specimen("maml", mistake="gradient-accumulated-twice")
 def backward_twice(params: Arrays, data: Any, settings: Any) -> Result:
     """MAML that calls ``backward`` for each task and for their mean."""
     meta = learnable(params)
@@ -80,6 +85,7 @@ def backward_twice(params: Arrays, data: Any, settings: Any) -> Result:
     return mean_loss.detach(), grads_of(meta)
 
 
+@specimen("fomaml", mistake="gradient-accumulated-twice")
 def no_zero_grad_outside(params: Arrays, data: Any, settings: Any) -> Result:
     """First-order MAML whose second call in a row still has the gradient of the first."""
     meta = learnable(params)
@@ -93,6 +99,7 @@ def no_zero_grad_outside(params: Arrays, data: Any, settings: Any) -> Result:
     return loss.detach(), grads_of(meta)
 
 
+@specimen("maml", mistake="outer-gradient-accumulates")
 def inner_backward_reaches_the_leaves(params: Arrays, data: Any, settings: Any) -> Result:
     """MAML whose inner ``backward`` adds to the gradients of the initial parameters, too."""
     meta = learnable(params)
@@ -113,6 +120,7 @@ def inner_backward_reaches_the_leaves(params: Arrays, data: Any, settings: Any) 
     return mean(losses), found
 
 
+@specimen("fomaml", mistake="outer-gradient-accumulates")
 def no_zero_grad_before_the_query(params: Arrays, data: Any, settings: Any) -> Result:
     """First-order MAML whose query gradient is added to the last support gradient."""
     module, criterion = settings.module(params), settings.loss_function()
@@ -134,6 +142,7 @@ def no_zero_grad_before_the_query(params: Arrays, data: Any, settings: Any) -> R
     return mean(losses), total
 
 
+@specimen("fomaml", mistake="inner-gradients-accumulate")
 def no_zero_grad_in_the_loop(params: Arrays, data: Any, settings: Any) -> Result:
     """First-order MAML whose inner optimiser steps along the sum of all inner gradients so far."""
     module, criterion = settings.module(params), settings.loss_function()
@@ -155,6 +164,7 @@ def no_zero_grad_in_the_loop(params: Arrays, data: Any, settings: Any) -> Result
     return mean(losses), total
 
 
+@specimen("maml", mistake="inner-gradients-accumulate")
 def inner_gradients_added_up(params: Arrays, data: Any, settings: Any) -> Result:
     """MAML that adds each inner gradient to a buffer and steps along the buffer."""
     meta = learnable(params)
@@ -171,6 +181,7 @@ def inner_gradients_added_up(params: Arrays, data: Any, settings: Any) -> Result
     return loss.detach(), gradients(loss, meta)
 
 
+@specimen("maml", mistake="one-task-only", scale="divided-by-tasks")
 def last_task_only(params: Arrays, data: Any, settings: Any) -> Result:
     """MAML that overwrites the gradient of each task by that of the next."""
     losses, found = [], {}
@@ -182,6 +193,7 @@ def last_task_only(params: Arrays, data: Any, settings: Any) -> Result:
     return mean(losses), found
 
 
+@specimen("maml", mistake="momentum-in-inner-loop")
 def inner_momentum(params: Arrays, data: Any, settings: Any) -> Result:
     """MAML whose inner optimiser has a momentum of 0.9."""
     meta = learnable(params)
@@ -213,26 +225,31 @@ def _subset(
     return loss.detach(), gradients(loss, meta)
 
 
+@specimen("anil", "boil", mistake="adapts-all-instead-of-subset")
 def adapts_everything(params: Arrays, data: Any, settings: Any) -> Result:
     """ANIL or BOIL whose inner loop moves all parameters."""
     return _subset(params, data, settings, list(params))
 
 
+@specimen("anil", mistake="adapts-all-instead-of-subset", scale="sum-over-tasks")
 def adapts_everything_and_sum(params: Arrays, data: Any, settings: Any) -> Result:
     """ANIL or BOIL whose inner loop moves all parameters, with a sum over the tasks."""
     return _subset(params, data, settings, list(params), sum_tasks=True)
 
 
+@specimen("anil", "boil", mistake="anil-boil-exchanged")
 def exchanged(params: Arrays, data: Any, settings: Any) -> Result:
     """ANIL that freezes the head, or BOIL that freezes the body: the condition is the wrong way round."""
     return _subset(params, data, settings, [name for name in params if name not in settings.adapted])
 
 
+@specimen("anil", mistake="adapted-subset-wrong")
 def forgets_the_bias(params: Arrays, data: Any, settings: Any) -> Result:
     """ANIL that adapts the weight of the head and not its bias."""
     return _subset(params, data, settings, [name for name in settings.adapted if name.endswith("weight")])
 
 
+@specimen("boil", mistake="adapted-subset-wrong")
 def forgets_the_first_layer(params: Arrays, data: Any, settings: Any) -> Result:
     """BOIL that leaves the first layer as it is, too."""
     adapted = [name for name in settings.adapted if not name.startswith("0.")]
@@ -255,6 +272,7 @@ def _meta_sgd(params: Arrays, data: Any, settings: Any) -> tuple[torch.Tensor, A
     return mean(losses), meta
 
 
+@specimen("meta-sgd", mistake="rate-gradient-missing")
 def rates_do_not_learn(params: Arrays, data: Any, settings: Any) -> Result:
     """Meta-SGD that passes the numbers of the rates to the inner loop, which cuts them from the graph."""
     meta = learnable(params)
@@ -272,6 +290,7 @@ def rates_do_not_learn(params: Arrays, data: Any, settings: Any) -> Result:
     return loss.detach(), gradients(loss, meta)
 
 
+@specimen("meta-sgd", mistake="rate-gradient-sign")
 def rates_climb(params: Arrays, data: Any, settings: Any) -> Result:
     """Meta-SGD with a rate gradient by hand, query gradient times support gradient without its minus."""
     loss, meta = _meta_sgd(params, data, settings)
@@ -279,6 +298,7 @@ def rates_climb(params: Arrays, data: Any, settings: Any) -> Result:
     return loss.detach(), {name: -g if name.startswith("lr.") else g for name, g in found.items()}
 
 
+@specimen("meta-sgd", mistake="rate-gradient-sign", scale="sum-over-tasks")
 def rates_climb_and_sum(params: Arrays, data: Any, settings: Any) -> Result:
     """Meta-SGD with the wrong sign of the rate gradient, and a sum over the tasks."""
     loss, meta = _meta_sgd(params, data, settings)

@@ -1,0 +1,166 @@
+"""MAML and its relatives as a class in plain Torch, whose methods wrong specimens override."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mltk.oracle.specimens.declared import specimen
+from mltk.oracle.specimens.network import (
+    Arrays,
+    Result,
+    Task,
+    batch_norm,
+    forward,
+    gradients,
+    learnable,
+    tasks,
+)
+
+EXACT = ("maml", "anil", "boil", "meta-sgd", "maml-learned-rates")
+UNROLLED = ("maml", "fomaml", "anil", "boil", "meta-sgd", "maml-learned-rates")
+OTHERS = ("fomaml", "anil", "boil", "meta-sgd", "maml-learned-rates")
+"""All but MAML itself, which has specimens of its own in `wrong_orders`, `wrong_states` and their like."""
+
+
+@specimen(*UNROLLED, "reptile")
+class Learner:
+    """An inner loop on each task, and the gradient of the mean query loss through all of it.
+
+    With the settings of Reptile: the way of the parameters in the place of that gradient.
+
+    Args:
+        params: Initial parameters, and step sizes if they are learned.
+        data: The episode.
+        settings: Of the case.
+    """
+
+    def __init__(self, params: Arrays, data: Any, settings: Any) -> None:
+        self.settings, self.data = settings, data
+        self.meta = learnable(params)
+        self.start = {name: p for name, p in self.meta.items() if name.partition(".")[0] != "lr"}
+        self.names = list(settings.get("adapted") or self.start)
+        self.steps = settings.inner_steps
+        self.create_graph = not settings.get("first_order")
+
+    @classmethod
+    def judged(cls, params: Arrays, data: Any, settings: Any) -> Result:
+        """What is checked: the loss and the meta-gradient."""
+        return cls(params, data, settings).answer()
+
+    def answer(self) -> Result:
+        """Loss and meta-gradient."""
+        if "inner_batch" in self.settings:
+            return self.reptile()
+        value = self.over_tasks([self.task_loss(task) for task in self.tasks()])
+        return value.detach(), self.gradient(value)
+
+    def reptile(self) -> Result:
+        """Loss and direction of Reptile."""
+        if not self.settings.inner_lr:
+            raise NotImplementedError("a way cannot be divided by a step size of zero")
+        losses, total = [], {name: torch.zeros_like(p) for name, p in self.start.items()}
+        for task in self.tasks():
+            start = self.start
+            fast = self.adapt(start, task)
+            losses.append(self.query_loss(fast, task).detach())
+            for name, g in self.way(start, fast).items():
+                total[name] += g.detach() / len(self.data.support_x)
+        return self.over_tasks(losses), total
+
+    def way(self, start: Arrays, end: Arrays) -> Arrays:
+        """What Reptile takes for a gradient."""
+        return {name: (start[name] - end[name]) / self.settings.inner_lr for name in start}
+
+    def batch(self, task: Task, k: int) -> Task:
+        """The support examples of a step: all of them but in Reptile with batches."""
+        size = min(self.settings.get("inner_batch") or len(task.support_x), len(task.support_x))
+        first = k % (len(task.support_x) // size) * size
+        rows = slice(first, first + size)
+        return task._replace(support_x=task.support_x[rows], support_y=task.support_y[rows])
+
+    def tasks(self) -> Iterator[Task]:
+        """One after the other."""
+        return tasks(self.data)
+
+    def gradient(self, value: Tensor) -> Arrays:
+        """That of the meta-loss."""
+        return gradients(value, self.meta)
+
+    def over_tasks(self, losses: list[Tensor]) -> Tensor:
+        """The meta-loss."""
+        return torch.stack(losses).mean()
+
+    def task_loss(self, task: Task) -> Tensor:
+        """The query loss after adaptation."""
+        return self.query_loss(self.adapt(self.start, task), task)
+
+    def adapt(self, fast: Arrays, task: Task) -> Arrays:
+        """The inner loop."""
+        for k in range(self.steps):
+            fast = self.step(fast, task, k)
+        return fast
+
+    def step(self, fast: Arrays, task: Task, k: int) -> Arrays:
+        """One step of the inner loop."""
+        slopes = self.slopes(self.support_loss(fast, self.batch(task, k)), fast, k)
+        return {**fast, **{name: fast[name] - self.rate(name, k) * g for name, g in slopes.items()}}
+
+    def slopes(self, value: Tensor, fast: Arrays, k: int) -> Arrays:
+        """The gradient of the inner loss, as a graph unless it is first-order."""
+        leaves = [fast[name] for name in self.names]
+        found = torch.autograd.grad(value, leaves, create_graph=True)
+        return dict(zip(self.names, found if self.create_graph else [g.detach() for g in found], strict=True))
+
+    def rate(self, name: str, k: int) -> Any:
+        """The step size of a parameter in a step."""
+        learned = self.meta.get("lr", self.meta.get(f"lr.{name}"))
+        if learned is None:
+            return self.settings.inner_lr
+        return learned[k] if self.settings.get("lr_per_step") else learned
+
+    def support_loss(self, fast: Arrays, task: Task) -> Tensor:
+        """The inner loss."""
+        return self.loss(self.support_outputs(fast, task), task.support_y)
+
+    def query_loss(self, fast: Arrays, task: Task) -> Tensor:
+        """The outer loss."""
+        return self.loss(self.query_outputs(fast, task), task.query_y)
+
+    def loss(self, outputs: Tensor, target: Tensor) -> Tensor:
+        """Of some outputs."""
+        value: Tensor = self.settings.loss_function()(outputs, target)
+        return value
+
+    def support_outputs(self, fast: Arrays, task: Task) -> Tensor:
+        """The network on the support set."""
+        return self.network(fast, task.support_x)
+
+    def query_outputs(self, fast: Arrays, task: Task) -> Tensor:
+        """The network on the query set, behind the support set if that normalises it."""
+        if not any(layer.get("statistics") == "support" for layer in self.settings.layers):
+            return self.network(fast, task.query_x)
+        rows = len(task.support_x)
+        return self.network(fast, torch.cat([task.support_x, task.query_x]), rows)[rows:]
+
+    def network(self, fast: Arrays, x: Tensor, support_rows: int | None = None) -> Tensor:
+        """The outputs for some inputs."""
+        layers = self.settings.layers
+        return forward(layers, fast, x, support_rows=support_rows, normalise=self.normalise)
+
+    def normalise(self, layer: Mapping[str, Any], p: Arrays, x: Tensor, rows: int | None) -> Tensor:
+        """A batch norm."""
+        return batch_norm(layer, p, x, rows)
+
+    def classification(self) -> None:
+        """Skip cases without classes."""
+        if self.settings.loss != "cross_entropy":
+            raise NotImplementedError("only for classification")
+
+    def normalised(self, statistics: str) -> None:
+        """Skip cases whose batch norms do not take these statistics."""
+        if not any(layer.get("statistics") == statistics for layer in self.settings.layers):
+            raise NotImplementedError(f"only with batch norms of statistics {statistics!r}")

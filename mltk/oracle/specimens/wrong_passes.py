@@ -1,0 +1,178 @@
+# ruff: noqa: D102 - `Learner` says what each method is for, and a specimen what is wrong in it
+"""Wrong passes through the network and wrong losses. Each overrides methods of `Learner`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812 - everybody's name for it
+
+from mltk.oracle.specimens.declared import specimen
+from mltk.oracle.specimens.learner import OTHERS, UNROLLED, Learner
+from mltk.oracle.specimens.network import Arrays, Task, batch_norm
+
+NORMALISED = ("fomaml", "anil", "boil", "meta-sgd", "reptile")
+
+
+@specimen("anil", "boil", "meta-sgd", "maml-learned-rates", "reptile", mistake="softmax-twice")
+class EndsInSoftmax(Learner):
+    """The network ends in a softmax, and the cross-entropy has one."""
+
+    def loss(self, outputs: Tensor, target: Tensor) -> Tensor:
+        self.classification()
+        return F.cross_entropy(outputs.softmax(1), target)
+
+
+@specimen(*OTHERS, "reptile", mistake="label-smoothing")
+class LabelsSmoothed(Learner):
+    """The loss has the label smoothing of ordinary training, 0.1."""
+
+    def loss(self, outputs: Tensor, target: Tensor) -> Tensor:
+        self.classification()
+        return F.cross_entropy(outputs, target, label_smoothing=0.1)
+
+
+@specimen(*NORMALISED, mistake="batch-norm-evaluation-mode")
+class EvaluationMode(Learner):
+    """Batch norms in evaluation mode, whose buffers never saw data."""
+
+    def normalise(self, layer: Mapping[str, Any], p: Arrays, x: Tensor, rows: int | None) -> Tensor:
+        zeros, ones = torch.zeros_like(p["weight"]), torch.ones_like(p["weight"])
+        return F.batch_norm(x, zeros, ones, p["weight"], p["bias"], training=False, eps=layer["eps"])
+
+
+@specimen(*NORMALISED, mistake="batch-norm-running-statistics")
+class RunningAverages(Learner):
+    """Support passes in training mode collect running averages, which normalise the queries."""
+
+    buffers: dict[int, tuple[Tensor, Tensor]]
+    training, place = True, 0
+
+    def adapt(self, fast: Arrays, task: Task) -> Arrays:
+        self.buffers, self.training = {}, True
+        return super().adapt(fast, task)
+
+    def query_outputs(self, fast: Arrays, task: Task) -> Tensor:
+        self.training = False
+        return self.network(fast, task.query_x)
+
+    def network(self, fast: Arrays, x: Tensor, support_rows: int | None = None) -> Tensor:
+        self.place = 0
+        return super().network(fast, x, support_rows)
+
+    def normalise(self, layer: Mapping[str, Any], p: Arrays, x: Tensor, rows: int | None) -> Tensor:
+        self.place += 1
+        fresh = torch.zeros_like(p["weight"]).detach(), torch.ones_like(p["weight"]).detach()
+        average, variance = self.buffers.setdefault(self.place, fresh)
+        return F.batch_norm(x, average, variance, p["weight"], p["bias"], self.training, eps=layer["eps"])
+
+
+@specimen(*NORMALISED, mistake="batch-norm-query-statistics")
+class OwnStatistics(Learner):
+    """A network in training mode, where the support set should normalise the queries."""
+
+    def query_outputs(self, fast: Arrays, task: Task) -> Tensor:
+        return self.network(fast, task.query_x)
+
+    def normalise(self, layer: Mapping[str, Any], p: Arrays, x: Tensor, rows: int | None) -> Tensor:
+        return F.batch_norm(x, None, None, p["weight"], p["bias"], training=True, eps=layer["eps"])
+
+
+@specimen("maml", *NORMALISED, mistake="batch-norm-support-statistics")
+class SupportStatistics(Learner):
+    """The statistics of the support set are kept for the query set."""
+
+    rows: int | None = None
+
+    def query_outputs(self, fast: Arrays, task: Task) -> Tensor:
+        self.rows = len(task.support_x)
+        outputs = self.network(fast, torch.cat([task.support_x, task.query_x]))[self.rows :]
+        self.rows = None
+        return outputs
+
+    def normalise(self, layer: Mapping[str, Any], p: Arrays, x: Tensor, rows: int | None) -> Tensor:
+        return batch_norm({**layer, "statistics": "batch", "rows": self.rows}, p, x, rows)
+
+
+class Statistics(Learner):
+    """A batch norm by hand, whose parts can be wrong."""
+
+    def normalise(self, layer: Mapping[str, Any], p: Arrays, x: Tensor, rows: int | None) -> Tensor:
+        seen = x[:rows] if layer["statistics"] == "support" else x
+        axes = [axis for axis in range(x.ndim) if axis != 1]
+        mean = seen.mean(axes, keepdim=True)
+        variance = (seen - mean).square().mean(axes, keepdim=True)
+        weight, bias = (p[name].view(mean.shape) for name in ("weight", "bias"))
+        return (x - mean) / self.deviation(
+            variance, layer["eps"], seen.numel() // mean.numel()
+        ) * weight + bias
+
+    def deviation(self, variance: Tensor, eps: float, count: int) -> Tensor:
+        """What is divided by."""
+        return (variance + eps).sqrt()
+
+
+@specimen("maml", *NORMALISED, mistake="batch-norm-joint-statistics")
+class BothSetsInOnePass(Learner):
+    """Support and query set go through the network together, and are taken apart behind it."""
+
+    def support_outputs(self, fast: Arrays, task: Task) -> Tensor:
+        return self.network(fast, torch.cat([task.support_x, self.queries]))[: len(task.support_x)]
+
+    def query_outputs(self, fast: Arrays, task: Task) -> Tensor:
+        return self.network(fast, torch.cat([task.support_x, task.query_x]))[len(task.support_x) :]
+
+    def adapt(self, fast: Arrays, task: Task) -> Arrays:
+        self.queries = task.query_x
+        return super().adapt(fast, task)
+
+    def normalise(self, layer: Mapping[str, Any], p: Arrays, x: Tensor, rows: int | None) -> Tensor:
+        return F.batch_norm(x, None, None, p["weight"], p["bias"], training=True, eps=layer["eps"])
+
+
+@specimen("maml", *NORMALISED, mistake="batch-norm-unbiased-variance")
+class UnbiasedVariance(Statistics):
+    """``x.var()`` divides by one less than the number of examples."""
+
+    def deviation(self, variance: Tensor, eps: float, count: int) -> Tensor:
+        return (variance * count / max(count - 1, 1) + eps).sqrt()
+
+
+@specimen("maml", *NORMALISED, mistake="batch-norm-epsilon")
+class EpsilonOfAnotherLibrary(Statistics):
+    """The epsilon is 1e-3."""
+
+    def deviation(self, variance: Tensor, eps: float, count: int) -> Tensor:
+        return (variance + 1e-3).sqrt()
+
+
+@specimen("maml", mistake="batch-norm-epsilon")
+class EpsilonBesideTheRoot(Statistics):
+    """The epsilon is added to the standard deviation."""
+
+    def deviation(self, variance: Tensor, eps: float, count: int) -> Tensor:
+        return variance.sqrt() + eps
+
+
+@specimen("maml", *NORMALISED, mistake="batch-norm-statistics-detached")
+class DetachedStatistics(Learner):
+    """Mean and variance are taken of ``x.detach()``."""
+
+    def normalise(self, layer: Mapping[str, Any], p: Arrays, x: Tensor, rows: int | None) -> Tensor:
+        axes = [axis for axis in range(x.ndim) if axis != 1]
+        seen = x[:rows] if layer["statistics"] == "support" else x
+        variance, mean = torch.var_mean(seen.detach(), axes, correction=0)
+        return F.batch_norm(x, mean, variance, p["weight"], p["bias"], eps=layer["eps"])
+
+
+@specimen(*UNROLLED, "reptile", mistake="macro-average")
+class ClassByClass(Learner):
+    """The losses of the classes are averaged, each the mean over its examples."""
+
+    def loss(self, outputs: Tensor, target: Tensor) -> Tensor:
+        self.classification()
+        each = F.cross_entropy(outputs, target, reduction="none")
+        return torch.stack([each[target == k].mean() for k in torch.unique(target)]).mean()
