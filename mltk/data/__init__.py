@@ -1,5 +1,6 @@
 """Task families and datasets."""
 
+from mltk.data.arrays import Arrays
 from mltk.data.bandits import Bandits
 from mltk.data.blobs import Blobs
 from mltk.data.cifar_fs import CIFARFS
@@ -19,6 +20,7 @@ from mltk.data.source import TaskSource
 
 __all__ = [
     "CIFARFS",
+    "Arrays",
     "Bandits",
     "Blobs",
     "BrokenImageWarning",
