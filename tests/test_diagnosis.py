@@ -314,3 +314,174 @@ def test_nothing_wrong_is_nothing_said():
     results = [(case, case.expected) for case in generic("maml")]
     found = diagnose(computation("maml"), results, DOUBLE)
     assert dataclasses.astuple(found) == ((), (), ())
+
+
+def loop_of(**knobs):
+    """What an implementation with several mistakes returns in the generic cases."""
+    return [(case, Loop(**knobs).outputs(case.settings, case.inputs)) for case in generic("maml")]
+
+
+def never(k, steps):
+    return 0.0
+
+
+@pytest.mark.parametrize(
+    ("knobs", "names"),
+    [
+        ({"more_steps": 1, "hessian": never}, ("extra-step", "first-order")),
+        ({"carry": 0.83, "hessian": never}, ("momentum-in-inner-loop", "first-order")),
+        ({"decay": 0.03, "pollutes": "direct"}, ("weight-decay-in-inner-loop", "outer-gradient-accumulates")),
+    ],
+)
+def test_a_wrong_inner_loop_with_a_wrong_meta_gradient_gets_both_names(knobs, names):
+    found = diagnose(computation("maml"), loop_of(**knobs), DOUBLE)
+    assert found.names == names
+    assert not found.unknown
+
+
+def test_a_mistake_in_some_cases_is_named_with_them_and_with_what_they_share():
+    results = [
+        (case, outputs if case.settings["inner_steps"] > 4 else case.expected)
+        for case, outputs in loop_of(hessian=never)
+    ]
+    found = diagnose(computation("maml"), results, DOUBLE)
+    (finding,) = found.findings
+    assert finding.name == "first-order"
+    assert set(finding.on) == {case.name for case, _ in results if case.settings["inner_steps"] > 4}
+    assert "regression" in finding.right
+    assert "inner_steps is at least 5" in finding.setting
+    assert "first-order on: five-steps" in found.text
+    assert "right on: " in found.text
+
+
+def test_other_cases_can_have_another_mistake():
+    extra = {case.name: outputs for case, outputs in loop_of(more_steps=1)}
+    results = [
+        (case, outputs if case.settings["loss"] == "mse" else extra[case.name])
+        for case, outputs in loop_of(outer=("support",))
+    ]
+    found = diagnose(computation("maml"), results, DOUBLE)
+    assert {each.name: set(each.on) for each in found.findings} == {
+        "extra-step": {case.name for case, _ in results if case.settings["loss"] == "cross_entropy"},
+        "wrong-set": {case.name for case, _ in results if case.settings["loss"] == "mse"},
+    }
+    assert not found.unknown
+
+
+@pytest.mark.parametrize(
+    ("name", "mistake", "number"),
+    [
+        ("ridge", "regulariser-jitter", 1e-8),
+        ("matching", "epsilon-in-length", 1e-8),
+        ("matching", "epsilon-in-logarithm", 3e-8),
+        ("prototypical", "label-smoothing", 1e-3),
+        ("maml", "label-smoothing", 2e-3),
+        ("maml", "batch-norm-epsilon", 1e-8),
+    ],
+)
+def test_small_numbers_are_found(name, mistake, number):
+    way = next(
+        way
+        for each in CATALOGUE
+        if each.name == mistake and name in each.computations
+        for way in each.variants
+        if isinstance(way, Family)
+    )
+    found = diagnose(computation(name), answers(way, name, number=number), DOUBLE)
+    assert found.names == (mistake,)
+    assert found.findings[0].detail.endswith(f" {number:.6g}")
+
+
+def test_a_number_is_not_fitted_to_one_number():
+    case = generic("maml")[0]
+    found = diagnose(computation("maml"), [(case, {"loss": case.expected["loss"] + 0.01})], DOUBLE)
+    assert found.findings == ()
+
+
+def single(inputs):
+    return {
+        name: single(value)
+        if isinstance(value, dict)
+        else _single(value)
+        if value.dtype.kind == "f"
+        else value
+        for name, value in inputs.items()
+    }
+
+
+@pytest.mark.parametrize("name", ["maml", "prototypical"])
+def test_single_precision_in_double_is_told(name):
+    def run(case):
+        return computation(name).reference(case.settings, single(case.inputs))
+
+    moved = [dataclasses.replace(case, inputs=off_the_grid(case.inputs)) for case in generic(name)]
+    cases = [
+        dataclasses.replace(case, expected=computation(name).reference(case.settings, case.inputs))
+        for case in moved
+    ]
+    found = diagnose(computation(name), [(case, run(case)) for case in cases], DOUBLE, run)
+    assert found.names == ("single-precision",)
+
+
+def off_the_grid(inputs):
+    """Numbers that single precision does not hold exactly."""
+    return {
+        name: off_the_grid(value)
+        if isinstance(value, dict)
+        else value * (1 + 1 / 3e6)
+        if value.dtype.kind == "f"
+        else value
+        for name, value in inputs.items()
+    }
+
+
+def test_a_small_smooth_error_is_no_single_precision():
+    def run(case):
+        right = computation("maml").reference(case.settings, case.inputs)
+        return {
+            **right,
+            "gradients": {n: g * (1 + 1e-7) + 1e-8 * g**2 for n, g in right["gradients"].items()},
+        }
+
+    found = diagnose(computation("maml"), [(case, run(case)) for case in generic("maml")], DOUBLE, run)
+    assert found.findings == ()
+
+
+def test_a_factor_near_one_is_shown_by_its_distance():
+    found = diagnose(
+        computation("maml"), edited(lambda name, g: g * (1 + 1.5e-8) if name == "0.weight" else g), DOUBLE
+    )
+    assert any("off by a factor of 1 + 1.5e-8" in line for line in found.location)
+
+
+@pytest.mark.parametrize("sum_", [False, True])
+def test_inner_gradients_that_pollute_reach_the_step_sizes_too(sum_):
+    """By central differences of what `backward` of every inner loss and of the outer one adds up."""
+    for case in generic("meta-sgd"):
+        if case.name not in ("regression", "five-steps", "classification"):
+            continue
+        loop = Loop(pollutes="through", pollution_sum=sum_)
+        outputs = loop.outputs(case.settings, case.inputs)
+        right = Loop().outputs(case.settings, case.inputs)
+        share = 1.0 if sum_ else 1 / len(case.inputs["support_x"])
+        rates = {n: p for n, p in case.inputs["params"].items() if n.startswith("lr.")}
+        direction = {n: np.random.default_rng(len(n)).normal(size=p.shape) for n, p in rates.items()}
+
+        def support_losses(step, case=case, direction=direction):
+            moved = {
+                n: p + step * direction[n] if n in direction else p for n, p in case.inputs["params"].items()
+            }
+            total = 0.0
+            for k in range(case.settings["inner_steps"]):
+                sets = {"query_x": case.inputs["support_x"], "query_y": case.inputs["support_y"]}
+                settings = {**case.settings, "inner_steps": k}
+                total += Loop().outputs(settings, {**case.inputs, **sets, "params": moved})["loss"]
+            return total * len(case.inputs["support_x"])
+
+        h = 1e-5
+        along = share * (support_losses(h) - support_losses(-h)) / (2 * h)
+        added = sum(
+            (direction[n] * (outputs["gradients"][n] - right["gradients"][n])).sum() for n in direction
+        )
+        assert added == pytest.approx(along, rel=1e-6)
+        assert abs(added) > 1e-6

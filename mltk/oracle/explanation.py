@@ -83,9 +83,8 @@ class Finding:
     def lines(self) -> Iterator[str]:
         """What people read."""
         where = f" on: {listed(self.on)}" if self.on else ""
-        where += f"{'; ' if where else ' '}{self.setting}" if self.setting else ""
+        where += f", {self.setting}" if self.setting else ""
         where += f"; right on: {listed(self.right)}" if self.right else ""
-        where = where.rstrip()
         yield f"{self.title}{where}: {self.summary}"
         yield (
             f"  evidence: {' and '.join(self.outputs)} {'are' if len(self.outputs) > 1 else 'is'} "

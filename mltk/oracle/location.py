@@ -197,7 +197,10 @@ def _weights(case: Case, outputs: Values, alone: Sequence[Case], dtype: np.dtype
     weights, *_ = np.linalg.lstsq(columns, found, rcond=None)
     rest = np.abs(columns @ weights - found).max() / (np.abs(found).max() or 1.0)
     if len(found) > 2 * len(alone) and rest <= 100 * tolerance(case, dtype):
+        near = np.abs(weights * len(alone) - 1).max() < NEAR_ONE
         shown = ", ".join(f"{weight:.4g}" for weight in weights)
+        if near:
+            shown = f"({_span([float(each) for each in weights * len(alone)])})/{len(alone)}"
         yield (
             f"{case.name}: the tasks' gradients are added with the weights {shown} "
             f"(expected 1/{len(alone)} each)"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -73,25 +73,30 @@ def _wrong_groups(some: Results, groups: Sequence[str], dtype: np.dtype[Any]) ->
 
 def common_setting(inside: Sequence[Case], outside: Sequence[Case]) -> str:
     """What is common to some cases and to no other, in words; empty if nothing is."""
-    for name, values in _features(inside):
-        if len(values) == 1 and not values & dict(_features(outside)).get(name, set()):
-            return f"where {name} is {next(iter(values))}"
-    return ""
-
-
-def _features(cases: Sequence[Case]) -> Iterator[tuple[str, set[str]]]:
-    """Settings, and what layers there are, with the values that cases have."""
-    names = dict.fromkeys(name for case in cases for name in case.settings if name != "layers")
+    names = dict.fromkeys(name for case in inside for name in case.settings if name != "layers")
     for name in names:
-        yield name, {str(case.settings.get(name)) for case in cases}
-    kinds = dict.fromkeys(layer["layer"] for case in cases for layer in case.settings.get("layers", ()))
+        own, other = ([case.settings.get(name) for case in cases] for cases in (inside, outside))
+        if len(set(map(str, own))) == 1 and str(own[0]) not in map(str, other):
+            return f"where {name} is {own[0]}"
+        if bound := _bound(own, other):
+            return f"where {name} is {bound}"
+    kinds = dict.fromkeys(layer["layer"] for case in inside for layer in case.settings.get("layers", ()))
     for kind in kinds:
-        yield (
-            f"a layer {kind}",
-            {
-                "there" if any(layer["layer"] == kind for layer in case.settings["layers"]) else "missing"
-                for case in cases
-            },
-        )
-    yield "the number of tasks", {str(len(case.inputs.get("support_x", ()))) for case in cases}
-    yield "learned parameters", {", ".join(case.inputs.get("params", {})) for case in cases}
+        if all(_has(case, kind) for case in inside) and not any(_has(case, kind) for case in outside):
+            return f"where there is a layer {kind}"
+    tasks = [[len(case.inputs.get("support_x", ())) for case in cases] for cases in (inside, outside)]
+    bound = _bound(*tasks)
+    return f"where the number of tasks is {bound}" if bound else ""
+
+
+def _bound(inside: Sequence[Any], outside: Sequence[Any]) -> str:
+    """What all of some numbers keep to, and none of the others does."""
+    if not outside or not all(isinstance(value, int | float) for value in (*inside, *outside)):
+        return ""
+    if min(inside) > max(outside):
+        return f"at least {min(inside)}"
+    return f"at most {max(inside)}" if max(inside) < min(outside) else ""
+
+
+def _has(case: Case, kind: str) -> bool:
+    return any(layer["layer"] == kind for layer in case.settings.get("layers", ()))
