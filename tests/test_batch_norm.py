@@ -76,7 +76,7 @@ def test_queries_receive_nothing_of_each_other():
 
 
 def test_settings_are_checked():
-    with pytest.raises(SettingError, match=r"'running'.*\"support\""):
+    with pytest.raises(SettingError, match=r"'running'.*support"):
         ops.BatchNorm(2, statistics="running")
     with pytest.raises(SettingError, match="rows is 0"):
         ops.BatchNorm(2, rows=0)
