@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from mltk.backend import Backend
-from mltk.pictures import BLACK, BLUE, GREY, blank_figure, plain_style, save
+from mltk.pictures import BLACK, BLUE, GREY, blank_figure, legend_below, plain_style, save, titled
 from mltk.settings import check_count
 from mltk.tree import Tree
 
@@ -70,7 +70,7 @@ def navigation_figure(
         paths.append(x.reshape(goals, drawn.trajectories, drawn.horizon, 2))
         returns.append(backend.to_numpy(algorithm.returns(params, drawn)))
     with plain_style():
-        figure = blank_figure(2.6 * goals, 3.3)
+        figure = blank_figure(2.6 * goals, 4.0)
         panels = figure.subplots(1, goals, sharex=True, sharey=True, squeeze=False)[0]
         for task, axes in enumerate(panels):
             for xs, colour, label in zip(paths, (GREY, BLUE), ("before", "after"), strict=True):
@@ -86,8 +86,11 @@ def navigation_figure(
                 zorder=5,
                 label="goal",
             )
-            axes.plot(0, 0, marker="o", color=BLACK, markersize=3)
+            axes.plot(0, 0, marker="o", color=BLACK, markersize=3, linestyle="none", label="start")
             axes.set_aspect("equal")
-            axes.set_title(f"return {returns[0][task]:.1f} → {returns[1][task]:.1f}", fontsize=10)
-        panels[0].legend(fontsize=8, frameon=False, loc="best")
+            change = f"return {returns[0][task]:.1f} → {returns[1][task]:.1f}"
+            titled(axes, f"Unseen goal {task + 1}\n{change}", width=2.6, size=10)
+            axes.set_xlabel("position $x_1$ (no unit)")
+        panels[0].set_ylabel("position $x_2$ (no unit)")
+        legend_below(figure)
     return figure

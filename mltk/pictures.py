@@ -8,11 +8,13 @@ bytes. Colours are those of Okabe & Ito (2008), which colour-blind readers can t
 from __future__ import annotations
 
 import io
+import math
 import os
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass, replace
-from itertools import cycle
+from itertools import cycle, product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -44,20 +46,30 @@ STEPS_SHOWN = 6
 """At most so many fits are drawn for one task."""
 
 
-def learning_curve(history: History | Mapping[str, History], path: str | os.PathLike[str]) -> None:
+def learning_curve(
+    history: History | Mapping[str, History],
+    path: str | os.PathLike[str],
+    *,
+    title: str = "",
+    loss: str = "loss",
+) -> None:
     """Write the meta-loss over the meta-iterations as an SVG file.
 
     Args:
         history: The logged steps of one run, or of several under their names.
         path: The file; its folder must exist. It is replaced in one go.
+        title: Which learner, on which tasks.
+        loss: Which loss it is, with its unit.
 
     Raises:
         SettingError: If there is no logged step.
     """
-    save(learning_curve_figure(history), path)
+    save(learning_curve_figure(history, title=title, loss=loss), path)
 
 
-def learning_curve_figure(history: History | Mapping[str, History]) -> Figure:
+def learning_curve_figure(
+    history: History | Mapping[str, History], *, title: str = "", loss: str = "loss"
+) -> Figure:
     """The picture that `learning_curve` writes: each run's losses, pale, under their running median."""
     runs = cast("Mapping[str, History]", history if isinstance(history, Mapping) else {"meta-loss": history})
     if not all(runs.values()) or not runs:
@@ -65,7 +77,8 @@ def learning_curve_figure(history: History | Mapping[str, History]) -> Figure:
     with plain_style():
         figure = blank_figure(7.0, 4.0)
         axes = figure.add_subplot()
-        for (name, run), colour in zip(runs.items(), cycle((BLUE, VERMILLION, GREEN, PURPLE)), strict=False):
+        styles = cycle(product(("-", "--", ":", "-."), (BLUE, VERMILLION, GREEN, PURPLE)))
+        for (name, run), (dashes, colour) in zip(runs.items(), styles, strict=False):
             steps = np.array([entry["step"] for entry in run])
             losses = np.array([entry["loss"] for entry in run])
             smooth = running_median(losses)
@@ -82,6 +95,7 @@ def learning_curve_figure(history: History | Mapping[str, History]) -> Figure:
                 steps,
                 smooth,
                 color=colour,
+                linestyle=dashes,
                 linewidth=2,
                 marker="o" if len(run) == 1 else "",
                 label="running median" if alone else name,
@@ -91,9 +105,9 @@ def learning_curve_figure(history: History | Mapping[str, History]) -> Figure:
             axes.set_yscale("log")
             _label_decades_and_between(axes)
         axes.set_xlabel("meta-iteration")
-        axes.set_ylabel("loss on the query set after adaptation")
-        axes.set_title("Learning curve")
-        figure.legend(loc="outside lower center", ncols=min(3, max(2, len(runs))))
+        axes.set_ylabel(f"{loss}\non the query set after adaptation")
+        titled(axes, f"Learning curve: {title}" if title else "Learning curve", width=7.0)
+        legend_below(figure)
     return figure
 
 
@@ -142,18 +156,28 @@ def fits_figure(
     seed: int = 0,
     tasks_shown: int = 3,
 ) -> Figure:
-    """The picture that `fits` writes: one panel a task, with the mean squared error of each fit."""
+    """The picture that `fits` writes: one panel a task, with the mean squared error of first and last fit.
+
+    The error is that at inputs as the tasks draw them; curves are drawn at inputs of equal distance.
+    """
     episode = _curves(tasks, tasks_shown, seed, backend)
-    arrays = {
-        name: backend.to_numpy(getattr(episode, name))[..., 0]
+    predictions = _predictions(algorithm, meta_params, episode)
+    support_x, support_y, query_x, query_y = (
+        backend.to_numpy(getattr(episode, name))[..., 0]
         for name in ("support_x", "support_y", "query_x", "query_y")
-    }
-    order = np.argsort(arrays["query_x"], axis=1)
-    x, truth = (np.take_along_axis(arrays[name], order, axis=1) for name in ("query_x", "query_y"))
-    predictions = {
-        steps: np.take_along_axis(outputs, order, axis=1)
-        for steps, outputs in _predictions(algorithm, meta_params, episode).items()
-    }
+    )
+    errors = np.stack([np.mean((outputs - query_y) ** 2, axis=1) for outputs in predictions.values()])
+    if hasattr(tasks, "curves"):  # inputs that are drawn leave gaps, in which a curve looks like a polygon
+        x = np.linspace(query_x.min(axis=1), query_x.max(axis=1), CURVE_POINTS, axis=1)
+        truth = tasks.curves(tasks_shown, seed)(x[..., None])[..., 0]
+        query_x, query_y = (backend.asarray(values[..., None]) for values in (x, truth))
+        predictions = _predictions(algorithm, meta_params, replace(episode, query_x=query_x, query_y=query_y))
+    else:
+        order = np.argsort(query_x, axis=1)
+        x, truth = (np.take_along_axis(values, order, axis=1) for values in (query_x, query_y))
+        predictions = {
+            steps: np.take_along_axis(outputs, order, axis=1) for steps, outputs in predictions.items()
+        }
     with plain_style():
         figure = blank_figure(3.6 * tasks_shown + 0.4, 4.0)
         for task in range(tasks_shown):
@@ -164,8 +188,8 @@ def fits_figure(
             for steps, style in _styles(list(predictions)).items():
                 axes.plot(x[task], predictions[steps][task], **style)
             axes.plot(
-                arrays["support_x"][task],
-                arrays["support_y"][task],
+                support_x[task],
+                support_y[task],
                 linestyle="",
                 marker="o",
                 markersize=7,
@@ -174,13 +198,15 @@ def fits_figure(
                 label="support points",
                 zorder=5,
             )
-            errors = [np.mean((fit[task] - truth[task]) ** 2) for fit in predictions.values()]
-            axes.set_title(f"Unseen task {task + 1}\nmean squared error {_change(errors)}", fontsize=10)
-            axes.set_xlabel("input $x$")
-            if task == 0:
-                axes.set_ylabel("output $y$")
-        handles, labels = figure.axes[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=min(6, len(labels)))
+            titled(
+                axes,
+                f"Unseen task {task + 1}\nmean squared error {_change(errors[:, task])}",
+                width=3.6,
+                size=10,
+            )
+            axes.set_xlabel("input $x$ (no unit)")
+            axes.set_ylabel("output $y$ (no unit)")
+        legend_below(figure)
     return figure
 
 
@@ -194,7 +220,8 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> None:
 
     content = io.BytesIO()
     with plain_style(), matplotlib.rc_context({"svg.hashsalt": "mltk"}):
-        figure.savefig(content, format="svg", metadata={"Date": None})
+        # What is wider than the figure, such as a long name, makes the picture wider: nothing is cut off.
+        figure.savefig(content, format="svg", metadata={"Date": None}, bbox_inches="tight")
     replace_file(Path(path), lambda file: file.write(content.getvalue()))
 
 
@@ -264,7 +291,7 @@ def _styles(shown: list[int | None]) -> dict[int | None, dict[str, Any]]:
     return styles
 
 
-def _change(errors: Sequence[float]) -> str:
+def _change(errors: Sequence[float] | np.ndarray) -> str:
     first, last = f"{errors[0]:.3g}", f"{errors[-1]:.3g}"
     return last if len(errors) == 1 else f"{first} → {last}"
 
@@ -275,6 +302,22 @@ def blank_figure(width: float, height: float) -> Figure:
         from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")
+
+
+def titled(axes: Axes, title: str, *, width: float, size: float = 11) -> None:
+    """Give a panel of a width in inches a title, in lines that are not wider than it."""
+    letters = int(120 * width / size)  # a letter is 0.6 times as wide as high
+    lines = [line for given in title.split("\n") for line in textwrap.wrap(given, letters)]
+    axes.set_title("\n".join(lines), fontsize=size)
+
+
+def legend_below(figure: Figure) -> None:
+    """A legend under all panels, in as many columns as fit; the figure grows by its rows."""
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    column = 0.6 + 0.085 * max(map(len, labels))  # inches
+    columns = max(1, min(len(labels), int(figure.get_figwidth() / column)))
+    figure.set_figheight(figure.get_figheight() + 0.22 * (math.ceil(len(labels) / columns) - 1))
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns)
 
 
 def _label_decades_and_between(axes: Axes) -> None:

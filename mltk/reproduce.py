@@ -352,7 +352,12 @@ def _write(outcomes: Sequence[Outcome], folder: Path) -> None:
     for shots in dict.fromkeys(outcome.training.shots for outcome in outcomes):
         row = [outcome.training for outcome in outcomes if outcome.training.shots == shots]
         histories = {training.method: load_run(folder / training.name).run.history for training in row}
-        learning_curve(histories, folder / f"curves-{shots}-shots.svg")
+        learning_curve(
+            histories,
+            folder / f"curves-{shots}-shots.svg",
+            title=f"{' and '.join(histories)} on sinusoids, {shots} shots",
+            loss="mean squared error",
+        )
 
 
 def _main() -> None:

@@ -237,9 +237,15 @@ class Training:
         if self.folder is None:
             return Run(meta_params, state.history, state.step)
         if unfinished or not self.folder.curves_path.exists():
+            from mltk.picture_titles import learner_in_words, loss_in_words, tasks_in_words
             from mltk.pictures import learning_curve
 
-            learning_curve(state.history, self.folder.curves_path)
+            learning_curve(
+                state.history,
+                self.folder.curves_path,
+                title=f"{learner_in_words(self.algorithm)} on {tasks_in_words(self.tasks)}",
+                loss=loss_in_words(self.algorithm, self.tasks),
+            )
         return Run(meta_params, state.history, state.step, self.folder.path)
 
     def _calibrated(self, state: State) -> Tree:

@@ -105,7 +105,7 @@ def test_the_picture_shows_paths_before_and_after():
         assert len({line.tobytes() for line in lines[:6]}) == 6
         assert any(np.array_equal(line, drawn.goals[task][None]) for line in lines)
         before, after = (learner.returns(p, drawn)[task] for p in (meta, learner.adapt(meta, drawn)))
-        assert axes.get_title() == f"return {before:.1f} → {after:.1f}"
+        assert axes.get_title() == f"Unseen goal {task + 1}\nreturn {before:.1f} → {after:.1f}"
 
 
 def test_bad_input_is_refused():

@@ -1,11 +1,15 @@
 """Pictures: what their axes hold, and that the same data gives the same bytes."""
 
+import re
+
 import numpy as np
 import pytest
 
 import mltk
 from mltk import pictures, tree
 from mltk.errors import RunError, SettingError
+from mltk.navigation_picture import navigation_figure
+from mltk.picture_titles import learner_in_words, loss_in_words, tasks_in_words
 
 
 def history(count, scale=1.0):
@@ -110,9 +114,6 @@ def test_fits_show_the_true_curve_the_support_and_every_inner_step(kind, backend
         )
         final = backend64.to_numpy(algorithm.predict(state, backend64.asarray(x[None, :, None])))
         np.testing.assert_allclose(shown["after 3 steps"].get_ydata(), final[0, :, 0], rtol=1e-9, atol=1e-9)
-        fits = np.array([line.get_ydata() for name, line in shown.items() if name.startswith("after")])
-        errors = ((fits - shown["true curve"].get_ydata()) ** 2).mean(axis=1)
-        assert axes.get_title().endswith(f"→ {errors[-1]:.3g}")
 
 
 def test_many_inner_steps_are_thinned_out():
@@ -170,3 +171,100 @@ def test_the_same_data_gives_the_same_bytes_whatever_the_users_settings(tmp_path
 def test_a_picture_that_cannot_be_written_is_an_error(tmp_path):
     with pytest.raises(RunError, match="cannot be written"):
         pictures.learning_curve(history(3), tmp_path / "missing" / "curves.svg")
+
+
+HARMONIC = mltk.data.Harmonic(shots=5, queries=4)
+
+
+def test_the_true_curve_of_inputs_that_are_not_uniform_has_no_gaps():
+    backend = mltk.backend("numpy", dtype="float64")
+    algorithm = learner("maml", 2)
+    figure = pictures.fits_figure(algorithm, algorithm.init(backend, 0), HARMONIC, backend=backend, seed=3)
+    for task, axes in enumerate(figure.axes):
+        shown = lines(axes)
+        x, y = shown["true curve"].get_data()
+        np.testing.assert_allclose(np.diff(x), (x[-1] - x[0]) / 399, rtol=1e-9)
+        truth = HARMONIC.curves(3, 3)(np.broadcast_to(x[:, None], (3, 400, 1)))[task, :, 0]
+        np.testing.assert_array_equal(y, truth)
+        assert len(shown["after 2 steps"].get_xdata()) == 400
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.5])
+@pytest.mark.parametrize("family", [mltk.data.Harmonic, mltk.data.Sinusoid])
+def test_curves_are_those_of_the_tasks_that_the_same_seed_draws(family, noise):
+    tasks = family(shots=30, queries=4, noise=noise)
+    episode = tasks.sample(6, 7, mltk.backend("numpy", dtype="float64"))
+    left = episode.support_y - tasks.curves(6, 7)(episode.support_x)
+    assert (np.abs(left).max() == 0) if noise == 0 else (0.3 < left.std() < 0.7)
+
+
+def test_the_error_in_the_title_is_that_at_the_inputs_that_tasks_draw():
+    backend = mltk.backend("numpy", dtype="float64")
+    algorithm = learner("maml", 2)
+    meta = algorithm.init(backend, 0)
+    figure = pictures.fits_figure(algorithm, meta, HARMONIC, backend=backend, seed=3)
+    episode = mltk.data.Harmonic(shots=5, queries=pictures.CURVE_POINTS).sample(3, 3, backend)
+    outputs = algorithm.predict(algorithm.adapt(meta, episode.support_x, episode.support_y), episode.query_x)
+    for axes, error in zip(figure.axes, ((outputs - episode.query_y) ** 2).mean(axis=(1, 2)), strict=True):
+        assert axes.get_title().endswith(f"→ {error:.3g}")
+
+
+def test_a_learning_curve_says_what_was_trained_on_what_by_which_loss(tmp_path):
+    backend, tasks = mltk.backend("numpy"), mltk.data.Sinusoid(5, 5)
+    mltk.train(learner("meta-sgd", 2), tasks, backend=backend, steps=2, out=tmp_path)
+    drawn = (tmp_path / "curves.svg").read_text()
+    assert "Learning curve: MAML, learned step sizes on Sinusoid, 5 shots" in drawn
+    assert "mean squared error" in drawn
+    assert "meta-iteration" in drawn
+
+
+def test_learners_tasks_and_losses_in_words():
+    model = mltk.models.conv4(1, 16, width=2)
+    glyphs = mltk.data.Glyphs(2).tasks(ways=5, shots=1, queries=1)
+    anil = mltk.algorithms.ANIL(mltk.models.mlp([2, 2]), "cross_entropy", first_order=True)
+    assert learner_in_words(anil) == "MAML, first order, only head adapted"
+    assert learner_in_words(mltk.algorithms.Prototypical(model)) == "Prototypical"
+    assert tasks_in_words(glyphs) == "Glyphs, 5 ways, 1 shot"
+    assert loss_in_words(anil, glyphs) == "cross-entropy (nats)"
+    assert loss_in_words(mltk.algorithms.Prototypical(model), glyphs) == "cross-entropy (nats)"
+    assert loss_in_words(mltk.algorithms.RidgeRegression(model), HARMONIC) == "mean squared error"
+
+
+def every_figure(name):
+    """Each picture as small as it gets, with names that are too long for it."""
+    backend = mltk.backend("numpy")
+    maml, navigation = learner("maml", 9), mltk.data.Navigation()
+    policies = mltk.algorithms.StochasticMAML(mltk.models.mlp([2, 4, 2]))
+    runs = {f"{name} {number}": history(5, scale=number + 1) for number in range(6)}
+    return (
+        pictures.learning_curve_figure(history(5), title=name, loss=name),
+        pictures.learning_curve_figure(runs, title=name),
+        pictures.fits_figure(maml, maml.init(backend, 0), HARMONIC, backend=backend, tasks_shown=1),
+        navigation_figure(policies, policies.init(backend, 0), navigation, backend=backend, goals=1),
+    )
+
+
+@pytest.mark.parametrize("name", ["MAML", "a learner with a name of many words " * 8, "Unbreakable" * 12])
+def test_nothing_of_a_picture_is_cut_off(name, tmp_path):
+    for number, figure in enumerate(every_figure(name)):
+        path = tmp_path / f"{number}.svg"
+        pictures.save(figure, path)
+        wide, high = (float(n) for n in re.findall(r'(?:width|height)="([\d.]+)pt"', path.read_text())[:2])
+        needed = figure.get_tightbbox()
+        assert wide >= 71 * needed.width  # letters are a little smaller in 72 dots an inch
+        assert high >= 71 * needed.height
+        legend = figure.legends[0].get_window_extent()
+        for axes in figure.axes:
+            assert legend.y1 <= axes.xaxis.label.get_window_extent().y0 + 1
+
+
+def test_every_axis_has_a_label_and_every_panel_a_title():
+    for figure in every_figure("MAML"):
+        assert all(axes.get_xlabel() and axes.get_title() for axes in figure.axes)
+        assert all(axes.get_ylabel() for axes in figure.axes if axes.get_subplotspec().is_first_col())
+
+
+def test_six_runs_are_told_apart():
+    figure = every_figure("MAML")[1]
+    shown = [line for line in figure.axes[0].get_lines() if not line.get_label().startswith("_")]
+    assert len({(line.get_color(), line.get_linestyle()) for line in shown}) == 6

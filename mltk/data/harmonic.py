@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
 
 import numpy as np
@@ -55,6 +56,30 @@ class Harmonic:
         for scale in ("amplitude", "spread", "noise"):
             check_scale(scale, getattr(self, scale))
 
+    def curves(self, n_tasks: int, rng: int | np.random.Generator) -> Callable[[np.ndarray], np.ndarray]:
+        """The functions of the tasks that `sample` draws with the same seed, without noise.
+
+        Args:
+            n_tasks: How many tasks.
+            rng: A seed or a generator.
+
+        Returns:
+            From inputs ``(n_tasks, N, 1)`` to outputs of that shape.
+
+        Raises:
+            SettingError: If an argument is not of its kind.
+        """
+        rng = generator(rng, n_tasks)
+        amplitudes = rng.normal(0, self.amplitude, (n_tasks, 1, 2))
+        frequency = rng.uniform(*self.frequency, (n_tasks, 1, 1))
+        phases = rng.uniform(*self.phase, (n_tasks, 1, 2))
+
+        def curves(x: np.ndarray) -> np.ndarray:
+            waves = amplitudes * np.sin(frequency * x * np.asarray([1, 2]) + phases)
+            return waves.sum(axis=-1, keepdims=True)  # type: ignore[no-any-return]
+
+        return curves
+
     def sample(self, n_tasks: int, rng: int | np.random.Generator, backend: Backend) -> Episode:
         """Draw tasks; inputs and targets have shape ``(n_tasks, shots or queries, 1)``.
 
@@ -67,13 +92,10 @@ class Harmonic:
             SettingError: If an argument is not of its kind.
         """
         rng = generator(rng, n_tasks)
-        amplitudes = rng.normal(0, self.amplitude, (n_tasks, 1, 2))
-        frequency = rng.uniform(*self.frequency, (n_tasks, 1, 1))
-        phases = rng.uniform(*self.phase, (n_tasks, 1, 2))
+        curves = self.curves(n_tasks, rng)
         centre = rng.uniform(*self.centre, (n_tasks, 1, 1))
         x = centre + rng.normal(0, self.spread, (n_tasks, self.shots + self.queries, 1))
-        waves = amplitudes * np.sin(frequency * x * np.asarray([1, 2]) + phases)
-        y = waves.sum(axis=-1, keepdims=True)
+        y = curves(x)
         if self.noise:
             y += rng.normal(0, self.noise, y.shape)
         return regression_episode(x, y, self.shots, backend)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
 
 import numpy as np
@@ -48,6 +49,25 @@ class Sinusoid:
             check_range(bounds, getattr(self, bounds))
         check_scale("noise", self.noise)
 
+    def curves(self, n_tasks: int, rng: int | np.random.Generator) -> Callable[[np.ndarray], np.ndarray]:
+        """The functions of the tasks that `sample` draws with the same seed, without noise.
+
+        Args:
+            n_tasks: How many tasks.
+            rng: A seed or a generator.
+
+        Returns:
+            From inputs ``(n_tasks, N, 1)`` to outputs of that shape.
+
+        Raises:
+            SettingError: If an argument is not of its kind.
+        """
+        rng = generator(rng, n_tasks)
+        amplitude, frequency, phase = (
+            rng.uniform(*bounds, (n_tasks, 1, 1)) for bounds in (self.amplitude, self.frequency, self.phase)
+        )
+        return lambda x: amplitude * np.sin(frequency * x + phase)
+
     def sample(self, n_tasks: int, rng: int | np.random.Generator, backend: Backend) -> Episode:
         """Draw tasks; inputs and targets have shape ``(n_tasks, shots or queries, 1)``.
 
@@ -60,11 +80,9 @@ class Sinusoid:
             SettingError: If an argument is not of its kind.
         """
         rng = generator(rng, n_tasks)
-        amplitude, frequency, phase = (
-            rng.uniform(*bounds, (n_tasks, 1, 1)) for bounds in (self.amplitude, self.frequency, self.phase)
-        )
+        curves = self.curves(n_tasks, rng)
         x = rng.uniform(*self.x, (n_tasks, self.shots + self.queries, 1))
-        y = amplitude * np.sin(frequency * x + phase)
+        y = curves(x)
         if self.noise:
             y += rng.normal(0, self.noise, y.shape)
         return regression_episode(x, y, self.shots, backend)
