@@ -126,6 +126,9 @@ def _array_name(member: zipfile.ZipInfo) -> str:
     name = member.filename
     if not name.endswith(_SUFFIX) or member.flag_bits & 0x1:
         raise ValueError(f"its member {name!r} is no array")
+    # Nobody writes such a comment: a damaged length would make one of the members that follow.
+    if member.comment:
+        raise ValueError(f"its member {name!r} has a comment")
     # zipfile bounds the output of a read only for these two.
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise ValueError(f"its member {name!r} is compressed by another method than deflate")

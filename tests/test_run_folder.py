@@ -1,5 +1,6 @@
 """Run folders: whole after any failure, safe against damage, and for one training at a time."""
 
+import contextlib
 import errno
 import os
 import pickle
@@ -74,6 +75,19 @@ def test_a_damaged_checkpoint_is_refused_or_reads_as_written(tmp_path, whole, wh
         assert_same(found, checkpoint())
         return
     assert str(folder.checkpoint_path) in named
+
+
+def test_a_damaged_directory_loses_no_array_of_a_checkpoint(tmp_path, whole):
+    folder = RunFolder(tmp_path)
+    accepted = 0
+    for position in range(whole.index(b"PK\x01\x02"), len(whole)):
+        damaged = bytearray(whole)
+        damaged[position] ^= 1
+        folder.checkpoint_path.write_bytes(damaged)
+        with contextlib.suppress(RunError):
+            assert_same(folder.read_checkpoint(), checkpoint())
+            accepted += 1
+    assert accepted  # time stamps
 
 
 class Trap:
