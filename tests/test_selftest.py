@@ -8,7 +8,7 @@ from mltk.oracle import selftest, specimens
 from mltk.oracle.selftest import Answer, claims, confusion, examine, unproved
 from mltk.oracle.specimens import CORRECT, SPECIMENS, UNNAMED, WRONG, Specimen, wrong_orders
 
-SAMPLE = (*CORRECT, *WRONG[::5], *UNNAMED[::3])
+SAMPLE = (*CORRECT, *WRONG[::10], *UNNAMED[::3])
 """The whole takes minutes: `mltk oracle selftest` has it."""
 
 OWN = [specimen for specimen in SAMPLE if not isinstance(specimen.candidate, str)]
