@@ -65,13 +65,21 @@ def check(
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds for one call.")] = 20.0,
     examples: Annotated[int, typer.Option(min=0, help="Random cases besides the test vectors.")] = 50,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the random cases.")] = 0,
+    where: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Only cases with a setting's value, such as loss=cross_entropy, min_steps=2 or balanced; "
+            "may be repeated."
+        ),
+    ] = None,
     json: Annotated[bool, typer.Option("--json/--no-json", help="Print JSON.")] = False,
 ) -> None:
     """Run an implementation on test vectors and random cases, and say what is wrong with it.
 
     `mltk oracle computations` lists what can be checked, and what a candidate is given and returns.
 
-    The exit status is 0 if it is right, 1 if it is wrong, 2 if it cannot be checked.
+    The exit status is 0 if it is right, 1 if it is wrong, 2 if it cannot be checked: nothing, or the loss
+    alone, was judged.
     """
     import json as json_format
 
@@ -91,6 +99,7 @@ def check(
                 timeout=timeout,
                 examples=examples,
                 seed=seed,
+                where=where or (),
                 progress=progress,
             )
     except MltkError as error:
@@ -111,6 +120,8 @@ def computations() -> None:
     from rich.text import Text
 
     from mltk.oracle.computations import computations as known
+    from mltk.oracle.selection import described, varying
+    from mltk.oracle.vectors import stored
 
     console = Console()
     for each in known().values():
@@ -118,6 +129,8 @@ def computations() -> None:
         console.print(Text(f"  given    {each.signature}"), soft_wrap=True)
         for name, meaning in each.outputs.items():
             console.print(Text(f"  returns  {name}: {meaning}"), soft_wrap=True)
+        for name, values in varying(stored(each.name)).items():
+            console.print(Text(f"  varies   {described(name, values)}"), soft_wrap=True)
 
 
 @app.command()

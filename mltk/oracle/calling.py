@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from mltk.errors import UnsupportedError
+from mltk.oracle.autograd import gradients_of
 from mltk.oracle.case import Case, Values, flat
 from mltk.oracle.computation import Computation
 from mltk.oracle.conversion import FormError, converter, given_back, kind, precision, returned
@@ -52,11 +53,15 @@ class Outcome:
         outputs: In NumPy's float64; ``None`` if there is a problem.
         problem: Why there are none.
         changed: Dotted names of the inputs that the call changed.
+        read: The settings that the call has read; ``None`` where that is not known.
+        derived: Whether the gradients are those of the returned loss or logits, by Torch's autograd.
     """
 
     outputs: Values | None
     problem: Problem | None
     changed: tuple[str, ...] = ()
+    read: tuple[str, ...] | None = None
+    derived: bool = False
 
 
 @dataclass(frozen=True)
@@ -69,6 +74,7 @@ class Request:
         inputs: Of the case.
         outputs: The names of what may be returned; the first is that of a bare array.
         shapes: The shapes of the expected outputs, groups as dicts; empty if nothing is expected.
+        differentiable: See `Computation`.
     """
 
     computation: str
@@ -76,6 +82,7 @@ class Request:
     inputs: Values
     outputs: tuple[str, ...]
     shapes: Mapping[str, Any]
+    differentiable: bool = False
 
 
 def request(computation: Computation, case: Case) -> Request:
@@ -86,7 +93,14 @@ def request(computation: Computation, case: Case) -> Request:
         else list(value.shape)
         for name, value in case.expected.items()
     }
-    return Request(computation.name, case.settings, case.inputs, tuple(computation.outputs), shapes)
+    return Request(
+        computation.name,
+        case.settings,
+        case.inputs,
+        tuple(computation.outputs),
+        shapes,
+        computation.differentiable,
+    )
 
 
 def call(function: Candidate, asked: Request, *, arrays: str, dtype: str, folder: Path | None) -> Outcome:
@@ -100,19 +114,12 @@ def call(function: Candidate, asked: Request, *, arrays: str, dtype: str, folder
         folder: Where the candidate's own files are, for the places that an error names.
     """
     with precision(arrays, dtype):
-        convert = converter(arrays, dtype)
-        inputs = {
-            name: {key: convert(array) for key, array in value.items()}
-            if isinstance(value, dict)
-            else convert(value)
-            for name, value in asked.inputs.items()
-        }
+        inputs = _converted(asked, converter(arrays, dtype))
         objects = flat(inputs)
         before = {name: given_back(array) for name, array in objects.items()}
-        params = inputs.get("params", {})
-        data = SimpleNamespace(**{name: value for name, value in inputs.items() if name != "params"})
+        settings = Settings(asked.settings)
         try:
-            value = function(params, data, Settings(asked.settings))
+            value = _called(function, inputs, settings)
         except (NotImplementedError, UnsupportedError) as error:
             return Outcome(None, Problem("unsupported", _message(error)))
         except BaseException as error:  # a candidate may raise anything, SystemExit as well
@@ -123,8 +130,14 @@ def call(function: Candidate, asked: Request, *, arrays: str, dtype: str, folder
             for name, array in objects.items()
             if now.get(name) is not array or not _holds(array, before[name])
         ) + tuple(name for name in now if name not in objects)
+        derived = False
         try:
-            outputs = judged(_named(value, asked), asked.shapes, dtype)
+            named = _named(value, asked)
+            if arrays == "torch" and asked.differentiable and asked.shapes and "gradients" not in named:
+                gradients = _derived(function, asked, converter(arrays, dtype))
+                derived = gradients is not None
+                named = {**named, "gradients": gradients} if derived else named
+            outputs = judged(named, asked.shapes, dtype)
         except _WrongFormError as problem:
             return Outcome(None, problem.problem, changed)
         except MemoryError:
@@ -132,7 +145,36 @@ def call(function: Candidate, asked: Request, *, arrays: str, dtype: str, folder
         except Exception as error:  # what was returned may be of any class, and its methods raise anything
             what = f"what was returned cannot be looked at: {describe(error, folder)}"
             return Outcome(None, Problem("malformed", what), changed)
-    return Outcome(outputs, None, changed)
+    return Outcome(outputs, None, changed, settings.uses[0], derived)
+
+
+def _converted(asked: Request, convert: Callable[[np.ndarray], Any]) -> dict[str, Any]:
+    return {
+        name: {key: convert(array) for key, array in value.items()}
+        if isinstance(value, dict)
+        else convert(value)
+        for name, value in asked.inputs.items()
+    }
+
+
+def _called(function: Candidate, inputs: Mapping[str, Any], settings: Settings) -> Any:
+    data = SimpleNamespace(**{name: value for name, value in inputs.items() if name != "params"})
+    return function(inputs.get("params", {}), data, settings)
+
+
+def _derived(function: Candidate, asked: Request, convert: Callable[[np.ndarray], Any]) -> Any:
+    """The gradients of what is returned for inputs that Torch differentiates for, if there is a graph."""
+    inputs, settings = _converted(asked, convert), Settings(asked.settings)
+    params, given = inputs.get("params", {}), dict(inputs)
+    names = [*asked.shapes["gradients"]]
+    leaves = {name: (params[name] if name in params else inputs[name]).requires_grad_() for name in names}
+    given |= {"params": dict(params)} if params else {}
+    try:
+        value = _named(_called(function, given, settings), asked)
+        ways = asked.settings.get("ways")
+        return gradients_of(value, inputs["query_y"], leaves, settings.uses[1], ways=ways)
+    except Exception:  # it works without a graph alone, as its first call has shown
+        return None
 
 
 def judged(outputs: Mapping[str, Any], shapes: Mapping[str, Any], dtype: str) -> Values:

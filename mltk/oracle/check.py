@@ -14,13 +14,16 @@ from mltk.oracle.candidate import Runner, runner
 from mltk.oracle.case import Case, Values
 from mltk.oracle.computation import Computation
 from mltk.oracle.computations import computation as named
+from mltk.oracle.coverage import never_read, never_run
 from mltk.oracle.judgement import disagreement, tolerance
 from mltk.oracle.random_cases import FATAL, size
+from mltk.oracle.selection import Condition, condition
 from mltk.oracle.snippet import snippet
 from mltk.oracle.verdict import (
     CHANGES_INPUTS,
     CORRECT,
     FAILURES,
+    IN_PART,
     KEEPS_STATE,
     SKIPPED,
     WRONG,
@@ -57,6 +60,7 @@ def check(
     timeout: float = 20.0,
     examples: int = 50,
     seed: int = 0,
+    where: Iterable[str] = (),
     progress: Progress | None = None,
 ) -> Report:
     """Judge an implementation.
@@ -70,6 +74,8 @@ def check(
         timeout: Seconds for a call.
         examples: Random cases for each computation, besides the test vectors.
         seed: Of the random cases.
+        where: What a case must be to count: ``"balanced"``, or ``"loss=cross_entropy"``, ``"min_steps=2"``
+            and the like, with the settings that vary.
         progress: Told how far the check is.
 
     Raises:
@@ -77,12 +83,14 @@ def check(
         SettingError: If a computation or setting does not exist, or hypothesis is needed and not installed.
     """
     chosen = [named(each) if isinstance(each, str) else each for each in computations]
+    wanted = tuple(where)
+    conditions = [condition(each, wanted) for each in chosen]
     if examples > 0:
         random_cases.check_installed()
     with runner(candidate, arrays=arrays, dtype=dtype, timeout=timeout) as calls:
         verdicts = []
-        for each in chosen:
-            examination = _Examination(calls, each, dtype, progress)
+        for each, counts in zip(chosen, conditions, strict=True):
+            examination = _Examination(calls, each, dtype, counts, progress)
             examination.run_vectors(examples)
             examination.run_random(examples, seed)
             verdicts.append(examination.verdict(candidate, arrays))
@@ -93,12 +101,21 @@ class _Examination:
     """A candidate is asked for one computation."""
 
     def __init__(
-        self, calls: Runner, computation: Computation, dtype: str, progress: Progress | None
+        self,
+        calls: Runner,
+        computation: Computation,
+        dtype: str,
+        counts: Condition,
+        progress: Progress | None,
     ) -> None:
         self._calls, self._computation, self._dtype = calls, computation, dtype
         self._precision = np.dtype(dtype)
-        self._progress = progress
+        self._counts, self._progress = counts, progress
         self._total = 0
+        self._every: list[Case] = []
+        self._ran: list[Case] = []
+        self._read: set[str] | None = set()
+        self._derived = False
         self._run = 0
         self._errors: list[tuple[float, float, float]] = []
         self._outputs: dict[str, None] = {}
@@ -112,7 +129,7 @@ class _Examination:
 
     def run_vectors(self, examples: int) -> None:
         """Run every case of the test vectors."""
-        cases = vectors.stored(self._computation.name)
+        cases = [each for each in vectors.stored(self._computation.name) if self._counts(each)]
         self._total = len(cases) + (examples if self._computation.random else 0)
         repeated = 0
         for case in cases:
@@ -150,7 +167,13 @@ class _Examination:
             return failed.kind
 
         found = random_cases.search(
-            self._computation, judge, dtype=self._dtype, examples=examples, seed=seed, kind=kind
+            self._computation,
+            judge,
+            dtype=self._dtype,
+            examples=examples,
+            seed=seed,
+            kind=kind,
+            counts=self._counts,
         )
         self._shrunk = None if found is None else last[id(found.case)]
 
@@ -166,9 +189,14 @@ class _Examination:
                 f"this case is right, so the candidate keeps something from call to call"
             )
             kind, shown = KEEPS_STATE, False
+        missing = tuple(
+            name for name in self._computation.outputs if self._outputs and name not in self._outputs
+        )
         if kind is None:
             kind = CORRECT if self._errors else SKIPPED
             message = "" if self._errors else "; ".join(dict.fromkeys(self._reasons)) or "no case was run"
+            if {*self._outputs} == {"loss"} and "gradients" in missing:
+                kind, message = IN_PART, "the loss is right; no gradients were returned, and none judged"
         code = None
         if smallest is not None and shown:
             code = snippet(
@@ -191,13 +219,18 @@ class _Examination:
             error,
             allowed,
             tuple(self._outputs),
-            tuple(name for name in self._computation.outputs if self._outputs and name not in self._outputs),
+            missing,
             tuple(self._failed),
             smallest,
             code,
             self._diagnosis() if kind != KEEPS_STATE else None,
             tuple(self._accepted),
-            self._named_remarks() if kind == CORRECT else (),
+            self._named_remarks() if kind in (CORRECT, IN_PART) else (),
+            len(self._ran),
+            len(self._every),
+            never_run(self._every, self._ran) if self._ran else (),
+            never_read(self._ran, self._read) if self._read is not None else (),
+            self._derived,
         )
 
     def _named_remarks(self) -> tuple[Failed, ...]:
@@ -219,10 +252,19 @@ class _Examination:
 
     def _call(self, case: Case) -> Outcome:
         outcome = self._calls.run(self._computation, case)
+        ordinary = case.kind != "must-raise" and case.convention is None
+        self._every += [case] * ordinary
         if outcome.problem is not None and outcome.problem.kind == "unsupported":
             self._reasons.append(outcome.problem.message)
         else:
             self._run += 1
+            self._ran += [case] * ordinary
+        if outcome.outputs is not None:
+            self._derived |= outcome.derived
+            if outcome.read is None:
+                self._read = None
+            elif self._read is not None:
+                self._read |= {*outcome.read}
         if self._progress is not None:
             done = self._run + len(self._reasons)
             self._progress(self._computation.name, done, max(self._total, done))

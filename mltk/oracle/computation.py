@@ -33,6 +33,8 @@ class Computation:
         cases: The cases of the test vectors, without their outputs.
         random: Draws a case without its outputs with hypothesis; ``None`` if only the vectors are used.
         signature: The arguments of a candidate, as text for documents and messages.
+        differentiable: Whether the gradients are the derivatives of the loss for inputs of the same names, so
+            that autograd finds them.
         cancellation: From settings, inputs and outputs to how many times larger than the outputs the numbers
             are that the definition subtracts: no implementation has a smaller rounding error.
     """
@@ -45,6 +47,7 @@ class Computation:
     cases: Callable[[], Iterable[Case]]
     random: Callable[[Draw], Case] | None = None
     signature: str = "(params, data, settings)"
+    differentiable: bool = False
     cancellation: Callable[[Mapping[str, Any], Values, Values], float] = lambda settings, inputs, outputs: 1.0
 
     @property

@@ -48,6 +48,7 @@ def pack_request(asked: Request) -> dict[str, Any]:
         "inputs": _pack(asked.inputs),
         "outputs": list(asked.outputs),
         "shapes": dict(asked.shapes),
+        "differentiable": asked.differentiable,
     }
 
 
@@ -59,6 +60,7 @@ def unpack_request(message: Mapping[str, Any]) -> Request:
         _unpack(message["inputs"]),
         tuple(message["outputs"]),
         message["shapes"],
+        message["differentiable"],
     )
 
 
@@ -69,6 +71,8 @@ def pack_outcome(outcome: Outcome) -> dict[str, Any]:
         "outputs": None if outcome.outputs is None else _pack(outcome.outputs),
         "problem": None if problem is None else [problem.kind, problem.message],
         "changed": list(outcome.changed),
+        "read": None if outcome.read is None else list(outcome.read),
+        "derived": outcome.derived,
     }
 
 
@@ -83,7 +87,9 @@ def unpack_outcome(message: Mapping[str, Any]) -> Outcome:
         if problem is not None:
             problem = Problem(*map(_text, problem))
         outputs = None if outputs is None else _unpack(outputs)
-        return Outcome(outputs, problem, tuple(map(_text, message["changed"])))
+        read = None if message["read"] is None else tuple(map(_text, message["read"]))
+        changed, derived = tuple(map(_text, message["changed"])), message["derived"] is True
+        return Outcome(outputs, problem, changed, read, derived)
 
 
 def _text(value: Any) -> str:

@@ -79,6 +79,7 @@ def search(
     examples: int,
     seed: int,
     kind: str | None = None,
+    counts: Callable[[Case], bool] = lambda case: True,
     seconds: float = SECONDS,
 ) -> Failure | None:
     """Look for the smallest random case that a candidate fails.
@@ -90,6 +91,7 @@ def search(
         examples: How many cases are drawn until one fails.
         seed: Of the draws.
         kind: Only failures of this kind count; ``None`` for that of the first failure.
+        counts: Which cases are not thrown away.
         seconds: When to stop.
 
     Returns:
@@ -115,6 +117,7 @@ def search(
     def attempt(drawn: Case) -> None:
         if time.monotonic() > end:
             raise _EnoughError
+        hypothesis.assume(counts(drawn))
         case = completed(computation, drawn, dtype)
         hypothesis.assume(case is not None)
         assert case is not None

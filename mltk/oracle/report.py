@@ -11,9 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from mltk.oracle.calling import some
-from mltk.oracle.verdict import CORRECT, SKIPPED, Report, Verdict
+from mltk.oracle.verdict import CORRECT, IN_PART, SKIPPED, Report, Verdict
 
-STYLES = {CORRECT: "green", SKIPPED: "yellow"}
+STYLES = {CORRECT: "green", IN_PART: "yellow", SKIPPED: "yellow"}
 
 WIDTH = 110
 
@@ -30,7 +30,7 @@ def print_report(console: Console, report: Report) -> None:
     for each in report.verdicts:
         table.add_row(
             each.computation,
-            str(each.cases),
+            f"{each.rests_on} of {each.of}",
             Text(each.verdict, STYLES.get(each.verdict, "bold red")),
             _number(each.worst_error),
             _number(each.tolerance),
@@ -73,7 +73,13 @@ def _notes(verdict: Verdict) -> Iterator[str]:
         message = next(each.message for each in others if each.kind == kind)
         yield f"also {kind} ({some(names)}): {message}"
     if verdict.skipped and verdict.verdict != SKIPPED:
-        yield f"{verdict.skipped} cases were skipped, which the candidate says that it cannot do"
+        yield f"rests on {verdict.rests_on} of {verdict.of} cases: it says that it cannot do the others"
+    if verdict.never_run:
+        yield f"never run: {'; '.join(verdict.never_run)}"
+    if verdict.never_read:
+        yield f"it never reads {', '.join(verdict.never_read)}, though the cases differ in that"
+    if verdict.derived:
+        yield "its gradients are those of what it returns, by Torch's autograd"
     if verdict.unjudged:
         yield f"judged: {', '.join(verdict.outputs)}; it does not return {', '.join(verdict.unjudged)}"
     for each in verdict.remarks:

@@ -23,9 +23,13 @@ class Settings(Mapping[str, Any]):
 
     def __init__(self, values: Mapping[str, Any]) -> None:
         self._values = copy.deepcopy(dict(values))
+        self._read: dict[str, None] = {}
+        self._modules: list[nn.Module] = []
 
     def __getitem__(self, name: str) -> Any:
-        return self._values[name]
+        value = self._values[name]
+        self._read[name] = None
+        return value
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):  # asked for by `copy` and its like, before there are values
@@ -33,7 +37,7 @@ class Settings(Mapping[str, Any]):
         if name not in self._values:
             hint = did_you_mean(name, self._values)
             raise AttributeError(f"there is no setting {name!r}; there are {', '.join(self._values)}{hint}")
-        return self._values[name]
+        return self[name]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._values)
@@ -43,6 +47,11 @@ class Settings(Mapping[str, Any]):
 
     def __repr__(self) -> str:
         return f"Settings({self._values!r})"
+
+    @property
+    def uses(self) -> tuple[tuple[str, ...], tuple[nn.Module, ...]]:
+        """The settings that were read, and the modules that were made."""
+        return tuple(self._read), tuple(self._modules)
 
     def module(self, params: Mapping[str, Any]) -> nn.Sequential:
         """The network of the setting ``layers`` as a Torch module that holds copies of its parameters.
@@ -73,6 +82,7 @@ class Settings(Mapping[str, Any]):
         for tensor in tensors.values():
             module = module.to(tensor.device, tensor.dtype)
         module.load_state_dict(tensors)
+        self._modules.append(module)
         return module
 
     def loss_function(self) -> Callable[[Any, Any], Any]:

@@ -15,6 +15,9 @@ FORMAT = 1
 """The version of `Report.to_json`."""
 
 CORRECT, WRONG, SKIPPED = "correct", "wrong", "skipped"
+IN_PART = "correct-in-part"
+"""The loss alone was returned, and is right; nothing is known of the gradients."""
+
 KEEPS_STATE, CHANGES_INPUTS = "keeps-state", "changes-its-inputs"
 
 FAILURES = (
@@ -59,7 +62,7 @@ class Verdict:
 
     Attributes:
         computation: Its name.
-        verdict: ``"correct"``, ``"skipped"``, or one of `FAILURES`.
+        verdict: ``"correct"``, ``"correct-in-part"``, ``"skipped"``, or one of `FAILURES`.
         cases: How many were run, random ones among them.
         skipped: How many the candidate says that it cannot do.
         message: What was found, or why it was skipped.
@@ -73,6 +76,11 @@ class Verdict:
         diagnosis: Which known mistake it is, where outputs are wrong.
         accepted_bad_input: The names of cases that mltk refuses and for which the candidate gives numbers.
         remarks: Failed cases whose truth is a convention, so that the verdict does not rest on them.
+        rests_on: How many cases were run that have outputs.
+        of: How many there were.
+        never_run: The kinds of cases that there were, and that the candidate skipped, all of them.
+        never_read: The settings that differed among the cases and that the candidate never read.
+        derived: Whether gradients are those of the returned loss or logits, by Torch's autograd.
     """
 
     computation: str
@@ -90,6 +98,11 @@ class Verdict:
     diagnosis: Diagnosis | None
     accepted_bad_input: tuple[str, ...]
     remarks: tuple[Failed, ...] = ()
+    rests_on: int = 0
+    of: int = 0
+    never_run: tuple[str, ...] = ()
+    never_read: tuple[str, ...] = ()
+    derived: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
@@ -110,6 +123,11 @@ class Verdict:
             "snippet": self.snippet,
             "diagnosis": None if self.diagnosis is None else self.diagnosis.to_json(),
             "accepted_bad_input": list(self.accepted_bad_input),
+            "rests_on": self.rests_on,
+            "of": self.of,
+            "never_run": list(self.never_run),
+            "never_read": list(self.never_read),
+            "derived": self.derived,
             "remarks": [
                 {"case": each.case.name, "convention": each.case.convention, "message": each.message}
                 for each in self.remarks
@@ -141,8 +159,8 @@ class Report:
 
     @property
     def judged(self) -> bool:
-        """Whether anything was judged."""
-        return any(each.verdict != SKIPPED for each in self.verdicts)
+        """Whether everything was judged that decides, or something is wrong."""
+        return any(each.verdict not in (SKIPPED, IN_PART) for each in self.verdicts)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, the same for the same candidate."""

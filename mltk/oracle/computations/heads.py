@@ -201,6 +201,7 @@ def _head(name: str, summary: str, make: MakeHead, logits: exact.Logits, **more:
         both(partial(compute_head, make)),
         exact.judged(logits),
         signature=SIGNATURE,
+        differentiable=True,
         **more,
     )
 
