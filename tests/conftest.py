@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import sys
 from pathlib import Path
 
@@ -11,6 +12,9 @@ from hypothesis import HealthCheck, settings
 from loopback_server import running, server  # noqa: F401 - fixtures
 
 import mltk
+
+# A shell starts what runs in its background deaf to Ctrl-C, and what that starts stays deaf.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 torch.set_num_threads(1)  # the arrays of the tests are small, and the tests run in parallel
 
