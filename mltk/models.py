@@ -12,7 +12,7 @@ import numpy as np
 
 from mltk import tree
 from mltk.backend import Backend, check_backend
-from mltk.errors import SettingError
+from mltk.errors import SettingError, ShapeError
 from mltk.ops import (
     BatchNorm,
     Convolution,
@@ -99,6 +99,14 @@ class Sequential:
         """Dotted name and shape of every constant that may stand beside the parameters."""
         return tree.flatten({name: layer.constant_shapes for name, layer in self.named_layers})
 
+    @cached_property
+    def takes_rows(self) -> bool:
+        """Whether examples must be rows of features: a linear layer would take further axes for tasks."""
+        for layer in self.layers:
+            if layer.shapes or isinstance(layer, Flatten):
+                return isinstance(layer, Linear)
+        return False
+
     @property
     def out_features(self) -> int | None:
         """How many numbers an output has, if the last layer that is no activation says so."""
@@ -144,6 +152,25 @@ def check_model(name: str, value: Any) -> None:
         )
     if isinstance(value, type) or not hasattr(value, "shapes"):
         raise SettingError(f"{name} is {value!r}; expected a model, as from mltk.models")
+
+
+def check_rows(model: Model, name: str, x: Array, *, axes: int = 3) -> None:
+    """Check that a model which takes rows of features gets rows.
+
+    Args:
+        model: Any model.
+        name: The name of the argument.
+        x: Inputs ``(T, N, *features)``.
+        axes: How many axes inputs of rows have.
+
+    Raises:
+        ShapeError: If there are more axes, which a linear layer would take for tasks.
+    """
+    if x.ndim > axes and getattr(model, "takes_rows", False):
+        raise ShapeError(
+            f"{name} has shape {tuple(x.shape)}, and the model begins with a linear layer; expected "
+            f"{'(T, N, features)' if axes == 3 else '(N, features)'}: flatten each example"
+        )
 
 
 def mlp(sizes: Sequence[int], *, activation: str = "relu", output_scale: float | None = None) -> Sequential:

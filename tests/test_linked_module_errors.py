@@ -59,6 +59,7 @@ BAD = {
         lambda: Module(normed("support"), normed("support").init(NUMPY, 0)),
     ),
     "x without examples": (ShapeError, r"x has shape \(2,\)", lambda: module_on()(X[0])),
+    "tasks": (ShapeError, r"x has shape \(1, 5, 2\)", lambda: module_on().grad("mse", X[None], Y[None])),
     "integer x": (DtypeError, "x has dtype int", lambda: module_on()(X.astype(int))),
     "float32 x": (MismatchError, "x holds", lambda: module_on()(X.astype("f4"))),
     "x of Torch": (MismatchError, "x holds", lambda: module_on()(torch.tensor(X))),

@@ -337,6 +337,22 @@ def test_a_model_with_too_few_outputs_for_the_ways_is_refused(backend64):
         algorithm.value_and_grad(algorithm.init(backend64, 0), episode_of(backend64, classes=3, shots=3))
 
 
+@pytest.mark.parametrize("tasks", [2, 4])  # as many as examples: the axes would fit each other
+def test_a_linear_layer_takes_no_axes_of_features_for_tasks(backend64, tasks):
+    rng = np.random.default_rng(0)
+    x, y = (backend64.asarray(rng.normal(size=(tasks, 4, 5, width))) for width in (2, 1))
+    algorithm = MAML(mltk.models.mlp([2, 3, 1]), "mse")
+    meta = algorithm.init(backend64, 0)
+    state = algorithm.adapt(meta, x[:, :, 0], y[:, :, 0])
+    for call in (
+        lambda: algorithm.value_and_grad(meta, mltk.Episode(x, y, x, y)),
+        lambda: algorithm.adapt(meta, x, y),
+        lambda: algorithm.predict(state, x),
+    ):
+        with pytest.raises(ShapeError, match=rf"_x has shape \({tasks}, 4, 5, 2\).*flatten"):
+            call()
+
+
 def test_integer_step_sizes_are_numbers_too(backend64):
     model = mltk.models.mlp([1, 4, 2], activation="tanh")
     whole, real = (

@@ -15,7 +15,7 @@ from mltk.backend import Backend, backend_of, check_same, common_backend
 from mltk.derivatives import Engine, Linearization, Objective
 from mltk.episode import Episode, check_inputs, check_query, check_support
 from mltk.errors import ArrayError, SettingError, ShapeError
-from mltk.models import Model, Sequential, check_model
+from mltk.models import Model, Sequential, check_model, check_rows
 from mltk.normalization import (
     calibrate_on_tasks,
     check_calibrated,
@@ -115,6 +115,7 @@ class GradientBased(ABC):
         """
         backend = common_backend(query_x=[query_x])
         check_query(backend, query_x)
+        check_rows(self.model, "query_x", query_x)
         tasks = query_x.shape[:1]
         check_params("state", state, self.model.shapes, backend, tasks=tasks, beside="query_x")
         check_calibrated(self.model, state)
@@ -165,6 +166,7 @@ class GradientBased(ABC):
         if not isinstance(episode, Episode):
             raise ArrayError(f"episode is a {type(episode).__name__}; expected an mltk.Episode")
         episode.check_values()
+        check_rows(self.model, "support_x", episode.support_x)
         check_params("meta_params", meta_params, self.meta_shapes, episode.backend, beside="episode")
         self._check_ways(episode.ways, meta_params, episode.support_x)
         return episode.backend.engine, without_statistics(self.model, meta_params)
@@ -191,6 +193,7 @@ class GradientBased(ABC):
         """Check that the meta-parameters fit the model and the support set; return its backend."""
         backend = common_backend(support_x=[support_x])
         check_inputs(backend, "support_x", support_x)
+        check_rows(self.model, "support_x", support_x)
         rates = {name: shape for name, shape in self.meta_shapes.items() if name not in self.model.shapes}
         tasks = support_x.shape[:1]
         check_params("meta_params", meta_params, self.model.shapes, backend, tasks=tasks, beside="support_x")
