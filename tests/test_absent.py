@@ -149,6 +149,9 @@ def test_a_triangular_solve_needs_no_scipy(tmp_path):
         ("mpmath", "mpmath>=", "from mltk.oracle.vectors import stored"),
         ("hypothesis", "hypothesis>=", "mltk.oracle.check(len, ['maml'], arrays='numpy')"),
         ("torch", "torch>=", "mltk.backend('torch')"),
+        ("torch", "torch>=", "from mltk_backends.torch import ModuleModel"),
+        ("torch", "torch>=", "import mltk.compat.learn2learn"),
+        ("rich", "rich>=", "from mltk.oracle.pytest_plugin import Oracle"),
     ],
 )
 def test_a_missing_library_is_named_with_the_command_that_installs_it(library, hint, code, tmp_path):

@@ -6,9 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from mltk.installation import needed_for
+
+with needed_for("the backend 'torch'"):
+    import torch
+
 import array_api_compat.torch
 import numpy as np
-import torch
 
 from mltk import fingerprint, modules
 from mltk.derivatives import AnalyticEngine, Engine

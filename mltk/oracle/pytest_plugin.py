@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from mltk.installation import needed_for
 from mltk.oracle.check import check
-from mltk.oracle.report import to_text
 from mltk.oracle.verdict import Report
+
+with needed_for("the report of a check"):
+    from mltk.oracle.report import to_text
 
 
 class Oracle:
