@@ -6,6 +6,8 @@ import os
 from functools import partial
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from mltk.backend import Backend
 from mltk.pictures import BLACK, BLUE, GREY, blank_figure, legend_below, plain_style, save, titled
 from mltk.settings import check_count
@@ -91,6 +93,9 @@ def navigation_figure(
             change = f"return {returns[0][task]:.1f} → {returns[1][task]:.1f}"
             titled(axes, f"Unseen goal {task + 1}\n{change}", width=2.6, size=10)
             axes.set_xlabel("position $x_1$ (no unit)")
+        # Squares have the same height whatever the paths are, and leave room for the legend.
+        reach = 1.05 * max(float(np.abs(xs[:, :PATHS]).max()) for xs in (*paths, places[:, None]))
+        panels[0].set(xlim=(-reach, reach), ylim=(-reach, reach))
         panels[0].set_ylabel("position $x_2$ (no unit)")
         legend_below(figure)
     return figure

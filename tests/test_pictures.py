@@ -234,13 +234,16 @@ def every_figure(name):
     """Each picture as small as it gets, with names that are too long for it."""
     backend = mltk.backend("numpy")
     maml, navigation = learner("maml", 9), mltk.data.Navigation()
-    policies = mltk.algorithms.StochasticMAML(mltk.models.mlp([2, 4, 2]))
+    policies = mltk.algorithms.StochasticMAML(mltk.models.mlp([2, 4, 2], output_scale=0.01), inner_lr=1e-9)
+    still = policies.init(backend, 0)
+    upwards = still | {"2": still["2"] | {"bias": backend.asarray([0.0, 0.05])}}
     runs = {f"{name} {number}": history(5, scale=number + 1) for number in range(6)}
     return (
         pictures.learning_curve_figure(history(5), title=name, loss=name),
         pictures.learning_curve_figure(runs, title=name),
         pictures.fits_figure(maml, maml.init(backend, 0), HARMONIC, backend=backend, tasks_shown=1),
-        navigation_figure(policies, policies.init(backend, 0), navigation, backend=backend, goals=1),
+        navigation_figure(policies, still, navigation, backend=backend, goals=1),
+        navigation_figure(policies, upwards, navigation, backend=backend, goals=4),
     )
 
 
@@ -250,7 +253,9 @@ def test_nothing_of_a_picture_is_cut_off(name, tmp_path):
         path = tmp_path / f"{number}.svg"
         pictures.save(figure, path)
         wide, high = (float(n) for n in re.findall(r'(?:width|height)="([\d.]+)pt"', path.read_text())[:2])
-        needed = figure.get_tightbbox()
+        with pictures.plain_style():
+            figure.draw_without_rendering()
+            needed = figure.get_tightbbox()
         assert wide >= 71 * needed.width  # letters are a little smaller in 72 dots an inch
         assert high >= 71 * needed.height
         legend = figure.legends[0].get_window_extent()
