@@ -13,8 +13,10 @@ from loopback_server import running, server  # noqa: F401 - fixtures
 
 import mltk
 
-# A shell starts what runs in its background deaf to Ctrl-C, and what that starts stays deaf.
+# What runs in a shell's background is deaf to Ctrl-C, or under nohup to SIGHUP, and so is what it starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+if hasattr(signal, "SIGHUP"):
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 torch.set_num_threads(1)  # the arrays of the tests are small, and the tests run in parallel
 

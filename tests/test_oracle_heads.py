@@ -29,6 +29,7 @@ NOT_DERIVATIVES = {  # gradients that are wrong in themselves
     "gradient-of-the-number-itself",
     "learned-numbers-without-gradient",
     "queries-without-gradient",
+    "support-without-gradient",
     "solution-is-constant",
     "newton-steps",
 }
