@@ -33,10 +33,13 @@ def check_finite(name: str, values: np.ndarray) -> None:
         raise NotFiniteError(f"{name} holds NaN or infinity; expected finite numbers")
 
 
-def check_labels(name: str, labels: np.ndarray, ways: int) -> None:
-    """Raise `LabelError` if a label lies outside ``0..ways-1``."""
+def check_labels(name: str, labels: np.ndarray, ways: int | None) -> None:
+    """Raise `LabelError` if a label lies outside ``0..ways-1``, or without ``ways`` below 0."""
     low, high = labels.min(), labels.max()
-    if low < 0 or high >= ways:
+    if ways is None:
+        if low < 0:
+            raise LabelError(f"{name} holds the label {low}; expected none below 0")
+    elif low < 0 or high >= ways:
         hint = "; labels start from 0" if low == 1 and high == ways else ""
         raise LabelError(f"{name} holds the label {low if low < 0 else high}; expected 0..{ways - 1}{hint}")
 
@@ -55,8 +58,8 @@ def check_support_labels(name: str, labels: np.ndarray, ways: int | None) -> int
     Raises:
         LabelError: If not, naming the label, or the task and the class.
     """
-    found = max(int(labels.max()), 0) + 1 if ways is None else int(ways)
-    check_labels(name, labels, found)
+    check_labels(name, labels, ways)
+    found = int(labels.max()) + 1 if ways is None else int(ways)
     # Of more classes than examples some have none: it is enough to look for one more.
     present = np.zeros((len(labels), min(found, labels[0].size + 1)), dtype=bool)
     looked_for = labels < present.shape[1]
