@@ -189,7 +189,7 @@ def test_a_missing_library_is_named_with_the_command_that_installs_it(library, h
         ("rich", "oracle check maml.py:maml --arrays numpy --examples 0"),
         ("torch", "oracle check maml.py:maml --examples 0"),
         ("torch", "oracle check torch-func --examples 0"),
-        ("torch", "oracle vectors --out vectors --only mse"),
+        ("torch", "oracle vectors --out vectors --only mse --regenerate"),
         ("torch", "oracle selftest"),
         ("jax", "oracle check maml.py:maml --arrays jax --examples 0"),
         ("higher", "oracle check higher --examples 0"),

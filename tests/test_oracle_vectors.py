@@ -30,7 +30,9 @@ each_computation = pytest.mark.parametrize("name", NAMES)
 
 def text_of(name):
     path = FOLDER / f"{name}.json"
-    assert path.is_file(), f"there are no test vectors of {name}: mltk oracle vectors --out {FOLDER}"
+    assert path.is_file(), (
+        f"there are no test vectors of {name}: mltk oracle vectors --regenerate --out {FOLDER}"
+    )
     return path.read_text(encoding="utf-8")
 
 

@@ -16,6 +16,7 @@ from mltk.cli.choices import Dtype
 from mltk.settings import check_choice
 
 if TYPE_CHECKING:
+    from mltk.oracle.candidate import Command
     from mltk.oracle.check import Progress
 
 app = typer.Typer(
@@ -47,20 +48,23 @@ Names = Annotated[
     epilog="Examples:\n\n"
     "mltk oracle check my_package.maml:meta_gradient\n\n"
     "mltk oracle check my_file.py:head -c prototypical --arrays numpy\n\n"
-    "mltk oracle check higher -c maml -c fomaml"
+    "mltk oracle check higher -c maml -c fomaml\n\n"
+    'mltk oracle check --command "node my.js" -c prototypical'
 )
 def check(
     candidate: Annotated[
-        str,
+        str | None,
         typer.Argument(
             help="package.module:function, path/to/file.py:function, or a peer such as higher.",
             show_default=False,
         ),
-    ],
+    ] = None,
+    command: Annotated[
+        str | None,
+        typer.Option(help="In place of it, a program in any language that answers lines of JSON."),
+    ] = None,
     computation: Names = None,
-    arrays: Annotated[
-        Arrays, typer.Option(help="The library of the arrays that it is given.")
-    ] = Arrays.TORCH,
+    arrays: Annotated[Arrays, typer.Option(help="The library of a function's arrays.")] = Arrays.TORCH,
     dtype: Annotated[Dtype, typer.Option(help="Their precision.")] = Dtype.FLOAT64,
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds for one call.")] = 20.0,
     examples: Annotated[int, typer.Option(min=0, help="Random cases besides the test vectors.")] = 50,
@@ -86,14 +90,18 @@ def check(
     from rich.console import Console
 
     from mltk.errors import MltkError
+    from mltk.oracle.candidate import Command
     from mltk.oracle.check import check as check_candidate
     from mltk.oracle.report import print_report
 
+    if (candidate is None) == (command is None):
+        raise typer.BadParameter("give either a candidate or --command", param_hint="CANDIDATE")
+    asked = Command(command) if command is not None else str(candidate)
     try:
         with _progress() as progress:
             report = check_candidate(
-                candidate,
-                computation or _default(candidate),
+                asked,
+                computation or _default(asked),
                 arrays=str(arrays),
                 dtype=str(dtype),
                 timeout=timeout,
@@ -142,10 +150,15 @@ def vectors(
     compare: Annotated[
         Path | None, typer.Option(help="A folder whose files must be the same.", show_default=False)
     ] = None,
+    regenerate: Annotated[
+        bool,
+        typer.Option(
+            "--regenerate",
+            help="Compute them in 50 digits instead, and again in double precision by ways that must agree.",
+        ),
+    ] = False,
 ) -> None:
-    """Compute the test vectors, a JSON file for each computation.
-
-    The outputs are computed in 50 digits; independent ways in double precision must agree with them.
+    """Copy the test vectors that come with mltk, a JSON file for each computation.
 
     With --compare, the exit status is 1 if a file differs.
     """
@@ -154,7 +167,7 @@ def vectors(
     from rich.table import Table
 
     from mltk.oracle.computations import computation, computations
-    from mltk.oracle.vectors import write
+    from mltk.oracle.vectors import copy, write
 
     chosen = [computation(name) for name in only or computations()]
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
@@ -162,8 +175,9 @@ def vectors(
     for title in ("cases", "bytes", "largest disagreement"):
         table.add_column(title, justify="right")
     different: list[str] = []
+    files = write(chosen, out) if regenerate else copy(chosen, out)
     with _progress() as progress:
-        for count, (each, path, content) in enumerate(write(chosen, out), 1):
+        for count, (each, path, content) in enumerate(files, 1):
             progress(each.name, count, len(chosen))
             worst = max(content["confirmed"]["largest_disagreement"].values())
             table.add_row(path.name, str(len(content["cases"])), f"{path.stat().st_size:,}", f"{worst:.0e}")
@@ -219,12 +233,12 @@ def selftest() -> None:
     raise typer.Exit(run())
 
 
-def _default(candidate: str) -> tuple[str, ...]:
+def _default(candidate: str | Command) -> tuple[str, ...]:
     """What is checked if nothing is named."""
     from mltk.peers import HEAD_PEERS
 
     heads = {peer.name: peer.computations for peer in HEAD_PEERS}
-    return heads.get(candidate, ("maml",))
+    return heads.get(candidate, ("maml",)) if isinstance(candidate, str) else ("maml",)
 
 
 def _same(path: Path, other: Path) -> bool:

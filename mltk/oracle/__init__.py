@@ -3,8 +3,8 @@
 from mltk.installation import needed_for
 
 with needed_for("the oracle"):
-    from mltk.oracle.candidate import CandidateError
+    from mltk.oracle.candidate import CandidateError, Command
     from mltk.oracle.check import check
     from mltk.oracle.verdict import Report, Verdict
 
-__all__ = ["CandidateError", "Report", "Verdict", "check"]
+__all__ = ["CandidateError", "Command", "Report", "Verdict", "check"]

@@ -177,6 +177,14 @@ def _derived(function: Candidate, asked: Request, convert: Callable[[np.ndarray]
         return None
 
 
+def outcome_of(value: Any, asked: Request, dtype: str) -> Outcome:
+    """The outcome of a call that returned arrays of NumPy."""
+    try:
+        return Outcome(judged(_named(value, asked), asked.shapes, dtype), None)
+    except _WrongFormError as problem:
+        return Outcome(None, problem.problem)
+
+
 def judged(outputs: Mapping[str, Any], shapes: Mapping[str, Any], dtype: str) -> Values:
     """Outputs under their names in NumPy, their names, shapes and numbers looked at.
 

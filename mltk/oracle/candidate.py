@@ -10,13 +10,14 @@ from typing import Any, Protocol
 from mltk.errors import SettingError
 from mltk.oracle.calling import Outcome, Problem, call, places, request, stack
 from mltk.oracle.case import Case
+from mltk.oracle.command import Command, CommandRunner
 from mltk.oracle.computation import Computation
 from mltk.oracle.conversion import check_format, converter
 from mltk.oracle.loading import CandidateError, Loaded, load, of_function, of_peer
 from mltk.oracle.process import Process
 from mltk.peers import HeadPeer, Peer
 
-__all__ = ["CandidateError", "Outcome", "Problem", "Runner", "load", "runner"]
+__all__ = ["CandidateError", "Command", "Outcome", "Problem", "Runner", "load", "runner"]
 
 
 class Runner(Protocol):
@@ -41,7 +42,7 @@ class Runner(Protocol):
 
 
 def runner(
-    candidate: str | Callable[..., Any] | Peer | HeadPeer,
+    candidate: str | Callable[..., Any] | Peer | HeadPeer | Command,
     *,
     arrays: str = "torch",
     dtype: str = "float64",
@@ -51,8 +52,9 @@ def runner(
 
     Args:
         candidate: ``"package.module:function"``, ``"path/to/file.py:function"`` or the name of a peer, which
-            run in a process of their own; or a function or peer, which runs in this process.
-        arrays: What it is given: ``"torch"``, ``"numpy"`` or ``"jax"``.
+            run in a process of their own; a function or peer, which runs in this process; or a `Command`, a
+            program in any language.
+        arrays: What it is given: ``"torch"``, ``"numpy"`` or ``"jax"``; a program is given JSON.
         dtype: Their precision, ``"float64"`` or ``"float32"``.
         timeout: Seconds for a call.
 
@@ -63,6 +65,8 @@ def runner(
     check_format(arrays, dtype)
     if not timeout > 0:
         raise SettingError(f"timeout is {timeout!r}; expected a positive number of seconds")
+    if isinstance(candidate, Command):
+        return CommandRunner(candidate, dtype=dtype, timeout=timeout)
     if isinstance(candidate, str):
         return Process(candidate, arrays=arrays, dtype=dtype, timeout=timeout)
     if not callable(candidate) and not hasattr(candidate, "available"):

@@ -10,8 +10,9 @@ import numpy as np
 
 from mltk.oracle import random_cases, vectors
 from mltk.oracle.calling import Outcome, some
-from mltk.oracle.candidate import Runner, runner
+from mltk.oracle.candidate import Command, Runner, runner
 from mltk.oracle.case import Case, Values
+from mltk.oracle.command import snippet as command_snippet
 from mltk.oracle.computation import Computation
 from mltk.oracle.computations import computation as named
 from mltk.oracle.coverage import never_read, never_run
@@ -47,12 +48,15 @@ LOST = 2
 NO_VERDICT = (WRONG, "not-finite", "raises")
 """Failures that are remarks where the truth is a convention."""
 
+Candidate = str | Callable[..., Any] | Peer | HeadPeer | Command
+"""As `mltk.oracle.candidate.runner` takes it."""
+
 Progress = Callable[[str, int, int], None]
 """Called as ``progress(computation, cases run, cases expected)``."""
 
 
 def check(
-    candidate: str | Callable[..., Any] | Peer | HeadPeer,
+    candidate: Candidate,
     computations: Iterable[str | Computation],
     *,
     arrays: str = "torch",
@@ -67,9 +71,9 @@ def check(
 
     Args:
         candidate: ``"package.module:function"``, ``"path/to/file.py:function"``, the name of a peer, a
-            function or a peer. See `mltk.oracle.candidate.runner`.
+            function, a peer or a `Command`. See `mltk.oracle.candidate.runner`.
         computations: What it shall compute, or the names.
-        arrays: What it is given: ``"torch"``, ``"numpy"`` or ``"jax"``.
+        arrays: What it is given: ``"torch"``, ``"numpy"`` or ``"jax"``; a `Command` is given JSON.
         dtype: Their precision, ``"float64"`` or ``"float32"``.
         timeout: Seconds for a call.
         examples: Random cases for each computation, besides the test vectors.
@@ -87,6 +91,7 @@ def check(
     conditions = [condition(each, wanted) for each in chosen]
     if examples > 0:
         random_cases.check_installed()
+    given = "json" if isinstance(candidate, Command) else arrays
     with runner(candidate, arrays=arrays, dtype=dtype, timeout=timeout) as calls:
         verdicts = []
         for each, counts in zip(chosen, conditions, strict=True):
@@ -94,7 +99,7 @@ def check(
             examination.run_vectors(examples)
             examination.run_random(examples, seed)
             verdicts.append(examination.verdict(candidate, arrays))
-    return Report(_name(candidate), arrays, dtype, tuple(verdicts))
+    return Report(_name(candidate), given, dtype, tuple(verdicts))
 
 
 class _Examination:
@@ -177,7 +182,7 @@ class _Examination:
         )
         self._shrunk = None if found is None else last[id(found.case)]
 
-    def verdict(self, candidate: str | Callable[..., Any] | Peer | HeadPeer, arrays: str) -> Verdict:
+    def verdict(self, candidate: Candidate, arrays: str) -> Verdict:
         """What was found."""
         kind = self._kind() or (self._shrunk.kind if self._shrunk else None)
         smallest = self._smallest(kind)
@@ -197,18 +202,7 @@ class _Examination:
             message = "" if self._errors else "; ".join(dict.fromkeys(self._reasons)) or "no case was run"
             if {*self._outputs} == {"loss"} and "gradients" in missing:
                 kind, message = IN_PART, "the loss is right; no gradients were returned, and none judged"
-        code = None
-        if smallest is not None and shown:
-            code = snippet(
-                candidate,
-                self._computation.name,
-                smallest.case,
-                arrays=arrays,
-                dtype=self._dtype,
-                kind=kind,
-                outputs=smallest.outputs,
-                changed=smallest.changed,
-            )
+        code = self._code(candidate, arrays, smallest, kind) if smallest and shown else None
         _, error, allowed = max(self._errors, default=(0.0, None, None))
         return Verdict(
             self._computation.name,
@@ -231,6 +225,22 @@ class _Examination:
             never_run(self._every, self._ran) if self._ran else (),
             never_read(self._ran, self._read) if self._read is not None else (),
             self._derived,
+        )
+
+    def _code(self, candidate: Candidate, arrays: str, failed: Failed, kind: str) -> str:
+        """A failed case as a program to run."""
+        if isinstance(candidate, Command):
+            calls = 2 if kind == KEEPS_STATE else 1
+            return command_snippet(candidate, self._computation, failed.case, self._dtype, calls=calls)
+        return snippet(
+            candidate,
+            self._computation.name,
+            failed.case,
+            arrays=arrays,
+            dtype=self._dtype,
+            kind=kind,
+            outputs=failed.outputs,
+            changed=failed.changed,
         )
 
     def _named_remarks(self) -> tuple[Failed, ...]:
@@ -364,5 +374,7 @@ class _Examination:
 def _name(candidate: Any) -> str:
     if isinstance(candidate, str):
         return candidate
+    if isinstance(candidate, Command):
+        return candidate.text
     names = (getattr(candidate, key, None) for key in ("__qualname__", "name"))
     return next((name for name in names if isinstance(name, str)), type(candidate).__name__)

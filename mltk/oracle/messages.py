@@ -17,6 +17,9 @@ from mltk.outside import read_json, reading
 LONGEST = 1 << 26
 """Bytes that a line may have."""
 
+SHOWN = 60
+"""Characters of a line that an error shows."""
+
 
 class MessageError(MltkError):
     """A line is not what the other side says."""
@@ -33,7 +36,7 @@ def from_line(line: bytes) -> dict[str, Any]:
     Raises:
         MessageError: If it is no message.
     """
-    with reading("the line", MessageError, damaged="is no message"):
+    with reading(f"the line {_start(line)}", MessageError, damaged="is no message"):
         message = read_json(line)
         if not isinstance(message, dict):
             raise TypeError(f"it is {type(message).__name__}; expected an object")
@@ -90,6 +93,11 @@ def unpack_outcome(message: Mapping[str, Any]) -> Outcome:
         read = None if message["read"] is None else tuple(map(_text, message["read"]))
         changed, derived = tuple(map(_text, message["changed"])), message["derived"] is True
         return Outcome(outputs, problem, changed, read, derived)
+
+
+def _start(line: bytes) -> str:
+    text = line.decode(errors="replace").rstrip()
+    return repr(text if len(text) <= SHOWN else f"{text[:SHOWN]}…")
 
 
 def _text(value: Any) -> str:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections import deque
+from collections.abc import Sequence
 from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import IO, Any
@@ -111,17 +112,20 @@ class Process:
 
 
 class Worker:
-    """A running `mltk.oracle.worker`.
+    """A running process that answers, `mltk.oracle.worker` or another.
+
+    Args:
+        command: The program and its arguments.
 
     Attributes:
         gone: Whether it ended by itself.
         ability: What the candidate can be asked.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, command: Sequence[str] = (sys.executable, "-m", "mltk.oracle.worker")) -> None:
         # A session of its own makes it and all its children a group, and keeps Ctrl-C from it.
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "mltk.oracle.worker"],
+            list(command),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -140,8 +144,17 @@ class Worker:
         for reader in self._readers:
             reader.start()
 
+    @property
+    def asked(self) -> int:
+        """How many questions it was asked."""
+        return self._asked
+
     def ask(self, message: dict[str, Any], timeout: float) -> dict[str, Any] | None:
-        """Its answer; ``None`` if there is none in time, or it ends."""
+        """Its answer; ``None`` if there is none in time, or it ends.
+
+        Raises:
+            MessageError: If it prints a line that is no answer.
+        """
         assert self._process.stdin is not None
         end = time.monotonic() + timeout
         self._asked += 1
@@ -154,6 +167,8 @@ class Worker:
                 self._readers[0].join(POLL)  # what it said last; a child may hold the pipe open
             with contextlib.suppress(Empty):
                 answer = from_line(self._answers.get(timeout=0 if ended else min(left, POLL)))
+                if "id" not in answer:
+                    raise MessageError("the answer has no id")
                 if answer["id"] == self._asked:  # not one that came too late
                     return answer
                 continue

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -142,9 +143,23 @@ def search(
     )
     test = hypothesis.given(cases())(attempt)
     errors = hypothesis.errors.Flaky, hypothesis.errors.Unsatisfiable
-    with contextlib.suppress(_EnoughError, _FailedError, *errors):  # what counts is in `found`
+    with _own_folder(), contextlib.suppress(_EnoughError, _FailedError, *errors):  # `found` counts
         hypothesis.seed(seed)(configure(test))()
     return min(reversed(found), key=lambda failure: size(failure.case), default=None)
+
+
+@contextlib.contextmanager
+def _own_folder() -> Iterator[None]:
+    """Hypothesis keeps what it writes in a folder that is gone afterwards, and not where the user works."""
+    from hypothesis import configuration
+
+    before = getattr(configuration, "__hypothesis_home_directory", None)
+    with tempfile.TemporaryDirectory() as folder:
+        configuration.set_hypothesis_home_dir(folder)
+        try:
+            yield
+        finally:
+            configuration.set_hypothesis_home_dir(before)
 
 
 def size(case: Case) -> int:

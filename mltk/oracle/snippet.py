@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
-import os
 import pprint
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -118,6 +117,8 @@ def _import(candidate: Any, computation: str) -> tuple[list[str], str]:
     module, colon, attribute = candidate.rpartition(":")
     if colon and not module.endswith(".py"):
         return [f"from {module} import {attribute.partition('.')[0]}"], f"candidate = {attribute}"
+    if colon:  # from whatever folder it is run
+        candidate = f"{Path(module).resolve()}:{attribute}"
     arguments = repr(candidate) if colon else f"{candidate!r}, {computation!r}"
     return ["from mltk.oracle.candidate import load"], f"candidate = load({arguments})"
 
@@ -134,7 +135,7 @@ def _address(function: Any) -> str | None:
         return None
     if spec is not None and spec.origin is not None and Path(spec.origin) == file:
         return f"{module}:{name}"
-    return f"{os.path.relpath(file)}:{name}" if file.is_file() else None
+    return f"{file.resolve()}:{name}" if file.is_file() else None
 
 
 def _place(name: str, inputs: Mapping[str, Any]) -> str:

@@ -208,6 +208,19 @@ def to_text(value: Any, indent: int = 0) -> str:
     return line
 
 
+def copy(
+    computations: Iterable[Computation], folder: Path
+) -> Iterable[tuple[Computation, Path, dict[str, Any]]]:
+    """Copy the files that come with mltk, each whole or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    packaged = resources.files("mltk.oracle") / FOLDER
+    for computation in computations:
+        name = f"{computation.name}.json"
+        content = (packaged / name).read_bytes()
+        replace_file(folder / name, partial(_write_bytes, content))
+        yield computation, folder / name, json.loads(content)
+
+
 def write(
     computations: Iterable[Computation], folder: Path
 ) -> Iterable[tuple[Computation, Path, dict[str, Any]]]:
@@ -216,12 +229,12 @@ def write(
     for computation in computations:
         content = document(computation)
         path = folder / f"{computation.name}.json"
-        replace_file(path, partial(_write_text, to_text(content)))
+        replace_file(path, partial(_write_bytes, f"{to_text(content)}\n".encode()))
         yield computation, path, content
 
 
-def _write_text(text: str, file: BinaryIO) -> None:
-    file.write(f"{text}\n".encode())
+def _write_bytes(content: bytes, file: BinaryIO) -> None:
+    file.write(content)
 
 
 @cache
