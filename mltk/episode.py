@@ -14,7 +14,7 @@ from mltk.errors import ArrayError, DtypeError, LabelError, SettingError, ShapeE
 from mltk.settings import check_count
 from mltk.summary import Lines, Summary, array_in_words
 from mltk.tree import Array
-from mltk.values import check_finite, check_labels, check_support_labels, host_values
+from mltk.values import check_finite, check_finite_on_host, check_labels, check_support_labels, host_values
 
 if TYPE_CHECKING:
     from mltk.backend import Backend
@@ -129,20 +129,19 @@ class Episode(Summary):
             LabelError: If a label lies outside ``0..ways-1`` or a class has no support example.
         """
         for name in ("support_x", "query_x"):
-            check_finite(name, self.backend.to_numpy(getattr(self, name)))
+            check_finite(self.backend, name, getattr(self, name))
         self._check_target_values()
         object.__setattr__(self, "_validated", True)
         return self
 
     def _check_target_values(self) -> None:
         """Check the values of labels or targets alone."""
-        support_y, query_y = (self.backend.to_numpy(y) for y in (self.support_y, self.query_y))
         if self.ways is None:
-            check_finite("support_y", support_y)
-            check_finite("query_y", query_y)
+            check_finite(self.backend, "support_y", self.support_y)
+            check_finite(self.backend, "query_y", self.query_y)
         else:
-            check_labels("query_y", query_y, self.ways)
-            check_support_labels("support_y", support_y, self.ways)
+            check_labels("query_y", self.backend.to_numpy(self.query_y), self.ways)
+            check_support_labels("support_y", self.backend.to_numpy(self.support_y), self.ways)
 
     def check_values(self, *, fetch_targets: bool = False) -> None:
         """`validate`, if that waits for no device and this episode has not passed before.
@@ -250,8 +249,7 @@ def check_query(backend: Backend, x: Array) -> None:
         NotFiniteError: If one is NaN or infinite.
     """
     check_inputs(backend, "query_x", x)
-    if (values := host_values(backend, x)) is not None:
-        check_finite("query_x", values)
+    check_finite_on_host(backend, "query_x", x)
 
 
 def check_targets(backend: Backend, name: str, y: Array, x: Array, *, labels: bool) -> None:
@@ -314,13 +312,11 @@ def check_support(backend: Backend, x: Array, y: Array, ways: int | None, *, wai
         check_count("ways", ways)
         if not labels:
             raise SettingError(f"ways is {ways} and support_y has dtype {y.dtype}; expected integer labels")
-    inputs, targets = host_values(backend, x), host_values(backend, y)
-    if inputs is not None:
-        check_finite("support_x", inputs)
+    check_finite_on_host(backend, "support_x", x)
     if not labels:
-        if targets is not None:
-            check_finite("support_y", targets)
+        check_finite_on_host(backend, "support_y", y)
         return None
+    targets = host_values(backend, y)
     if targets is None and ways is None and wait:
         targets = backend.to_numpy(y)
     return ways if targets is None else check_support_labels("support_y", targets, ways)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,11 +28,23 @@ def host_values(backend: Backend, array: Array) -> np.ndarray | None:
         return None
 
 
-def check_finite(name: str, values: np.ndarray) -> None:
-    """Raise `NotFiniteError` if numbers are NaN or infinite."""
+def check_finite(backend: Backend, name: str, array: Array) -> None:
+    """Raise `NotFiniteError` if numbers of an array are NaN or infinite; those of a device are fetched."""
+    if not isinstance(array, np.ndarray):
+        # NaN and infinity stay in a sum, which its own library takes in less time than NumPy looks at all.
+        if math.isfinite(float(backend.to_numpy(backend.xp.sum(array)))):
+            return
+        array = backend.to_numpy(array)
     # Counting takes half the time that `all` does for the few numbers of a small task.
-    if values.dtype.kind == "f" and np.count_nonzero(np.isfinite(values)) < values.size:
+    if np.count_nonzero(np.isfinite(array)) < array.size:
         raise NotFiniteError(f"{name} holds NaN or infinity; expected finite numbers")
+
+
+def check_finite_on_host(backend: Backend, name: str, array: Array) -> None:
+    """`check_finite`, where that waits for no device, and there are values: see `host_values`."""
+    if backend.device == "cpu":
+        with contextlib.suppress(ArrayError):
+            check_finite(backend, name, array)
 
 
 def check_labels(name: str, labels: np.ndarray, ways: int | None) -> None:

@@ -318,7 +318,9 @@ def counted(monkeypatch):
     seen = []
     original = mltk.episode.check_finite
     monkeypatch.setattr(
-        mltk.episode, "check_finite", lambda name, values: (seen.append(name), original(name, values))
+        mltk.episode,
+        "check_finite",
+        lambda backend, name, array: (seen.append(name), original(backend, name, array)),
     )
     return seen
 
@@ -433,3 +435,22 @@ def test_on_a_device_evaluation_checks_labels_and_nothing_larger(counted):
     for wrong in (changed(right, "support_y", (3, 0), 7), changed(right, "query_y", (3, 0), 7)):
         with pytest.raises(LabelError, match="_y holds the label 7"):
             mltk.evaluate(learner, meta_params, Drawn(wrong), episodes=20, backend=ELSEWHERE)
+
+
+@pytest.mark.parametrize("library", ["numpy", "torch"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_numbers_are_finite_where_their_sum_is_not_and_infinities_do_not_cancel(library, dtype):
+    backend = mltk.backend(library, dtype=dtype)
+    large = np.full((1, 3, 2), 0.9 * np.finfo(dtype).max)
+    y = np.zeros((1, 3, 1))
+
+    def episode(x):
+        x, targets = backend.asarray(x), backend.asarray(y)
+        return mltk.Episode(x, targets, x, targets)
+
+    episode(large).validate()
+    for bad in (np.nan, np.inf, -np.inf):
+        with pytest.raises(NotFiniteError, match="support_x holds NaN or infinity"):
+            episode(np.concatenate([large[:, :2], np.full((1, 1, 2), bad)], axis=1)).validate()
+    with pytest.raises(NotFiniteError):
+        episode(np.array([[[np.inf, -np.inf]] * 3])).validate()
