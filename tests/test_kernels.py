@@ -191,6 +191,7 @@ def test_sums_and_standardisation(fast, data, rng, shape, eps):
     ):
         for one, other in zip(ours, theirs, strict=True):
             same(one, other)
+    same(fast.at_least(x, 0.25), PLAIN.at_least(x, 0.25))
     factors = [r, np.asarray(2.0), np.negative(r)]
     terms = list(zip(factors, (x, g, x), strict=True))[: data.draw(st.integers(1, 3))]
     same(fast.combine(r, terms), PLAIN.combine(r, terms))

@@ -108,6 +108,10 @@ class TorchKernels(Kernels):
         ]
         return torch.stack(grads).view(*x.shape[:-4], *like.shape)
 
+    def at_least(self, x: torch.Tensor, least: float) -> torch.Tensor:
+        """See `Kernels.at_least`; the bound is not copied to the device, which would wait for it."""
+        return x.clamp(min=least)
+
     def relu(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """See `Kernels.relu`."""
         y = torch.relu(x)

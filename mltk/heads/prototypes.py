@@ -110,5 +110,5 @@ class PrototypicalHead(Head):
 
 def _shares(target: Array) -> Array:
     """The share of each example in its class's mean, ``(T, N, ways)``."""
-    xp = kernels_of(target).xp
-    return target / xp.maximum(xp.sum(target, axis=-2, keepdims=True), 1)
+    kernels = kernels_of(target)
+    return target / kernels.at_least(kernels.xp.sum(target, axis=-2, keepdims=True), 1)

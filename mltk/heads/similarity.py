@@ -78,9 +78,10 @@ def centred(a: Array, b: Array) -> tuple[Array, Array]:
 
 def sqeuclidean(a: Array, b: Array) -> Array:
     """Squared distances of vectors that lie around zero."""
-    xp = kernels_of(a).xp
+    kernels = kernels_of(a)
+    xp = kernels.xp
     squares = xp.sum(a * a, axis=-1)[..., :, None] + xp.sum(b * b, axis=-1)[..., None, :]
-    return xp.maximum(squares - 2 * (a @ b.mT), 0)
+    return kernels.at_least(squares - 2 * (a @ b.mT), 0)
 
 
 def sqeuclidean_pullback(a: Array, b: Array, g: Array) -> tuple[Array, Array]:

@@ -86,6 +86,10 @@ class Kernels:
         """Whether networks with convolutions run faster on these inputs one task after the other."""
         return False
 
+    def at_least(self, x: Array, least: float) -> Array:
+        """What lies below a bound raised to it."""
+        return self.xp.maximum(x, least)
+
     def relu(self, x: Array) -> tuple[Array, Array]:
         """``max(x, 0)`` and its slope, 1 where ``x > 0`` and else 0."""
         return self.xp.maximum(x, 0), self.xp.astype(x > 0, x.dtype)
