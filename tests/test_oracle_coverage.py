@@ -65,13 +65,23 @@ def test_what_was_never_run_is_said():
     assert verdict(candidates.torch_maml, "maml", where=["balanced", "min_steps=3"]).never_run == ()
 
 
-def test_a_setting_that_is_never_read_is_said():
-    def blind(params, data, settings):
-        ways = settings.ways
-        hot = torch.nn.functional.one_hot(data.support_y, ways).to(data.support_x)
-        means = hot.mT @ data.support_x / hot.sum(1)[..., None]
-        return -((data.query_x[:, :, None] - means[:, None]) ** 2).sum(-1)
+def blind(params, data, settings):
+    """Prototypical networks that look at no setting but the number of classes."""
+    hot = torch.nn.functional.one_hot(data.support_y, settings.ways).to(data.support_x)
+    means = hot.mT @ data.support_x / hot.sum(1)[..., None]
+    return -((data.query_x[:, :, None] - means[:, None]) ** 2).sum(-1)
 
+
+def test_a_case_is_called_right_where_it_is():
+    found = verdict(blind)
+    wrong = {each.case.name for each in found.failed}
+    parts = [each for each in found.diagnosis.findings if each.on]
+    assert {name for each in parts for name in each.names} == {"temperature-left-out", "wrong-similarity"}
+    assert [each.right for each in parts if wrong & {*each.right}] == []
+    assert all({*each.on} <= wrong for each in parts)
+
+
+def test_a_setting_that_is_never_read_is_said():
     found = verdict(blind)
     assert (found.verdict, found.never_read) == ("wrong", ("distance", "temperature"))
     where = ["distance=sqeuclidean", "temperature=1"]

@@ -46,11 +46,10 @@ def greedy(
             break
         names = covered[id(base)] & left
         inside = [each for each in rest if each[0].name in names]
-        outside = [each for each in [*wrong, *right] if each[0].name not in names]
         explained = Explanations(inside, [], _wrong_groups(inside, groups, dtype), dtype)
         explained.add(base, thorough=True)
         for finding in explained.findings()[:1]:
-            shows = Explanations(inside, outside, groups, dtype).shows(base)
+            shows = Explanations(inside, right, groups, dtype).shows(base)
             found.append(replace(finding, on=tuple(case.name for case, _ in inside), right=shows))
         rest = [each for each in rest if each[0].name not in names]
     return found, rest
