@@ -75,6 +75,8 @@ def learning_curve_figure(
     if not all(runs.values()) or not runs:
         raise SettingError("history is empty; expected at least one logged step")
     with plain_style():
+        from matplotlib.ticker import MaxNLocator
+
         figure = blank_figure(7.0, 4.0)
         axes = figure.add_subplot()
         styles = cycle(product(("-", "--", ":", "-."), (BLUE, VERMILLION, GREEN, PURPLE)))
@@ -104,6 +106,7 @@ def learning_curve_figure(
         if min(found) > 0 and max(found) >= 10 * min(found):
             axes.set_yscale("log")
             _label_decades_and_between(axes)
+        axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
         axes.set_xlabel("meta-iteration")
         axes.set_ylabel(f"{loss}\non the query set after adaptation")
         titled(axes, f"Learning curve: {title}" if title else "Learning curve", width=7.0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -173,7 +173,7 @@ def train(
         log_every=logged,
         checkpoint_every=LINES_A_CHECKPOINT * logged if checkpoint_every is None else int(checkpoint_every),
         validate=validate,
-        folder=out if out is None or isinstance(out, RunFolder) else RunFolder(Path(out)),
+        folder=out if out is None or isinstance(out, RunFolder) else _run_folder("out", out),
         progress=progress,
     )
     folder = training.folder
@@ -216,22 +216,25 @@ def load_run(
         RunError: If a file is missing, damaged, or names classes that are not mltk's own, or if what is given
             is not what the run was of, naming what differs.
         BackendError: If the run's backend is not installed.
-        SettingError: If the run's backend has no such device, dtype or engine any more.
+        SettingError: If an argument is not of its kind, or the run's backend has no such device, dtype or
+            engine any more.
     """
-    files = RunFolder(Path(folder))
+    files = _run_folder("folder", folder)
+    if backend is not None:
+        check_backend(backend)
     config, checkpoint = files.read_config(), files.read_checkpoint()
     if algorithm is not None:
         check_has("algorithm", algorithm, "value_and_grad", "mltk.algorithms.MAML(...)")
     if tasks is not None:
         check_has("tasks", tasks, "sample", "mltk.data.Sinusoid(...)")
     _check_same(files, config, algorithm=algorithm, tasks=tasks)
-    recorded = RecordedTasks(lambda: _made(files, config, "tasks") if tasks is None else tasks)
+    recorded = RecordedTasks(partial(_made, files, config, "tasks", tasks))
     with reading(files.config_path, RunError, damaged="is not a configuration of a run"):
         seed = config["seed"]
         check_count("seed", seed, at_least=0)
         if backend is None:
             backend = _backend_of(config, files.config_path)
-    learner: Any = _made(files, config, "algorithm") if algorithm is None else algorithm
+    learner: Any = _made(files, config, "algorithm", algorithm)
     with reading(files.config_path, RunError, damaged="is not a configuration of a run"):
         # Before the parameters are made: a layer of a configuration may be of any size.
         if algorithm is None:
@@ -247,6 +250,13 @@ def load_run(
     return SavedRun(learner, backend, Run(meta_params, history, checkpoint.step, files.path), recorded)
 
 
+def _run_folder(name: str, value: Any) -> RunFolder:
+    """The run folder with a path; `SettingError` if it is no path."""
+    if not isinstance(value, str | os.PathLike):
+        raise SettingError(f"{name} is {value!r}; expected the path of a run folder")
+    return RunFolder(Path(value))
+
+
 def _backend_of(config: Config, path: Path) -> Backend:
     """The backend that a configuration names."""
     settings = dict(config["backend"])
@@ -256,8 +266,10 @@ def _backend_of(config: Config, path: Path) -> Backend:
         raise type(error)(f"{path} names a backend that is not to be had: {error}") from error
 
 
-def _made(files: RunFolder, config: Config, name: str) -> Any:
-    """The learner or the tasks of a configuration."""
+def _made(files: RunFolder, config: Config, name: str, given: Any) -> Any:
+    """The learner or the tasks that are given, or those of the configuration."""
+    if given is not None:
+        return given
     with reading(files.config_path, RunError, damaged="is not a configuration of a run"):
         try:
             return from_config(config[name])

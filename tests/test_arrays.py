@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 import torch
 from mltk_backends.torch import ModuleModel
+from torch.utils.data import TensorDataset
 
 import mltk
 from mltk.data import Arrays, SmallClassWarning
 from mltk.data.class_identity import seen, trained_on
-from mltk.errors import DtypeError, NotFiniteError, SettingError, ShapeError
+from mltk.errors import ArrayError, DtypeError, NotFiniteError, SettingError, ShapeError
 
 NUMPY = mltk.backend("numpy")
 Y = np.random.default_rng(0).permutation(np.repeat(np.arange(10), 6))
@@ -90,8 +91,29 @@ def test_small_classes_are_left_out_where_asked_and_reported():
         (np.full((60, 2), 2**24 + 1), Y, None, DtypeError, "x holds ids up to 16777217"),
         (X, Y, Y[:5], ShapeError, "groups has shape"),
         (X, Y, np.arange(60), SettingError, "a class into two groups"),
+        (np.ma.masked_greater(X, 1), Y, None, ArrayError, "x is a masked array"),
+        (X, np.ma.masked_equal(Y, 3), None, ArrayError, "y is a masked array"),
+        (X, Y, np.ma.masked_equal(Y, 3), ArrayError, "groups is a masked array"),
+        (X.view(np.matrix), Y, None, ArrayError, "x is a numpy.matrix"),
+        ([[1.0], [1.0, 2.0]], [0, 1], None, ArrayError, "x is no array"),
+        (torch.ones(60, 2, requires_grad=True), Y, None, ArrayError, "x is no array.*requires grad"),
     ],
 )
 def test_arrays_that_do_not_fit_are_refused(x, y, groups, error, message):
     with pytest.raises(error, match=message):
         Arrays(x, y, groups)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "message"),
+    [
+        (None, "dataset is None; expected a dataset with a length"),
+        (iter([(X[0], 1)]), "dataset is <.*; expected a dataset with a length"),
+        (TensorDataset, "dataset is <class"),
+        ([{"x": X[0], "y": 1}], r"dataset gives items of type dict; expected pairs \(example, class\)"),
+        ([(X[0],)], "dataset gives items of type tuple"),
+    ],
+)
+def test_a_dataset_that_gives_no_pairs_is_refused(dataset, message):
+    with pytest.raises(SettingError, match=message):
+        Arrays.from_dataset(dataset)

@@ -1,5 +1,6 @@
 """A trained run is loaded and used: without its data, and with learners and tasks of the user's own."""
 
+import pickle
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch import nn
 
 import mltk
 from mltk import tree
-from mltk.errors import DataError, RunError
+from mltk.errors import DataError, RunError, SettingError
 from mltk.run_folder import RunFolder
 
 NUMPY = mltk.backend("numpy")
@@ -140,3 +141,26 @@ def test_a_run_of_a_wrapped_module_is_loaded_by_giving_it(tmp_path):
     for other in (wrapped(2), wrapped(1, nn.ReLU)):
         with pytest.raises(RunError, match=r"other algorithm:\n  algorithm\.model"):
             mltk.load_run(tmp_path, algorithm=other)
+
+
+@pytest.mark.parametrize("tasks", [None, SINUSOIDS])
+def test_a_loaded_run_can_be_pickled_before_and_after_its_tasks_are_made(tmp_path, tasks):
+    learner = mltk.algorithms.MAML(mltk.models.mlp([1, 4, 1]), "mse")
+    mltk.train(learner, SINUSOIDS, backend=NUMPY, steps=2, out=tmp_path)
+    saved = mltk.load_run(tmp_path, tasks=tasks)
+    for _ in range(2):
+        again = pickle.loads(pickle.dumps(saved))
+        assert_same(again.run.meta_params, saved.run.meta_params)
+        assert again.tasks == saved.tasks == SINUSOIDS
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [({"folder": 3}, "folder is 3"), ({"backend": "numpy"}, "^backend is 'numpy'; expected a backend")],
+)
+def test_an_argument_of_another_kind_is_not_blamed_on_the_run(tmp_path, wrong, message):
+    mltk.train(Mine(), SINUSOIDS, backend=NUMPY, steps=1, out=tmp_path)
+    with pytest.raises(SettingError, match=message):
+        mltk.load_run(**{"folder": tmp_path, "algorithm": Mine()} | wrong)
+    with pytest.raises(SettingError, match="out is 3; expected the path of a run folder"):
+        mltk.train(Mine(), SINUSOIDS, backend=NUMPY, steps=1, out=3)

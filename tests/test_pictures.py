@@ -65,6 +65,12 @@ def test_a_short_run_has_a_picture_too(count, tmp_path):
     assert (tmp_path / "curves.svg").read_text().startswith("<?xml")
 
 
+def test_the_iterations_of_a_short_run_are_whole_numbers():
+    run = [entry | {"step": entry["step"] // 10} for entry in history(5)]
+    axes = pictures.learning_curve_figure(run).axes[0]
+    np.testing.assert_array_equal(axes.get_xticks(), np.rint(axes.get_xticks()))
+
+
 def test_losses_that_are_not_positive_need_a_linear_axis():
     run = [{"step": 1, "loss": 0.0, "seconds": 0.0}, {"step": 2, "loss": -3.0, "seconds": 0.0}]
     assert pictures.learning_curve_figure(run).axes[0].get_yscale() == "linear"

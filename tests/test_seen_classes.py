@@ -160,6 +160,21 @@ def test_the_command_line_trains_on_most_classes_and_its_last_words_test_the_oth
     assert "unseen" not in said
 
 
+def test_a_run_is_evaluated_on_another_folder_when_its_own_is_gone(run):  # noqa: F811
+    folder_of_images("mine", classes=6)
+    output(run("train", *WORDS, "--folder", "mine"))
+    Path("mine").rename("moved")
+    refused(run("evaluate", "here", "--episodes", 3), r"root is \S*mine, which cannot be read")
+    said = output(run("evaluate", "here", "--folder", "moved", "--episodes", 3))
+    assert "on 6 classes: 4 trained on, 2 unseen\n" in said
+
+
+def test_the_last_words_test_a_run_whose_name_looks_like_an_option(run):  # noqa: F811
+    said = output(run("train", "maml", "--data", "sinusoid", "--steps", 1, "--out=-x"))
+    words = said.splitlines()[-1].removeprefix("Test it with: mltk ").split()
+    assert "MAML after 1 meta-iterations" in output(run(*words, "--episodes", 3))
+
+
 def test_too_few_classes_to_hold_any_out_are_tested_on_and_called_trained_on(run):  # noqa: F811
     folder_of_images("mine", classes=3)
     said = output(run("train", *WORDS, "--folder", "mine"))

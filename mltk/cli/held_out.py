@@ -65,7 +65,8 @@ def about_training(tasks: data.TaskSource) -> str:
 
 def test_command(tasks: data.TaskSource, folder: Path) -> str:
     """The command that tests a run: on classes that were held out, if there are any."""
-    words = ["mltk", "evaluate", str(folder)]
+    # Behind a dot, a name that begins with a dash is no option.
+    words = ["mltk", "evaluate", f"./{folder}" if str(folder).startswith("-") else str(folder)]
     if isinstance(tasks, data.ImageTasks) and isinstance(tasks.dataset, data.ImageFolder):
         try:
             tasks.dataset.held_out()
@@ -102,9 +103,9 @@ def draw(training: Recipe, meta_params: Tree, folder: Path, *, backend: Backend,
 
 def _folder_like(dataset: data.ImageDataset, folder: Path) -> data.ImageFolder:
     """The images of a folder, in the form that a learner was trained on."""
-    channels, size, _ = dataset.image_shape
-    if isinstance(dataset, data.ImageFolder):
+    if isinstance(dataset, data.ImageFolder):  # whose own images may be elsewhere by now
         return replace(dataset, root=str(folder), classes=None)
+    channels, size, _ = dataset.image_shape
     return data.ImageFolder(folder, size, channels=channels)
 
 

@@ -13,7 +13,8 @@ from mltk.data.class_identity import digests
 from mltk.data.class_split import split_classes
 from mltk.data.image_folder import SmallClassWarning
 from mltk.data.images import ImageDataset, Pictures
-from mltk.errors import DtypeError, NotFiniteError, SettingError, ShapeError
+from mltk.errors import ArrayError, DtypeError, NotFiniteError, SettingError, ShapeError
+from mltk.plain_arrays import check_plain
 from mltk.settings import check_count
 
 EXACT = 2**24
@@ -51,13 +52,14 @@ class Arrays(ImageDataset):
                 out none.
 
         Raises:
+            ArrayError: If something is no array, or a masked one or a matrix.
             ShapeError: If the arrays do not fit each other, or are empty.
             DtypeError: If examples are neither floating nor ids, or classes neither integers nor strings.
             NotFiniteError: If an example holds NaN or infinity.
             SettingError: If a class is in two groups, no class has enough examples, or ``at_least`` is no
                 positive integer.
         """
-        x, y = np.asarray(x), np.asarray(y)
+        x, y = _as_array("x", x), _as_array("y", y)
         _check(x, y)
         if at_least is not None:
             check_count("at_least", at_least)
@@ -78,7 +80,7 @@ class Arrays(ImageDataset):
             x[order].astype(np.float32 if x.dtype != np.float64 else np.float64),
             counts[~few],
             tuple(str(label) for label in labels[~few]),
-            None if groups is None else _groups_of(np.asarray(groups), numbers)[order][first],
+            None if groups is None else _groups_of(_as_array("groups", groups), numbers)[order][first],
         )
         self._whole: Arrays = self
 
@@ -91,15 +93,24 @@ class Arrays(ImageDataset):
             at_least: As above.
 
         Raises:
+            SettingError: If this is no dataset with a length, or gives no pairs.
             ShapeError: If examples differ in shape, or there are none.
         """
-        pairs = [dataset[index][:2] for index in range(len(dataset))]
-        examples = [np.asarray(x) for x, _ in pairs]
+        if isinstance(dataset, type) or not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
+            raise SettingError(f"dataset is {dataset!r}; expected a dataset with a length and numbered items")
+        pairs = [dataset[index] for index in range(len(dataset))]
+        if odd := [pair for pair in pairs if not isinstance(pair, tuple | list) or len(pair) < 2]:
+            raise SettingError(
+                f"dataset gives items of type {type(odd[0]).__name__}; expected pairs (example, class)"
+            )
+        examples = [_as_array("an example of dataset", pair[0]) for pair in pairs]
         if len({x.shape for x in examples}) != 1:
             raise ShapeError(
                 f"dataset has examples of shapes {sorted({x.shape for x in examples})}; expected one"
             )
-        return cls(np.stack(examples), np.asarray([np.asarray(y)[()] for _, y in pairs]), at_least=at_least)
+        return cls(
+            np.stack(examples), np.asarray([np.asarray(pair[1])[()] for pair in pairs]), at_least=at_least
+        )
 
     def __repr__(self) -> str:
         """The sizes."""
@@ -167,6 +178,15 @@ class Arrays(ImageDataset):
             None if groups is None else groups[chosen],
         )
         return part
+
+
+def _as_array(name: str, value: Any) -> np.ndarray:
+    """A plain array on the host."""
+    check_plain(name, value)
+    try:
+        return np.asarray(value)
+    except Exception as error:  # lists within lists, and tensors of any library, fail in their own ways
+        raise ArrayError(f"{name} is no array, and NumPy cannot make one of it: {error}") from error
 
 
 def _check(x: np.ndarray, y: np.ndarray) -> None:
