@@ -51,8 +51,8 @@ LONGEST_LINE = 1 << 16
 MOST_STEPS = 1 << 62
 """Larger numbers of steps are damage."""
 
-CHAINS = re.compile(r"(?:[^.,\n]*\.){64}")
-"""Keys of tables inside tables inside tables …, for which TOML's parser takes the square of their length."""
+DOTS = 64
+"""So many dots in a key, of tables inside tables, are damage: TOML's parser takes the square of their number."""
 
 
 @dataclass(frozen=True)
@@ -162,7 +162,7 @@ class RunFolder:
             raise RunError(f"{self.config_path} is missing: there is no folder {self.path}{hint}")
         with reading(self.config_path, RunError):
             text = read_bytes(self.config_path, most=LONGEST_CONFIG).decode()
-            if CHAINS.search(text):
+            if any(part.count(".") >= DOTS for part in re.split("[,\n]", text)):
                 raise ValueError("tables are nested too deeply")
             config = tomllib.loads(text)
             check_depth(config)
@@ -339,8 +339,12 @@ def from_arrays(
     names = iter(expected)
 
     def restore(leaf: Any) -> Any:
-        found = arrays[next(names)]
-        return int(found) if isinstance(leaf, int) else backend.asarray(found)
+        name = next(names)
+        if not isinstance(leaf, int):
+            return backend.asarray(arrays[name])
+        if (count := int(arrays[name])) < 0:
+            raise RunError(f"{path}: {name!r} is {count}; expected a number of steps")
+        return count
 
     return tree.map(restore, like)
 

@@ -119,3 +119,23 @@ def test_statistics_that_do_not_fit_the_parameters_are_refused(name, leaf, tmp_p
     change_checkpoint(RunFolder(tmp_path), **{f"calibrated.{name}": leaf})
     with pytest.raises(RunError, match=rf"checkpoint\.npz is damaged: '{name}' is .*; expected float32"):
         mltk.load_run(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a = " + "[" * 1_000_000, "RecursionError"),
+        ("a." * 500_000 + "b = 1", "tables are nested too deeply"),
+        ("a = [" + "0, " * 300_000 + "." * 64 + "]", "tables are nested too deeply"),
+    ],
+)
+def test_a_configuration_of_the_largest_size_is_looked_through_once(run, text, message):
+    run.config_path.write_text(text)
+    with pytest.raises(RunError, match=rf"config\.toml is damaged: {message}"):
+        run.read_config()
+
+
+def test_an_optimiser_that_took_less_than_no_steps_is_damage(run):
+    change_checkpoint(run, **{"optimizer.step": np.asarray(-2)})
+    with pytest.raises(RunError, match=r"checkpoint\.npz: 'step' is -2; expected a number of steps"):
+        train(run.path, steps=5, resume=True)
