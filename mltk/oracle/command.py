@@ -19,7 +19,7 @@ from mltk.oracle.case import Case
 from mltk.oracle.computation import Computation
 from mltk.oracle.loading import CandidateError
 from mltk.oracle.messages import MessageError
-from mltk.oracle.process import Worker
+from mltk.oracle.process import Worker, WorkerRunner
 
 FIRST = 60.0
 """Seconds more for the first answer of a program, which has to start."""
@@ -53,7 +53,7 @@ class Command:
         return words
 
 
-class CommandRunner:
+class CommandRunner(WorkerRunner):
     """A runner; see `mltk.oracle.candidate.Runner`.
 
     Args:
@@ -67,7 +67,6 @@ class CommandRunner:
 
     def __init__(self, command: Command, *, dtype: str, timeout: float) -> None:
         self._words, self._dtype, self._timeout = command.words, dtype, timeout
-        self._worker: Worker | None = None
         self._ready()
 
     def run(self, computation: Computation, case: Case) -> Outcome:
@@ -87,23 +86,6 @@ class CommandRunner:
             return Outcome(None, Problem("crashes", worker.ending()))
         hint = "is each line flushed, and its id that of the request?"
         return Outcome(None, Problem("hangs", f"no answer within {timeout:g} seconds: {hint}"))
-
-    def restart(self) -> bool:
-        """See `mltk.oracle.candidate.Runner.restart`."""
-        self.close()
-        return True
-
-    def close(self) -> None:
-        """End the program and all its children."""
-        if self._worker is not None:
-            self._worker.kill()
-        self._worker = None
-
-    def __enter__(self) -> CommandRunner:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def _ready(self) -> Worker:
         if self._worker is None:

@@ -8,11 +8,12 @@ import signal
 import subprocess
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Sequence
 from queue import Empty, SimpleQueue
 from threading import Thread
-from typing import IO, Any
+from typing import IO, Any, Self
 
 from mltk.oracle.calling import Outcome, Problem, request
 from mltk.oracle.case import Case
@@ -36,7 +37,34 @@ LINE = 2000
 """Bytes that are kept of each."""
 
 
-class Process:
+class WorkerRunner(ABC):
+    """What runners share that ask a process, which is started when it is needed and ended by `close`."""
+
+    _worker: Worker | None = None
+
+    @abstractmethod
+    def _ready(self) -> Worker:
+        """The running process, or a new one."""
+
+    def restart(self) -> bool:
+        """See `mltk.oracle.candidate.Runner.restart`."""
+        self.close()
+        return True
+
+    def close(self) -> None:
+        """End the process and all its children."""
+        if self._worker is not None:
+            self._worker.kill()
+        self._worker = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Process(WorkerRunner):
     """A runner; see `mltk.oracle.candidate.Runner`.
 
     Args:
@@ -52,7 +80,6 @@ class Process:
     def __init__(self, candidate: str, *, arrays: str, dtype: str, timeout: float) -> None:
         self._setup = {"candidate": candidate, "arrays": arrays, "dtype": dtype}
         self._timeout = timeout
-        self._worker: Worker | None = None
         self._ready()
 
     def run(self, computation: Computation, case: Case) -> Outcome:
@@ -73,23 +100,6 @@ class Process:
             return Outcome(None, Problem("crashes", worker.ending()))
         place = answer["hangs"] if answer is not None else ""
         return Outcome(None, Problem("hangs", f"no answer within {self._timeout:g} seconds{place}"))
-
-    def restart(self) -> bool:
-        """See `mltk.oracle.candidate.Runner.restart`."""
-        self.close()
-        return True
-
-    def close(self) -> None:
-        """End the process and all its children."""
-        if self._worker is not None:
-            self._worker.kill()
-        self._worker = None
-
-    def __enter__(self) -> Process:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def _ready(self) -> Worker:
         """A process that has imported the candidate."""
