@@ -52,7 +52,7 @@ MOST_STEPS = 1 << 62
 """Larger numbers of steps are damage."""
 
 DOTS = 64
-"""So many dots in a key, of tables inside tables, are damage: TOML's parser takes the square of their number."""
+"""So many dots in a key (tables inside tables) are damage: TOML's parser takes the square of their number."""
 
 
 @dataclass(frozen=True)
