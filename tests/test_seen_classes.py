@@ -1,7 +1,10 @@
 """What was trained on is called so, whatever its path and name; what was not is called unseen."""
 
 import json
+import re
 import shutil
+import subprocess
+import sys
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
@@ -206,6 +209,19 @@ def test_small_classes_are_left_out_where_asked_and_reported(run):  # noqa: F811
     assert "4 classes are trained on, 2 others are kept to test on; left out, with fewer than 4" in said
     assert "images: class3 (3)\n" in said
     refused(run("train", "ridge", "--data", "glyphs", "--at-least", 4), "--at-least is given, but --data is")
+
+
+def test_a_command_warns_in_one_line_that_names_no_code(tmp_path):
+    folder_of_images(tmp_path / "mine", classes=7, images=4)
+    (tmp_path / "mine" / "class3" / "0.png").unlink()
+    words = ("--folder", "mine", "--at-least", 4, "--ways", 2)
+    command = ["from mltk.cli import main; main()", "train", *WORDS, *words]
+    done = subprocess.run(
+        [sys.executable, "-c", *map(str, command)], cwd=tmp_path, capture_output=True, text=True, timeout=100
+    )
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"(?m)^warning: 1 classes in .* are left out: class3 \(3\)$", done.stderr)
+    assert ".py:" not in done.stderr
 
 
 def test_a_run_of_before_says_that_it_does_not_know(run):  # noqa: F811

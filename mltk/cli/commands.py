@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import shlex
 import sys
+import warnings
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -85,6 +86,8 @@ app.add_typer(oracle_commands.app, name="oracle")
 
 def main() -> None:
     """Run the command line."""
+    # Whoever types a command need not see which line of the library warns.
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
     app(prog_name="mltk")
 
 
