@@ -51,6 +51,9 @@ LONGEST_LINE = 1 << 16
 MOST_STEPS = 1 << 62
 """Larger numbers of steps are damage."""
 
+WRITTEN = ("metrics.jsonl", "classes.json", "curves.svg", "fits.svg", "episode.svg", "paths.svg")
+"""What stands in the folder of a run beside its configuration and checkpoint."""
+
 DOTS = 64
 """So many dots in a key (tables inside tables) are damage: TOML's parser takes the square of their number."""
 
@@ -117,8 +120,8 @@ class RunFolder:
         """
         if self.checkpoint_path.exists():
             return True
-        if not self.config_path.exists():
-            return self.metrics_path.exists()
+        if not self.config_path.exists():  # which a training writes first
+            return any((self.path / name).exists() for name in WRITTEN)
         try:
             return not {"steps", "log_every", "algorithm"} <= self.read_config().keys()
         except RunError:

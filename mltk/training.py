@@ -188,7 +188,8 @@ def train(
             training, state = training.resumed(keep_log_every=log_every is None)
             keep_classes(folder.path, tasks, resumed=True)
         else:
-            raise RunError(f"{folder.path} already holds a run; expected a new folder, or resume=True")
+            what = "a run, or files called like those of one"
+            raise RunError(f"{folder.path} already holds {what}; expected a new folder, or resume=True")
         return training.run(state)
 
 

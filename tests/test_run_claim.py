@@ -14,7 +14,7 @@ from mltk import optim
 from mltk.cli import app
 from mltk.errors import DivergedError, RunError
 from mltk.reproduce import sinusoid_table
-from mltk.run_folder import RunFolder, first_free
+from mltk.run_folder import WRITTEN, RunFolder, first_free
 
 TASKS = mltk.data.Sinusoid(shots=5, queries=5)
 NUMPY = mltk.backend("numpy")
@@ -80,7 +80,7 @@ def test_a_lock_on_a_folder_that_another_has_removed_is_taken_anew(tmp_path):
         "import os, sys\n"
         "from pathlib import Path\n"
         "from mltk.errors import RunError\n"
-        "from mltk.run_folder import RunFolder\n"
+        "from mltk.run_folder import WRITTEN, RunFolder\n"
         "folder, held = RunFolder(Path(sys.argv[1])), 0\n"
         "while held < 200:\n"
         "    try:\n"
@@ -130,13 +130,28 @@ def test_a_run_that_failed_before_its_first_checkpoint_does_not_block_its_folder
         mltk.train(Failing().inner, TASKS, **options)
 
 
-@pytest.mark.parametrize("name", ["config.toml", "metrics.jsonl"])
+@pytest.mark.parametrize("name", ["config.toml", *WRITTEN])
 @pytest.mark.parametrize("content", ["[tool]\nname = 1\n", "not = = toml"])
 def test_files_that_no_training_has_written_are_never_overwritten(name, content, tmp_path):
     (tmp_path / name).write_text(content)
     with pytest.raises(RunError, match="already holds"):
         mltk.train(Failing().inner, TASKS, backend=NUMPY, steps=2, out=tmp_path)
     assert (tmp_path / name).read_text() == content
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("maml", "--data", "sinusoid"),
+        ("stochastic-maml", "--data", "navigation"),
+        ("prototypical", "--data", "glyphs", "--ways", 5),
+    ],
+)
+def test_what_stands_in_a_run_folder_is_known(words, tmp_path):
+    command = ("train", *words, "--steps", 1, "--meta-batch", 1, "--out", tmp_path / "run")
+    assert CliRunner().invoke(app, [str(word) for word in command]).exit_code == 0
+    known = {"config.toml", "checkpoint.npz", ".lock", *WRITTEN}
+    assert set(os.listdir(tmp_path / "run")) <= known
 
 
 @pytest.mark.parametrize("place", ["n\0ul", "x" * 300, "file", "file/below", "/proc/nowhere/run"])

@@ -191,7 +191,8 @@ def train(
     place = first_free(Path("runs"), f"{algorithm}-{data}") if out is None else RunFolder(out).locked()
     with place as files:
         if not resume and files.holds_run():
-            raise RunError(f"{out} already holds a run: continue it with --resume, or choose another --out")
+            what = "a run, or files called like those of one"
+            raise RunError(f"{out} already holds {what}: continue it with --resume, or choose another --out")
         try:
             with reporting(sys.stderr) as report:
                 run = train_learner(
