@@ -17,7 +17,7 @@ from mltk.derivatives import Linearization, Objective
 from mltk.errors import DtypeError, SettingError, ShapeError, TreeError, UnsupportedError
 from mltk.linked_arrays import LinkedArray
 from mltk.links import Node, Source, pull_back
-from mltk.models import Model, Sequential, check_rows
+from mltk.models import Model, Sequential, check_examples
 from mltk.ops import BatchNorm, LossLike
 from mltk.tree import Array, Tree
 
@@ -173,7 +173,7 @@ class Module:
         check_same(self._backend, x=[x])
         if not self._backend.xp.isdtype(x.dtype, "real floating"):
             raise DtypeError(f"x has dtype {x.dtype}; expected floating numbers")
-        check_rows(self._model, "x", x, axes=2)
+        check_examples(self._model, "x", x, leading=1)
         first = next(iter(self._model.shapes.values()), ())
         if x.ndim < 2 or (len(first) == 4 and x.ndim != 4):
             expected = "(N, C, H, W)" if len(first) == 4 else "(N, *features)"

@@ -99,13 +99,23 @@ class Sequential:
         """Dotted name and shape of every constant that may stand beside the parameters."""
         return tree.flatten({name: layer.constant_shapes for name, layer in self.named_layers})
 
-    @cached_property
-    def takes_rows(self) -> bool:
-        """Whether examples must be rows of features: a linear layer would take further axes for tasks."""
-        for layer in self.layers:
-            if layer.shapes or isinstance(layer, Flatten):
-                return isinstance(layer, Linear)
-        return False
+    def output_axes(self, axes: int) -> int:
+        """How many axes an example of the outputs has.
+
+        Args:
+            axes: How many one of the inputs has.
+
+        Raises:
+            ShapeError: If a layer gets other examples than it takes: it would take their axes for tasks.
+        """
+        for name, layer in self.named_layers:
+            if layer.example_axes not in (None, axes):
+                raise ShapeError(
+                    f"examples with {axes} axes reach {type(layer).__name__}, layer {name} of the model; "
+                    f"expected {layer.example_axes}{': flatten each example' * (layer.example_axes == 1)}"
+                )
+            axes = layer.output_axes or axes
+        return axes
 
     @property
     def out_features(self) -> int | None:
@@ -154,23 +164,23 @@ def check_model(name: str, value: Any) -> None:
         raise SettingError(f"{name} is {value!r}; expected a model, as from mltk.models")
 
 
-def check_rows(model: Model, name: str, x: Array, *, axes: int = 3) -> None:
-    """Check that a model which takes rows of features gets rows.
+def check_examples(model: Model, name: str, x: Array, *, leading: int = 2) -> None:
+    """Check that no layer of a model would take axes of its examples for tasks.
 
     Args:
         model: Any model.
         name: The name of the argument.
         x: Inputs ``(T, N, *features)``.
-        axes: How many axes inputs of rows have.
+        leading: How many axes stand before the features.
 
     Raises:
-        ShapeError: If there are more axes, which a linear layer would take for tasks.
+        ShapeError: If a layer would.
     """
-    if x.ndim > axes and getattr(model, "takes_rows", False):
-        raise ShapeError(
-            f"{name} has shape {tuple(x.shape)}, and the model begins with a linear layer; expected "
-            f"{'(T, N, features)' if axes == 3 else '(N, features)'}: flatten each example"
-        )
+    if isinstance(model, Sequential):
+        try:
+            model.output_axes(x.ndim - leading)
+        except ShapeError as error:
+            raise ShapeError(f"{name} has shape {tuple(x.shape)}, and {error}") from None
 
 
 def mlp(sizes: Sequence[int], *, activation: str = "relu", output_scale: float | None = None) -> Sequential:

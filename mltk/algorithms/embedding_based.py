@@ -17,7 +17,7 @@ from mltk.derivatives import Engine
 from mltk.episode import Episode, check_inputs, check_query, check_support
 from mltk.errors import ArrayError, DtypeError, ShapeError, TreeError
 from mltk.heads import Head
-from mltk.models import Model, check_model
+from mltk.models import Model, check_examples, check_model
 from mltk.normalization import (
     calibrate_on_tasks,
     check_calibrated,
@@ -118,6 +118,7 @@ class EmbeddingBased(ABC):
         check_params("meta_params", meta_params, self.meta_shapes, backend, beside="support_x")
         check_same(backend, support_y=[support_y])
         ways = check_support(backend, support_x, support_y, ways, wait=True)
+        check_examples(self.embedding, "support_x", support_x)
         params, p = self._parts(meta_params)
         check_calibrated(self.embedding, params)
         params = support_statistics(self.embedding, params, support_x)
@@ -137,6 +138,7 @@ class EmbeddingBased(ABC):
         """
         backend = common_backend(query_x=[query_x])
         check_query(backend, query_x)
+        check_examples(self.embedding, "query_x", query_x)
         if not isinstance(state, dict) or not state.keys() >= {"embedding", HEAD, "fitted"}:
             raise TreeError("state is not what adapt returns: embedding, head and fitted")
         check_params(
@@ -162,6 +164,7 @@ class EmbeddingBased(ABC):
         if not isinstance(episode, Episode):
             raise ArrayError(f"episode is a {type(episode).__name__}; expected an mltk.Episode")
         episode.check_values()
+        check_examples(self.embedding, "support_x", episode.support_x)
         check_params("meta_params", meta_params, self.meta_shapes, episode.backend, beside="episode")
         engine = episode.backend.engine
         params, p = self._parts(meta_params)

@@ -15,7 +15,7 @@ from mltk.backend import Backend, backend_of, check_same, common_backend
 from mltk.derivatives import Engine, Linearization, Objective
 from mltk.episode import Episode, check_inputs, check_query, check_support
 from mltk.errors import ArrayError, SettingError, ShapeError
-from mltk.models import Model, Sequential, check_model, check_rows
+from mltk.models import Model, Sequential, check_examples, check_model
 from mltk.normalization import (
     calibrate_on_tasks,
     check_calibrated,
@@ -93,6 +93,7 @@ class GradientBased(ABC):
         """
         backend = self._backend_for(meta_params, support_x, support_y)
         ways = check_support(backend, support_x, support_y, ways, wait=False)
+        check_examples(self.model, "support_x", support_x)
         self._check_ways(ways, meta_params, support_x)
         check_calibrated(self.model, meta_params)
         start = without_statistics(self.model, meta_params, of="support")
@@ -115,7 +116,7 @@ class GradientBased(ABC):
         """
         backend = common_backend(query_x=[query_x])
         check_query(backend, query_x)
-        check_rows(self.model, "query_x", query_x)
+        check_examples(self.model, "query_x", query_x)
         tasks = query_x.shape[:1]
         check_params("state", state, self.model.shapes, backend, tasks=tasks, beside="query_x")
         check_calibrated(self.model, state)
@@ -151,7 +152,8 @@ class GradientBased(ABC):
             rows = episode.support_x.shape[1]
             model = with_support_rows(model, rows)
             assert isinstance(model, Sequential)
-            model = Sequential([*model.layers, ops.DropRows(rows)])
+            axes = model.output_axes(query_x.ndim - 2)
+            model = Sequential([*model.layers, ops.DropRows(rows, axes)])
             query_x = episode.backend.xp.concat([episode.support_x, query_x], axis=1)
         objective = self.objective._replace(model=model)
         return engine.linearize(objective, params, query_x, episode.query_y, curvature=False)
@@ -166,7 +168,7 @@ class GradientBased(ABC):
         if not isinstance(episode, Episode):
             raise ArrayError(f"episode is a {type(episode).__name__}; expected an mltk.Episode")
         episode.check_values()
-        check_rows(self.model, "support_x", episode.support_x)
+        check_examples(self.model, "support_x", episode.support_x)
         check_params("meta_params", meta_params, self.meta_shapes, episode.backend, beside="episode")
         self._check_ways(episode.ways, meta_params, episode.support_x)
         return episode.backend.engine, without_statistics(self.model, meta_params)
@@ -193,7 +195,6 @@ class GradientBased(ABC):
         """Check that the meta-parameters fit the model and the support set; return its backend."""
         backend = common_backend(support_x=[support_x])
         check_inputs(backend, "support_x", support_x)
-        check_rows(self.model, "support_x", support_x)
         rates = {name: shape for name, shape in self.meta_shapes.items() if name not in self.model.shapes}
         tasks = support_x.shape[:1]
         check_params("meta_params", meta_params, self.model.shapes, backend, tasks=tasks, beside="support_x")

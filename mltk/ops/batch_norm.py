@@ -81,6 +81,10 @@ class BatchNorm(Operation):
             raise SettingError(f"spatial_axes is {self.spatial_axes!r}; expected 0, 1 or 2")
 
     @property
+    def example_axes(self) -> int:
+        return 1 + self.spatial_axes
+
+    @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         return {"weight": (self.features,), "bias": (self.features,)}
 

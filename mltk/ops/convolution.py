@@ -66,6 +66,10 @@ class Convolution(Operation):
         return Window(pair(self.kernel_size), pair(self.stride), pair(self.padding))
 
     @property
+    def example_axes(self) -> int:
+        return 3
+
+    @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         shapes: dict[str, tuple[int, ...]] = {
             "weight": (self.out_channels, self.in_channels, *self.window.size)

@@ -66,6 +66,10 @@ class LayerNorm(Operation):
         return tuple(range(-len(self.shape), 0))
 
     @property
+    def example_axes(self) -> int:
+        return len(self.shape)
+
+    @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         return {"weight": self.shape, "bias": self.shape}
 

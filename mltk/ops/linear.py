@@ -39,6 +39,10 @@ class Linear(Operation):
         check_count("out_features", self.out_features)
 
     @property
+    def example_axes(self) -> int:
+        return 1
+
+    @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         shapes: dict[str, tuple[int, ...]] = {"weight": (self.out_features, self.in_features)}
         if self.bias:

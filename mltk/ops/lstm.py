@@ -76,6 +76,10 @@ class LSTM(Operation):
         check_count("hidden", self.hidden)
 
     @property
+    def example_axes(self) -> int:
+        return 1
+
+    @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         return {
             "weight_ih": (4 * self.hidden, self.features),

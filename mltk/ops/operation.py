@@ -39,6 +39,16 @@ class Operation(ABC):
         """The names and shapes of constants that may stand beside the parameters: they get no cotangent."""
         return {}
 
+    @property
+    def example_axes(self) -> int | None:
+        """How many axes an example of the input has, if the operation takes further ones for tasks."""
+        return None
+
+    @property
+    def output_axes(self) -> int | None:
+        """How many axes an example of the output has; ``None`` for those of the input."""
+        return None
+
     def init(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """Draw initial parameters in float64."""
         return {}

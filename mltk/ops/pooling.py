@@ -104,6 +104,14 @@ class AveragePool(LinearMap):
 class GlobalAveragePool(LinearMap):
     """The mean over all pixels of each channel: ``(..., N, C, H, W)`` to ``(..., N, C)``."""
 
+    @property
+    def example_axes(self) -> int:
+        return 3
+
+    @property
+    def output_axes(self) -> int:
+        return 1
+
     def forward(self, p: Tree, x: Array) -> tuple[Array, tuple[int, ...]]:
         _check_images(self, x)
         return self.jvp(p, None, {}, x), x.shape
@@ -131,6 +139,14 @@ class Flatten(LinearMap):
     def __post_init__(self) -> None:
         if self.out_features is not None:
             check_count("out_features", self.out_features)
+
+    @property
+    def example_axes(self) -> int:
+        return 3
+
+    @property
+    def output_axes(self) -> int:
+        return 1
 
     def forward(self, p: Tree, x: Array) -> tuple[Array, tuple[int, ...]]:
         _check_images(self, x)
