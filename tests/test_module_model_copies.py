@@ -253,6 +253,62 @@ def test_the_gradient_of_an_embedding_with_padding_does_not_depend_on_the_place_
     assert grads[0, 1].all()
 
 
+class PaddedByFunction(nn.Module):
+    def __init__(self, padding):
+        super().__init__()
+        self.table, self.padding = nn.Parameter(torch.randn(5, 3)), padding
+
+    def forward(self, x):
+        return nn.functional.embedding(x[..., 0].long(), self.table, self.padding).sum(-1, keepdim=True)
+
+
+def test_padding_of_a_function_is_found_where_the_first_task_holds_none():
+    model = ModuleModel(PaddedByFunction(4))
+    params = model.init(BACKEND, 0)
+    objective = Objective(model, mltk.ops.MeanSquaredError())
+    for ids in ([0.0, 1.0], [4.0, 1.0]):
+        x = torch.tensor(ids, dtype=torch.float64)[None, :, None].expand(3, 2, 1)
+        if ids[0] == 0.0:
+            with pytest.warns(UserWarning, match=r"vmap is wrong .* by embedding\(padding_idx=4\)"):
+                model.apply(params, x)
+    grads = BACKEND.engine.linearize(objective, params, x, torch.ones_like(x)).grad["table"]
+    assert not grads[:, 4].any()
+    assert grads[:, 1].all()
+
+
+class Halved(nn.Module):
+    """Writes into its inputs."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(1, 1)
+
+    def forward(self, x):
+        return self.layer(x.mul_(0.5))
+
+
+class HalvedElsewhere(Halved):
+    """The same function."""
+
+    def forward(self, x):
+        return self.layer(x * 0.5)
+
+
+@pytest.mark.parametrize("vectorize", [False, True])
+def test_data_that_a_module_writes_into_stay_as_they_are(vectorize):
+    halved, elsewhere = Halved(), HalvedElsewhere()
+    elsewhere.load_state_dict(halved.state_dict())
+    episode = mltk.data.Sinusoid(5, 5).sample(2, 0, BACKEND)
+    before = [episode.support_x.clone(), episode.query_x.clone()]
+    results = []
+    for module in (halved, halved, elsewhere):
+        maml = mltk.algorithms.MAML(ModuleModel(module, vectorize=vectorize), "mse", inner_lr=0.1)
+        results.append(maml.value_and_grad(maml.init(BACKEND, 0), episode))
+    for found in results[:2]:
+        torch.testing.assert_close(found, results[2])
+    torch.testing.assert_close([episode.support_x, episode.query_x], before, rtol=0, atol=0)
+
+
 class WrongRule(torch.autograd.Function):
     """The square of the input, with a rule for vmap that is right for the first task only."""
 

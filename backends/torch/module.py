@@ -27,17 +27,21 @@ from .module_structure import (
     tables_of,
 )
 from .second_derivatives import MATHEMATICAL_ATTENTION, PLAIN_RECURRENCE, explained
-from .vectorization import Tensors, differs, known_fault
+from .vectorization import Padding, Tensors, differs, known_fault
 
 VMAP_REFUSES = ("vmap", "Batching rule")
 """What Torch writes in the errors that say a module cannot be vectorised."""
+
+
+INPUT = ""
+"""The name of what no parameter is."""
 
 
 class FirstRun(NamedTuple):
     """What one run of a module on one task showed.
 
     Attributes:
-        written: The constants that the module writes into, of which each task needs a copy.
+        written: The constants, and `INPUT`, that the module writes into: each task needs a copy.
         fault: Why the module must not be vectorised; ``None`` if nothing speaks against it.
     """
 
@@ -65,8 +69,9 @@ class ModuleModel:
     not, and its buffers are copied then. What is done to the module afterwards plays no part, new weights
     included: wrap it again. In turn the module is never changed. Each call runs a new copy of the structure,
     so a learner may be used by several threads, and nothing that a call leaves behind (running statistics
-    that a batch norm in training mode updates, attributes that ``forward`` sets) reaches the next one.
-    Objects that are neither modules, tensors, lists, dicts nor sets are shared with the module.
+    that a batch norm in training mode updates, attributes that ``forward`` sets) reaches the next one. One
+    that writes into its inputs gets a copy of them. Objects that are neither modules, tensors, lists, dicts
+    nor sets are shared with the module.
 
     Parameters that several submodules share appear once, under their first name. Those with
     ``requires_grad=False`` are constants, like buffers: no learner moves them. Constants follow the dtype and
@@ -170,7 +175,8 @@ class ModuleModel:
         constants = self._constants_for(x)
         with self._kernels(), explained(repr(self)):
             run = self._first_run(flat, constants, x)
-            shared = [(name, t) for name, t in (flat | constants).items() if name not in run.written]
+            held = flat | constants | {INPUT: x}
+            shared = [(name, t) for name, t in held.items() if name not in run.written]
             versions = [_version(t) for _, t in shared]
             way = self._vectorized if self.vectorize and run.fault is None else self._looped
             outputs = way(flat, constants, x, run.written)
@@ -271,27 +277,33 @@ class ModuleModel:
 
     def _run_once(self, one: Tensors, constants: Tensors, x: torch.Tensor) -> FirstRun:
         """Run the module on one task."""
-        before = one | constants
-        held = {name: t.clone() for name, t in before.items()}
-        with torch.no_grad():
-            self._call(held, {}, x)
-        # Not by their versions, which batch norm does not count.
-        written = frozenset(name for name, t in held.items() if not torch.equal(t, before[name]))
+        before = one | constants | {INPUT: x}
+        held, padding = {name: t.clone() for name, t in before.items()}, Padding()
+        with torch.no_grad(), padding:
+            self._call({name: held[name] for name in one | constants}, {}, held[INPUT])
+        # Batch norm does not count versions, and what is written may be what was there.
+        written = frozenset(
+            name for name, t in held.items() if _version(t) or not torch.equal(t, before[name])
+        )
         for name in written & one.keys():
             raise self._writes(name)
-        return FirstRun(written, self._fault(one, constants, x, written))
+        return FirstRun(written, self._fault(one, constants, x, written, padding.seen))
 
     def _fault(
-        self, one: Tensors, constants: Tensors, x: torch.Tensor, written: frozenset[str]
+        self, one: Tensors, constants: Tensors, x: torch.Tensor, written: frozenset[str], seen: str | None
     ) -> str | None:
-        """Why not to vectorise."""
+        """Why not to vectorise; what was seen already is not compared."""
         if not self.vectorize:
             return None
-        fault = known_fault(self._modules) or differs(
-            lambda p, x: self._vectorized(p, constants, x, written, randomness="same"),
-            lambda p, x: self._looped(p, constants, x, written),
-            one,
-            x,
+        fault = (
+            known_fault(self._modules)
+            or seen
+            or differs(
+                lambda p, x: self._vectorized(p, constants, x, written, randomness="same"),
+                lambda p, x: self._looped(p, constants, x, written),
+                one,
+                x,
+            )
         )
         if fault is not None:
             warnings.warn(
@@ -315,7 +327,7 @@ class ModuleModel:
         own = {name: 0 if name in written else None for name in held}
         try:
             outputs: torch.Tensor = vmap(self._call, in_dims=(axes, own, 0), randomness=randomness)(
-                flat, held, x
+                flat, held, x.clone() if INPUT in written else x
             )
         except RuntimeError as error:
             if not any(word in str(error) for word in VMAP_REFUSES):
@@ -335,7 +347,7 @@ class ModuleModel:
         for task in range(x.shape[0]):
             own = {name: t[task] if t.ndim > len(self.shapes[name]) else t for name, t in flat.items()}
             beside = {name: t[task] if name in written else t for name, t in held.items()}
-            outputs.append(self._call(own, beside, x[task]))
+            outputs.append(self._call(own, beside, x[task].clone() if INPUT in written else x[task]))
         return torch.stack(outputs)
 
     def _spread(self, constants: Tensors, written: frozenset[str], tasks: int) -> Tensors:
@@ -346,7 +358,8 @@ class ModuleModel:
 
     def _writes(self, name: str) -> UnsupportedError:
         what = "its parameter" if name in self.shapes else "for some inputs only, its constant"
+        what = "some of its inputs only" if name == INPUT else f"{what} {name!r}"
         return UnsupportedError(
-            f"{type(self._module).__name__} writes into {what} {name!r}, so its value depends on earlier "
-            "calls; expected a module that does not"
+            f"{type(self._module).__name__} writes into {what}, so its value depends on earlier calls; "
+            "expected a module that does not"
         )

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from typing import Any
 
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from mltk.errors import UnsupportedError
 
@@ -24,6 +26,24 @@ def known_fault(modules: Iterable[nn.Module]) -> str | None:
         if isinstance(module, nn.Embedding | nn.EmbeddingBag) and module.padding_idx is not None:
             return f"{type(module).__name__}(padding_idx={module.padding_idx})"
     return None
+
+
+class Padding(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Watches for embeddings with padding in functions, which `known_fault` does not see.
+
+    Attributes:
+        seen: The fault, or ``None``.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.seen: str | None = None
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run an operation of Torch, and look at it."""
+        if func is torch.ops.aten.embedding.default and len(args) > 2 and args[2] >= 0:
+            self.seen = f"embedding(padding_idx={args[2]})"
+        return func(*args, **(kwargs or {}))
 
 
 def differs(vectorized: Call, looped: Call, parameters: Tensors, x: torch.Tensor) -> str | None:
