@@ -11,6 +11,7 @@ import io
 import math
 import os
 import textwrap
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass, replace
@@ -24,8 +25,9 @@ from mltk import tree
 from mltk.backend import Backend
 from mltk.data.source import TaskSource
 from mltk.episode import Episode
-from mltk.errors import SettingError, ShapeError
+from mltk.errors import MissingLibraryError, SettingError, ShapeError
 from mltk.installation import needed_for
+from mltk.picture_titles import learner_in_words, loss_in_words, tasks_in_words
 from mltk.run_folder import replace_file
 from mltk.tree import Tree
 
@@ -65,6 +67,15 @@ def learning_curve(
         SettingError: If there is no logged step.
     """
     save(learning_curve_figure(history, title=title, loss=loss), path)
+
+
+def curve_of_run(algorithm: Any, tasks: Any, history: History, path: Path) -> None:
+    """`learning_curve` with the words for a run; whole without a picture where Matplotlib is not."""
+    title = f"{learner_in_words(algorithm)} on {tasks_in_words(tasks)}"
+    try:
+        learning_curve(history, path, title=title, loss=loss_in_words(algorithm, tasks))
+    except MissingLibraryError as error:
+        warnings.warn(f"{path} was not drawn: {error}", stacklevel=3)
 
 
 def learning_curve_figure(

@@ -99,7 +99,10 @@ def differing_contents(old: Config, new: Config) -> list[str]:
     if CONTENTS not in old:
         return []
     lines = differences(old[CONTENTS], new.get(CONTENTS, {}))
-    return [*lines, f"(recorded in the table [{CONTENTS}] of its config.toml)"] if lines else []
+    hint = (
+        f"(recorded in the table [{CONTENTS}] of its config.toml; an object's fingerprint() says what counts)"
+    )
+    return [*lines, hint] if lines else []
 
 
 def calibrated(algorithm: Algorithm, meta_params: Tree, tasks: TaskSource, seed: int) -> Tree:
@@ -237,15 +240,9 @@ class Training:
         if self.folder is None:
             return Run(meta_params, state.history, state.step)
         if unfinished or not self.folder.curves_path.exists():
-            from mltk.picture_titles import learner_in_words, loss_in_words, tasks_in_words
-            from mltk.pictures import learning_curve
+            from mltk.pictures import curve_of_run
 
-            learning_curve(
-                state.history,
-                self.folder.curves_path,
-                title=f"{learner_in_words(self.algorithm)} on {tasks_in_words(self.tasks)}",
-                loss=loss_in_words(self.algorithm, self.tasks),
-            )
+            curve_of_run(self.algorithm, self.tasks, state.history, self.folder.curves_path)
         return Run(meta_params, state.history, state.step, self.folder.path)
 
     def _calibrated(self, state: State) -> Tree:

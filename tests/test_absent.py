@@ -95,6 +95,23 @@ def test_with_numpy_alone_and_in_a_browser_learners_train_and_are_evaluated(tmp_
     assert done.stdout.endswith("[]\n")
 
 
+def test_a_run_is_whole_without_its_picture(tmp_path):
+    done = run(
+        ("matplotlib",),
+        """
+        import mltk
+        backend, waves = mltk.backend("numpy"), mltk.data.Sinusoid(5, 5)
+        maml = mltk.algorithms.MAML(mltk.models.mlp([1, 4, 1]), "mse")
+        trained = mltk.train(maml, waves, backend=backend, steps=3, out="run")
+        print(trained.steps, mltk.load_run("run").run.steps)
+        """,
+        tmp_path,
+    )
+    assert (done.returncode, done.stdout) == (0, "3 3\n"), done.stderr
+    assert "curves.svg was not drawn: " in done.stderr
+    assert "matplotlib>=" in done.stderr
+
+
 def test_a_run_is_kept_and_continued_in_a_browser(tmp_path):
     done = run(
         BROWSER,
