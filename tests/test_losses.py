@@ -263,6 +263,20 @@ def test_dense_labels_are_checked_like_others():
         mltk.Episode(*arrays, ways=3).validate()
 
 
+@pytest.mark.parametrize("size", [1, 5])
+def test_the_outputs_of_images_are_counted_by_their_classes_and_not_by_their_pixels(size):
+    maml = MAML(mltk.models.Sequential([ops.Convolution(1, 3, 1)]), "cross_entropy", inner_lr=0.1)
+    params, x = maml.init(NUMPY, 0), np.ones((2, 4, 1, size, size))
+    y = np.broadcast_to(np.arange(4)[:, None, None], (2, 4, size, size))
+    few = np.minimum(y, 2)
+    value, _ = maml.value_and_grad(params, mltk.Episode(x, few, x, few, ways=3))
+    outputs = maml.predict(maml.adapt(params, x, few), x)
+    expected = ops.loss("cross_entropy").forward({"target": few}, outputs)[0]
+    np.testing.assert_allclose(value, expected.mean(), rtol=1e-12)
+    with pytest.raises(ShapeError, match="the model has 3 outputs; expected at least as many as ways, 4"):
+        maml.value_and_grad(params, mltk.Episode(x, y, x, y, ways=4))
+
+
 @pytest.mark.parametrize("ways", [None, 3])
 def test_what_takes_one_target_an_example_says_so(ways):
     embedding = mltk.models.Sequential([ops.Flatten(16)])

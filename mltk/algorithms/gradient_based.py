@@ -181,7 +181,8 @@ class GradientBased(ABC):
         if width is None:
             features = tuple(x.shape[2:])
             if features not in self._widths:
-                self._widths[features] = int(self.model.apply(meta_params, x).shape[-1])
+                shape = self.model.apply(meta_params, x).shape  # of images: (T, N, classes, *places)
+                self._widths[features] = int(shape[min(2, len(shape) - 1)])
             width = self._widths[features]
         if width < ways:
             raise ShapeError(f"the model has {width} outputs; expected at least as many as ways, {ways}")
