@@ -225,7 +225,7 @@ def test_an_update_that_fails_leaves_the_module_as_it_was():
 def test_images_need_their_axis_of_examples():
     model = mltk.models.conv4(1, 16, width=2, out_features=2)
     module = Module(model, model.init(NUMPY, 0))
-    with pytest.raises(ShapeError, match=r"\(1, 16, 16\).*\(N, C, H, W\)"):
+    with pytest.raises(ShapeError, match=r"\(1, 16, 16\).*2 axes.*expected 3"):
         module(np.zeros((1, 16, 16)))
 
 
