@@ -13,11 +13,11 @@ import array_api_compat.numpy
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from mltk.derivatives import AnalyticEngine
+from mltk.checks import did_you_mean
+from mltk.engines.analytic import AnalyticEngine
 from mltk.errors import ArrayError, SettingError
 from mltk.ops.kernels import Kernels, Window, kernels_of, register
 from mltk.plain_arrays import check_plain
-from mltk.settings import did_you_mean
 from mltk.tree import Array
 
 

@@ -4,8 +4,6 @@ from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-__version__ = "0.1.0"  # before the imports, which read it
-
 from mltk import algorithms, data, evaluation, heads, models, ops, optim, tree
 from mltk.algorithms import RidgeRegression
 from mltk.backend import backend, backend_of
@@ -18,11 +16,11 @@ from mltk.heads import (
     pairwise_sqeuclidean,
     ridge_regression,
 )
-from mltk.linked_module import Module
-from mltk.modules import LearnableOptimizer, clone_module, detach_module, meta_grad, update_module
+from mltk.modules import LearnableOptimizer, Module, clone_module, detach_module, meta_grad, update_module
 from mltk.ops.magic_box import magic_box
 from mltk.ops.surrogate import surrogate
 from mltk.training import load_run, train
+from mltk.version import __version__
 
 if TYPE_CHECKING:
     from mltk import oracle

@@ -2,63 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from functools import cache
-from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, Any, Protocol
-
-import numpy as np
+from collections.abc import Iterable
+from typing import Any
 
 from mltk import tree
+from mltk.checks import check_choice
+from mltk.contracts import Backend
 from mltk.errors import ArrayError, BackendError, MismatchError, SettingError
-from mltk.installation import DISTRIBUTION, needed_for
-from mltk.ops.kernels import Kernels, library_of
+from mltk.ops.kernels import library_of
 from mltk.plain_arrays import check_plain
-from mltk.settings import check_choice, did_you_mean
+from mltk.plugins import load
 from mltk.tree import Array, Tree
 
-if TYPE_CHECKING:
-    from mltk.derivatives import Engine
-
-GROUP = "mltk.backends"
-"""The entry-point group in which backends are found."""
-
 DTYPES = ("float32", "float64")
-
-
-class Backend(Protocol):
-    """One array library, set to a device, a floating dtype and a source of derivatives.
-
-    Attributes:
-        name: The library: ``"numpy"``, ``"torch"``…
-        device: Where arrays live, as the library writes it.
-        dtype: The floating dtype of all data, ``"float32"`` or ``"float64"``.
-        xp: The Array API namespace.
-        engine: Where derivatives come from.
-        kernels: The fast inner computations of `mltk.ops`.
-    """
-
-    @property
-    def name(self) -> str: ...  # noqa: D102
-    @property
-    def device(self) -> str: ...  # noqa: D102
-    @property
-    def dtype(self) -> str: ...  # noqa: D102
-    @property
-    def xp(self) -> Any: ...  # noqa: D102
-    @property
-    def engine(self) -> Engine: ...  # noqa: D102
-    @property
-    def kernels(self) -> Kernels: ...  # noqa: D102
-
-    def asarray(self, values: Any) -> Array:
-        """Convert to an array of this backend: floating input to its dtype, integers stay integers."""
-
-    def to_numpy(self, array: Array) -> np.ndarray:
-        """Convert an array of this backend to NumPy, keeping the dtype."""
-
-    def owns(self, array: Any) -> bool:
-        """Whether this is an array of this library on this device and, if floating, of this dtype."""
 
 
 def backend(
@@ -82,38 +38,6 @@ def backend(
     if not isinstance(engine, str | None):
         raise SettingError(f"engine is {engine!r}; expected a string or None")
     return load(name)(device=device, dtype=dtype, engine=engine)
-
-
-@cache
-def load(name: str) -> Callable[..., Backend]:
-    """Import an installed plug-in, which then serves its library's arrays and modules.
-
-    Returns:
-        The function that makes its backend.
-
-    Raises:
-        BackendError: If there is no such backend, or its library is not installed.
-    """
-    _keep_freed_memory()
-    found = entry_points(group=GROUP)
-    if name not in found.names:
-        names = sorted(found.names)
-        hint = did_you_mean(name, names)
-        raise BackendError(f"there is no backend {name!r}; installed ones: {', '.join(names)}{hint}")
-    plugin = found[name]
-    with needed_for(f"the backend {name!r}", of=plugin.dist.name if plugin.dist else DISTRIBUTION):
-        create: Callable[..., Backend] = plugin.load()
-    return create
-
-
-@cache
-def _keep_freed_memory() -> None:
-    """Have the C library keep the memory of freed arrays for the next ones.
-
-    By default glibc gives small amounts back to the system at once, and every meta-gradient asks for them
-    again, page by page. Once it has seen a block this large come and go, it keeps twice as much.
-    """
-    np.empty(2**25 - 2**16, np.uint8)
 
 
 def backend_of(array_or_tree: Array | Tree) -> Backend:

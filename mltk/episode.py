@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from mltk.backend import check_backend, check_same, common_backend
+from mltk.checks import check_count
 from mltk.errors import ArrayError, DtypeError, LabelError, SettingError, ShapeError
-from mltk.settings import check_count
 from mltk.summary import Lines, Summary, array_in_words
 from mltk.tree import Array
 from mltk.values import check_finite, check_finite_on_host, check_labels, check_support_labels, host_values
 
 if TYPE_CHECKING:
-    from mltk.backend import Backend
+    from mltk.contracts import Backend
 
 ARRAYS = ("support_x", "support_y", "query_x", "query_y")
 

@@ -6,12 +6,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal
 
 import numpy as np
 
 from mltk import tree
-from mltk.backend import Backend, check_backend
+from mltk.backend import check_backend
+from mltk.checks import check_choice, check_count, check_scale
+from mltk.contracts import Backend, Model
 from mltk.errors import SettingError, ShapeError
 from mltk.ops import (
     BatchNorm,
@@ -26,36 +28,9 @@ from mltk.ops import (
     Tanh,
 )
 from mltk.ops.activation import Activation
-from mltk.settings import check_choice, check_count, check_scale
 from mltk.tree import Array, Tree
 
 ACTIVATIONS: dict[str, type[Operation]] = {"relu": ReLU, "tanh": Tanh, "sigmoid": Sigmoid, "silu": SiLU}
-
-
-class Model(Protocol):
-    """What the algorithms need of a network."""
-
-    @property
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Dotted name and own shape (without a task axis) of every parameter, in order."""
-
-    def init(self, backend: Backend, seed: int | np.random.Generator) -> Tree:
-        """Initial parameters, as a tree of the backend's arrays."""
-
-    def apply(self, params: Tree, x: Array) -> Array:
-        """The outputs for inputs ``(T, N, *features)``; parameters with or without the task axis."""
-
-
-@runtime_checkable
-class Layered(Protocol):
-    """A model that knows its last layer, as ``adapt_only="head"`` and ``"body"`` need."""
-
-    def last_layer(self, x: Array | None = None) -> tuple[str, ...]:
-        """Dotted names of the parameters of the layer that makes the outputs.
-
-        Args:
-            x: Inputs ``(T, N, *features)`` to find it by, where they are needed.
-        """
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mltk.backend import backend_of
+from mltk.checks import check_count, check_has
+from mltk.contracts import Model
 from mltk.errors import SettingError, ShapeError, TreeError
-from mltk.models import Model, Sequential
+from mltk.models import Sequential
 from mltk.ops import BatchNorm
 from mltk.ops.standardization import moments
-from mltk.settings import check_count, check_has
 from mltk.tree import Array, Tree
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mltk.filesystem import open_to_read
+from mltk.files import open_to_read
 
 ALWAYS_ALLOWED = 1 << 20
 """So many bytes are allowed at any compression ratio."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mltk.errors import MltkError
-from mltk.filesystem import open_to_read
+from mltk.files import open_to_read
 
 DEEPEST = 64
 """Levels that lists and tables may have inside each other: code that walks through them is recursive."""

@@ -24,12 +24,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mltk import algorithms, data, models
 from mltk.backend import backend
+from mltk.checks import check_count
 from mltk.errors import MltkError, RunError, SettingError
 from mltk.evaluation import evaluate
-from mltk.run_claim import reason, shown
-from mltk.run_folder import replace_file
-from mltk.settings import check_count
-from mltk.training import load_run, train
+from mltk.files import reason, replace_file
+from mltk.training.run_claim import shown
+from mltk.training.runs import load_run, train
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -281,7 +281,7 @@ def _run_one(
 
 def _train_and_test(training: Training, folder: Path) -> dict[str, Any]:
     """What a training process does; its progress goes to the standard output."""
-    from mltk.pictures import fits
+    from mltk.pictures.curves import fits
 
     numpy = backend("numpy")
 
@@ -325,7 +325,7 @@ def _write(outcomes: Sequence[Outcome], folder: Path) -> None:
     """Write the table as text and as JSON, and the learning curves of each row."""
     from rich.console import Console
 
-    from mltk.pictures import learning_curve
+    from mltk.pictures.curves import learning_curve
 
     text = io.StringIO()
     Console(file=text, width=100, color_system=None).print(render(outcomes))

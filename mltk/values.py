@@ -12,7 +12,7 @@ from mltk.errors import ArrayError, LabelError, NotFiniteError
 from mltk.tree import Array
 
 if TYPE_CHECKING:
-    from mltk.backend import Backend
+    from mltk.contracts import Backend
 
 
 def host_values(backend: Backend, array: Array) -> np.ndarray | None:

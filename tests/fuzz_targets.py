@@ -16,17 +16,17 @@ import numpy as np
 from PIL import Image
 
 import mltk
-from mltk.data import cifar_fs, omniglot
-from mltk.data.archives import read_members
-from mltk.data.cache import read_cache
-from mltk.data.partial_files import read_entity
-from mltk.data.splits import CIFAR_FS
+from mltk.data.files.archives import read_members
+from mltk.data.files.cache import read_cache
+from mltk.data.files.partial_files import read_entity
+from mltk.data.images import cifar_fs, omniglot
+from mltk.data.images.splits import CIFAR_FS
 from mltk.errors import ArchiveError, BackendError, DataError, RunError, SettingError
 from mltk.evaluation import read_runs
 from mltk.oracle import vectors
 from mltk.oracle.calling import Outcome
 from mltk.oracle.messages import MessageError, from_line, pack_outcome, to_line, unpack_outcome
-from mltk.run_folder import RunFolder
+from mltk.training.run_folder import RunFolder
 
 URL = "https://example.org/file.zip"
 

@@ -8,9 +8,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from mltk.data.downloads import Patience
-from mltk.data.fetch import fetch_file
-from mltk.data.registry import RemoteFile
+from mltk.data.files.downloads import Patience
+from mltk.data.files.fetch import fetch_file
+from mltk.data.files.registry import RemoteFile
 
 CONTENT = random.Random(0).randbytes(200_000)
 OTHER = random.Random(1).randbytes(200_000)

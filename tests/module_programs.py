@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 import mltk
 from mltk import ops, tree
-from mltk.linked_module import Module
 from mltk.models import Sequential, mlp
+from mltk.modules.module import Module
 
 NUMPY = mltk.backend("numpy", dtype="float64")
 KINDS = (

@@ -3,8 +3,8 @@
 import numpy as np
 
 import mltk
-from mltk.linked_module import Module
 from mltk.models import mlp
+from mltk.modules.module import Module
 
 NUMPY = mltk.backend("numpy", dtype="float64")
 MODEL = mlp([2, 3, 1], activation="tanh")

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mltk.data.archives import ALWAYS_ALLOWED, read_members
+from mltk.data.files.archives import ALWAYS_ALLOWED, read_members
 from mltk.errors import ArchiveError
 
 KINDS = ["zip", "tar", "tar.gz"]

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mltk.data.area_average import area_average, area_weights
+from mltk.data.images.area_average import area_average, area_weights
 
 
 @settings(max_examples=40)

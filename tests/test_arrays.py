@@ -8,7 +8,7 @@ from torch.utils.data import TensorDataset
 
 import mltk
 from mltk.data import Arrays, SmallClassWarning
-from mltk.data.class_identity import seen, trained_on
+from mltk.data.images.class_identity import seen, trained_on
 from mltk.errors import ArrayError, DtypeError, NotFiniteError, SettingError, ShapeError
 
 NUMPY = mltk.backend("numpy")

@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 
 import mltk
-from mltk.config import from_config, to_config
-from mltk.data import CIFARFS, cifar_fs, registry
-from mltk.data.area_average import area_average
-from mltk.data.splits import CIFAR_FS
+from mltk.data import CIFARFS
+from mltk.data.files import registry
+from mltk.data.images import cifar_fs
+from mltk.data.images.area_average import area_average
+from mltk.data.images.splits import CIFAR_FS
 from mltk.errors import AbsentDataError, ChecksumError, DataError, SettingError
+from mltk.training.config import from_config, to_config
 
 TRAINING = sorted(f"thing{number:02}" for number in range(64))
 NAMES = sorted([*TRAINING, *CIFAR_FS["validation"], *CIFAR_FS["test"]])

@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import mltk
-from mltk.config import from_config, to_config
 from mltk.data import BrokenImageWarning, ImageFolder, SmallClassWarning
-from mltk.data.class_split import split_classes
+from mltk.data.images.class_split import split_classes
 from mltk.errors import DataError, SettingError
+from mltk.training.config import from_config, to_config
 
 
 def make(root, classes, images=2):

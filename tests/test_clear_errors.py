@@ -9,7 +9,8 @@ from torch import nn
 
 import mltk
 from mltk.algorithms import MAML, Prototypical, StochasticMAML
-from mltk.data.registry import look_up
+from mltk.checks import did_you_mean
+from mltk.data.files.registry import look_up
 from mltk.errors import (
     BackendError,
     DtypeError,
@@ -23,7 +24,6 @@ from mltk.errors import (
 from mltk.oracle.computations import computation
 from mltk.oracle.layers import operation
 from mltk.oracle.settings import Settings
-from mltk.settings import did_you_mean
 
 NUMPY = mltk.backend("numpy")
 BLOBS = mltk.data.Blobs(2, 1, 1, features=3)

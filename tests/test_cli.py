@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 import mltk
 from mltk.cli import app
-from mltk.training import load_run
+from mltk.training.runs import load_run
 
 MLTK = [sys.executable, "-c", "from mltk.cli import main; main()"]
 ALGORITHMS = [

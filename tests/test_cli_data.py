@@ -9,8 +9,8 @@ import pytest
 from typer.testing import CliRunner
 
 from mltk.cli.data import app
-from mltk.data import registry
-from mltk.data.registry import FILES, RemoteFile
+from mltk.data.files import registry
+from mltk.data.files.registry import FILES, RemoteFile
 
 
 @pytest.fixture
@@ -104,7 +104,7 @@ def test_ctrl_c_says_how_to_go_on(run, published, monkeypatch):
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("mltk.data.fetch.download", interrupt)
+    monkeypatch.setattr("mltk.data.files.fetch.download", interrupt)
     result = run("get", "one")
     assert result.exit_code == 130
     assert "continues" in result.stderr

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 import mltk
 from mltk.cli import app
 from mltk.evaluation import omniglot_challenge, within_alphabet_runs
-from mltk.training import load_run
+from mltk.training.runs import load_run
 
 NETWORKS = {
     "maml": "MAML",

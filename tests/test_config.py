@@ -11,8 +11,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mltk import algorithms, data, models, ops, optim
-from mltk.config import differences, from_config, registry, to_config
 from mltk.errors import RunError, SettingError
+from mltk.training.config import differences, from_config, registry, to_config
 
 counts = st.integers(1, 20)
 positive = st.floats(1e-6, 10, allow_nan=False)
@@ -146,7 +146,7 @@ def test_a_class_of_the_users_own_is_described_but_not_rebuilt():
 
 
 @pytest.mark.parametrize(
-    "name", ["os.system", "mltk.run_folder.RunFolder", "mltk.models.mlp", "Adam", "", 3, ["x"]]
+    "name", ["os.system", "mltk.training.run_folder.RunFolder", "mltk.models.mlp", "Adam", "", 3, ["x"]]
 )
 def test_nothing_else_is_rebuilt(name):
     with pytest.raises(RunError, match="no public class"):

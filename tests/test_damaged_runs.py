@@ -7,7 +7,7 @@ import pytest
 
 import mltk
 from mltk.errors import BackendError, RunError, SettingError
-from mltk.run_folder import RunFolder
+from mltk.training.run_folder import RunFolder
 
 
 def train(folder, **settings):

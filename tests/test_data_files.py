@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from loopback_server import HASTE, get, refuse, remote, worse
 
-from mltk.data import registry
-from mltk.data.download_progress import PlainLines, in_words, reporting
-from mltk.data.fetch import absent, data_home, fetch, fetch_file, find, present
-from mltk.data.registry import FILES, look_up
+from mltk.data.files import registry
+from mltk.data.files.download_progress import PlainLines, in_words, reporting
+from mltk.data.files.fetch import absent, data_home, fetch, fetch_file, find, present
+from mltk.data.files.registry import FILES, look_up
 from mltk.errors import AbsentDataError, SettingError
 
 

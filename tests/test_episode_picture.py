@@ -11,9 +11,9 @@ from matplotlib.colors import to_hex
 from matplotlib.patches import Rectangle
 
 import mltk
-from mltk.episode_picture import SHOWN, episode_figure, episode_picture
 from mltk.errors import RunError, SettingError, ShapeError
-from mltk.pictures import BLUE, VERMILLION
+from mltk.pictures.curves import BLUE, VERMILLION
+from mltk.pictures.episode import SHOWN, episode_figure, episode_picture
 
 NUMPY = mltk.backend("numpy")
 

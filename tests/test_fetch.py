@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from loopback_server import CONTENT, HASTE, OTHER, answer, get, refuse, remote, reset, visible, worse
 
-from mltk.data import downloads
-from mltk.data.downloads import Patience
-from mltk.data.fetch import fetch_file
+from mltk.data.files import downloads
+from mltk.data.files.downloads import Patience
+from mltk.data.files.fetch import fetch_file
 from mltk.errors import ChecksumError, DownloadError, StorageError
 
 

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 from loopback_server import CONTENT, HASTE, OTHER, answer, get, visible
 
-from mltk.data import downloads
+from mltk.data.files import downloads
 from mltk.errors import DownloadError, StorageError
 
 

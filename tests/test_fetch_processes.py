@@ -14,9 +14,9 @@ from loopback_server import CONTENT, get, visible, worse
 FETCH = """
 import sys
 from pathlib import Path
-from mltk.data.downloads import Patience
-from mltk.data.fetch import fetch_file
-from mltk.data.registry import RemoteFile
+from mltk.data.files.downloads import Patience
+from mltk.data.files.fetch import fetch_file
+from mltk.data.files.registry import RemoteFile
 url, md5, folder = sys.argv[1:]
 print("ready", flush=True)
 sys.stdin.readline()

@@ -16,9 +16,9 @@ from mltk_backends.torch import ModuleModel
 from torch import nn
 
 import mltk
-import mltk.config
+import mltk.training.config
 from mltk.errors import RunError
-from mltk.fingerprint import fingerprint
+from mltk.training.fingerprint import fingerprint
 
 TASKS = mltk.data.Sinusoid(shots=5, queries=5)
 
@@ -251,7 +251,7 @@ def test_a_task_source_of_mltk_that_holds_arrays_is_described_by_them(tmp_path):
     class Holding:
         values: np.ndarray
 
-    described = mltk.config.to_config(np.zeros((2, 3)))
+    described = mltk.training.config.to_config(np.zeros((2, 3)))
     assert described == {"type": "array float64 (2, 3)"}
     one, other = (fingerprint("t", Holding(np.full((2, 3), value))) for value in (0.0, 1.0))
     assert one["t.values"] != other["t.values"]

@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mltk
-from mltk.config import from_config, to_config
 from mltk.data import Glyphs
-from mltk.data.alphabet import characters, styles
+from mltk.data.images.alphabet import characters, styles
+from mltk.data.images.pen import draw
 from mltk.data.keyed_random import Draws, SharedDraws, subkeys
-from mltk.data.pen import draw
 from mltk.errors import SettingError
+from mltk.training.config import from_config, to_config
 
 NUMPY = mltk.backend("numpy")
 

@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 import mltk
-from mltk.config import from_config, to_config
 from mltk.data import BrokenImageWarning, ImageFolder
 from mltk.errors import DataError, SettingError
+from mltk.training.config import from_config, to_config
 
 RED, BLUE = (255, 0, 0), (0, 0, 255)
 

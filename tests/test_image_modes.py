@@ -5,7 +5,7 @@ import pytest
 from PIL import Image, ImageCms, TiffImagePlugin
 
 from mltk.data import BrokenImageWarning, ImageFolder
-from mltk.data.image_file import on_white
+from mltk.data.images.file import on_white
 from mltk.errors import DataError
 
 RAMP = np.add.outer(np.arange(32), np.arange(32)) * 4  # 0 … 248 in 63 levels

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from scipy import stats
 
 import mltk
-from mltk.config import from_config, to_config
 from mltk.data import ImageDataset, ImageTasks, Jitter, Omniglot, Pictures
 from mltk.data.distinct import distinct
 from mltk.errors import DtypeError, NotFiniteError, SettingError, ShapeError
+from mltk.training.config import from_config, to_config
 
 ARRAYS = ("support_x", "support_y", "query_x", "query_y")
 NUMPY = mltk.backend("numpy")

@@ -10,8 +10,8 @@ import pytest
 from run_contents import assert_same_run
 
 import mltk
-from mltk.interruption import TerminatedError
-from mltk.run_folder import RunFolder
+from mltk.training.interruption import TerminatedError
+from mltk.training.run_folder import RunFolder
 
 LEARNER = mltk.algorithms.MAML(mltk.models.mlp([1, 8, 1]), "mse")
 TASKS = mltk.data.Sinusoid(shots=5, queries=5)
@@ -126,7 +126,7 @@ def test_a_training_in_another_thread_leaves_signals_alone(tmp_path):
 
 STRIKE = """
 import os, signal, sys
-from mltk.run_folder import RunFolder
+from mltk.training.run_folder import RunFolder
 append = RunFolder.append_metrics
 def strike(self, line):
     append(self, line)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import ndimage, stats
 
 from mltk.data import Jitter
-from mltk.data.jitter import BLOCK, affine
+from mltk.data.images.jitter import BLOCK, affine
 from mltk.errors import SettingError, ShapeError
 
 LEVEL = 1e-6

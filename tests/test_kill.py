@@ -8,7 +8,7 @@ import time
 
 import numpy as np
 
-from mltk.run_folder import RunFolder
+from mltk.training.run_folder import RunFolder
 
 CODE = """
 import sys, mltk

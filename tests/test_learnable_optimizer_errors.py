@@ -7,6 +7,7 @@ from torch import nn
 
 from mltk import modules
 from mltk.errors import MismatchError, SettingError, ShapeError, UnsupportedError
+from mltk.modules import functions
 from mltk.optim.transforms import Scale
 
 
@@ -29,7 +30,7 @@ def test_modules_without_autograd_are_sent_to_the_learned_optimizer(monkeypatch)
     class Foreign:
         pass
 
-    monkeypatch.setitem(modules._registered, Foreign, object())
+    monkeypatch.setitem(functions._registered, Foreign, object())
     with pytest.raises(UnsupportedError, match=r"Foreign.*algorithms\.LearnedOptimizer"):
         modules.LearnableOptimizer(Foreign(), Scale())
 

@@ -10,7 +10,6 @@ from torch.func import functional_call
 import mltk
 from mltk import tree
 from mltk.algorithms import MAML, LearnedOptimizer, MetaSGD
-from mltk.config import from_config, to_config
 from mltk.errors import SettingError
 from mltk.optim.transforms import (
     Bias,
@@ -22,6 +21,7 @@ from mltk.optim.transforms import (
     Scale,
     chain,
 )
+from mltk.training.config import from_config, to_config
 
 NUMPY = mltk.backend("numpy", dtype="float64")
 TORCH = mltk.backend("torch", dtype="float64", engine="autograd")
@@ -224,7 +224,7 @@ def test_a_run_is_written_and_read(tmp_path, name):
     whole = mltk.train(learner, tasks, backend=NUMPY, steps=6, out=tmp_path / "whole", checkpoint_every=2)
     mltk.train(learner, tasks, backend=NUMPY, steps=4, out=tmp_path / "part", log_every=1)
     resumed = mltk.train(learner, tasks, backend=NUMPY, steps=6, out=tmp_path / "part", resume=True)
-    saved = mltk.training.load_run(tmp_path / "whole")
+    saved = mltk.training.runs.load_run(tmp_path / "whole")
     assert saved.algorithm == learner
     assert from_config(to_config(learner)) == learner
     for run in (resumed, saved.run):

@@ -10,7 +10,7 @@ from small_modules import NUMPY, X, Y, module_on
 import mltk
 from mltk.errors import ArrayError, MismatchError, ShapeError
 from mltk.errors import UnsupportedError as Unsupported
-from mltk.linked_arrays import LinkedArray
+from mltk.modules.array import LinkedArray
 
 
 def gradient(backend=NUMPY):

@@ -14,8 +14,8 @@ import mltk
 from mltk import ops
 from mltk.errors import ShapeError, TreeError
 from mltk.errors import UnsupportedError as Unsupported
-from mltk.linked_module import Module
 from mltk.models import Sequential
+from mltk.modules.module import Module
 
 
 def test_frozen_parameters_count_as_constants():
@@ -157,7 +157,7 @@ def test_thousands_of_updates_neither_overflow_the_stack_nor_lose_the_link():
 
 
 def test_one_hessian_product_for_a_gradient_and_none_that_leads_nowhere(monkeypatch):
-    from mltk.derivatives import AnalyticLinearization
+    from mltk.engines.analytic import AnalyticLinearization
 
     calls = []
     product = AnalyticLinearization.hvp
@@ -178,7 +178,7 @@ def test_one_hessian_product_for_a_gradient_and_none_that_leads_nowhere(monkeypa
 
 @pytest.mark.parametrize(("checkpoint", "expected"), [(False, [True, False]), (True, [False, False, True])])
 def test_a_gradient_asks_the_engine_for_no_more_than_it_needs(checkpoint, expected, monkeypatch):
-    from mltk.derivatives import AnalyticEngine
+    from mltk.engines.analytic import AnalyticEngine
 
     asked = []
     linearize = AnalyticEngine.linearize
@@ -204,7 +204,7 @@ def test_the_loss_is_that_of_one_task_without_an_axis_for_it(count, seed):
     x, y = rng.standard_normal((count, 2)), rng.standard_normal((count, 1))
     module = module_on()
     lin = NUMPY.engine.linearize(
-        mltk.derivatives.Objective(MODEL, ops.loss("mse")), module.params, x[None], y[None]
+        mltk.engines.analytic.Objective(MODEL, ops.loss("mse")), module.params, x[None], y[None]
     )
     for g, expected in zip(module.grad("mse", x, y), mltk.tree.leaves(lin.grad), strict=True):
         np.testing.assert_array_equal(g.detach(), expected[0])

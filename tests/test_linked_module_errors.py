@@ -9,8 +9,8 @@ import mltk
 from mltk import ops
 from mltk.errors import ArrayError, DtypeError, MismatchError, MltkError, SettingError, ShapeError, TreeError
 from mltk.errors import UnsupportedError as Unsupported
-from mltk.linked_module import Module
 from mltk.models import Sequential
+from mltk.modules.module import Module
 
 
 def params(**changes):

@@ -13,7 +13,7 @@ from torch import nn
 import mltk
 from mltk import tree
 from mltk.errors import DataError, RunError, SettingError
-from mltk.run_folder import RunFolder
+from mltk.training.run_folder import RunFolder
 
 NUMPY = mltk.backend("numpy")
 SINUSOIDS = mltk.data.Sinusoid(shots=5, queries=5)

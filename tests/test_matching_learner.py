@@ -7,9 +7,9 @@ import torch
 import mltk
 from mltk import tree
 from mltk.algorithms import Matching
-from mltk.config import from_config, to_config
 from mltk.errors import SettingError, ShapeError
 from mltk.heads import FullContextMatchingHead, MatchingHead, matching_loss
+from mltk.training.config import from_config, to_config
 
 BLOBS = mltk.data.Blobs(3, 2, 4, features=6, separation=4.0)
 CONV4 = mltk.models.conv4(1, 16, width=3)

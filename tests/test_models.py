@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 import mltk
-from mltk.config import from_config, to_config
 from mltk.errors import SettingError
 from mltk.models import Sequential, mlp
 from mltk.ops import Linear, Tanh
+from mltk.training.config import from_config, to_config
 
 NUMPY = mltk.backend("numpy", dtype="float64")
 

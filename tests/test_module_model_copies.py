@@ -12,7 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 import mltk
 from mltk import tree
 from mltk.algorithms import MAML
-from mltk.derivatives import Objective
+from mltk.contracts import Objective
 from mltk.errors import SettingError, UnsupportedError
 
 BACKEND = mltk.backend("torch", dtype="float64")

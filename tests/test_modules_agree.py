@@ -19,7 +19,7 @@ from module_programs import (
 
 import mltk
 from mltk import tree
-from mltk.linked_module import Module
+from mltk.modules.module import Module
 
 TORCH = mltk.backend("torch", dtype="float64")
 MODULES = {

@@ -9,8 +9,8 @@ from scipy.stats import kstest, pearsonr
 import mltk
 from mltk.data import Navigation
 from mltk.errors import SettingError, ShapeError
-from mltk.navigation_picture import navigation_figure
 from mltk.ops import Gaussian
+from mltk.pictures.navigation import navigation_figure
 
 NUMPY = mltk.backend("numpy", dtype="float64")
 

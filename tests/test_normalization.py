@@ -10,7 +10,7 @@ from mltk import normalization, ops, tree
 from mltk.algorithms import ANIL, MAML, ImplicitMAML, Reptile
 from mltk.errors import SettingError, ShapeError, TreeError
 from mltk.models import Sequential, conv4
-from mltk.training import load_run
+from mltk.training.runs import load_run
 
 NUMPY = mltk.backend("numpy", dtype="float64")
 BLOBS = mltk.data.Blobs(ways=3, shots=2, queries=4, features=2)

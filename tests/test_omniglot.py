@@ -12,11 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from mltk.config import from_config, to_config
-from mltk.data import Omniglot, omniglot
-from mltk.data.area_average import area_average
-from mltk.data.splits import OMNIGLOT_PARTS, OMNIGLOT_SPLITS, SMALL1
+from mltk.data import Omniglot
+from mltk.data.images import omniglot
+from mltk.data.images.area_average import area_average
+from mltk.data.images.splits import OMNIGLOT_PARTS, OMNIGLOT_SPLITS, SMALL1
 from mltk.errors import AbsentDataError, ChecksumError, DataError, SettingError
+from mltk.training.config import from_config, to_config
 
 ZIPS = {part: f"images_background_{part}.zip" for part in ("small1", "small2")}
 

@@ -10,14 +10,14 @@ import sys
 import numpy as np
 import pytest
 
-from mltk import filesystem
-from mltk.data.cache import read_cache, write_cache
+from mltk import files
+from mltk.data.files.cache import read_cache, write_cache
 from mltk.errors import DataError, MltkError, RunError
 from mltk.oracle import vectors
 from mltk.oracle.calling import Request, call
 from mltk.oracle.messages import MessageError, from_line, unpack_outcome
 from mltk.outside import DEEPEST, LONGEST, check_depth, read_bytes, read_json, reading
-from mltk.run_folder import Checkpoint, RunFolder
+from mltk.training.run_folder import Checkpoint, RunFolder
 
 pipes = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes with names")
 
@@ -36,7 +36,7 @@ def in_time():
 @pytest.fixture(params=["as here", "without O_NOFOLLOW"])
 def flags(request, monkeypatch):
     if request.param != "as here":
-        monkeypatch.setattr(filesystem, "_NO_LINKS", 0)
+        monkeypatch.setattr(files, "_NO_LINKS", 0)
 
 
 def checkpoint(**changes):
@@ -355,7 +355,7 @@ def test_without_fcntl_there_is_nobody_to_lock_against(tmp_path):
     code = (
         "import sys; sys.modules['fcntl'] = None\n"
         "from pathlib import Path\n"
-        "from mltk.run_folder import RunFolder\n"
+        "from mltk.training.run_folder import RunFolder\n"
         "folder = RunFolder(Path(sys.argv[1]))\n"
         "with folder.locked():\n"
         "    folder.write_config({'steps': 3})\n"

@@ -8,8 +8,8 @@ import pytest
 import mltk
 from mltk import pictures, tree
 from mltk.errors import RunError, SettingError
-from mltk.navigation_picture import navigation_figure
-from mltk.picture_titles import learner_in_words, loss_in_words, tasks_in_words
+from mltk.pictures.navigation import navigation_figure
+from mltk.pictures.titles import learner_in_words, loss_in_words, tasks_in_words
 
 
 def history(count, scale=1.0):

@@ -10,11 +10,11 @@ from scipy.special import ndtri
 
 import mltk
 from mltk import tree
-from mltk.config import from_config, to_config
-from mltk.derivatives import Objective
+from mltk.contracts import Objective
 from mltk.errors import DtypeError, NotFiniteError, SettingError, ShapeError
 from mltk.ops import Categorical, Gaussian, LogLikelihood, PolicyLoss
 from mltk.ops.surrogate import surrogate
+from mltk.training.config import from_config, to_config
 
 for name in ("numpy", "torch"):
     mltk.backend(name)

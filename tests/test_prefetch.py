@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import mltk
 from mltk.data.prefetch import Prefetch
 from mltk.errors import SettingError
-from mltk.run_folder import RunFolder
+from mltk.training.run_folder import RunFolder
 
 NUMPY = mltk.backend("numpy")
 TASKS = mltk.data.Sinusoid(shots=3, queries=2)

@@ -11,7 +11,7 @@ import mltk
 from mltk import reproduce
 from mltk.errors import RunError, SettingError
 from mltk.reproduce import METHODS, PUBLISHED, SHOTS, Estimate, Outcome, Training, render, sinusoid_table
-from mltk.training import load_run
+from mltk.training.runs import load_run
 
 PAPER = """
 | 5 shots | MAML | 1.13 ± 0.18 | 0.85 ± 0.14 | 0.71 ± 0.12 |

@@ -14,7 +14,7 @@ from mltk import optim
 from mltk.cli import app
 from mltk.errors import DivergedError, RunError
 from mltk.reproduce import sinusoid_table
-from mltk.run_folder import WRITTEN, RunFolder, first_free
+from mltk.training.run_folder import WRITTEN, RunFolder, first_free
 
 TASKS = mltk.data.Sinusoid(shots=5, queries=5)
 NUMPY = mltk.backend("numpy")
@@ -80,7 +80,7 @@ def test_a_lock_on_a_folder_that_another_has_removed_is_taken_anew(tmp_path):
         "import os, sys\n"
         "from pathlib import Path\n"
         "from mltk.errors import RunError\n"
-        "from mltk.run_folder import WRITTEN, RunFolder\n"
+        "from mltk.training.run_folder import WRITTEN, RunFolder\n"
         "folder, held = RunFolder(Path(sys.argv[1])), 0\n"
         "while held < 200:\n"
         "    try:\n"

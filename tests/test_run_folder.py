@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mltk.errors import RunError
-from mltk.run_folder import Checkpoint, RunFolder
+from mltk.training.run_folder import Checkpoint, RunFolder
 
 
 def checkpoint(step=7):
@@ -211,7 +211,7 @@ def test_the_lock_ends_with_its_process(tmp_path):
     code = (
         "import sys, time\n"
         "from pathlib import Path\n"
-        "from mltk.run_folder import RunFolder\n"
+        "from mltk.training.run_folder import RunFolder\n"
         "with RunFolder(Path(sys.argv[1])).locked():\n"
         "    print('locked', flush=True)\n"
         "    time.sleep(60)\n"

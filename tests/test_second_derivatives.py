@@ -13,7 +13,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 import mltk
 from mltk.algorithms import MAML, ImplicitMAML
 from mltk.errors import UnsupportedError
-from mltk.modules import clone_module, meta_grad, update_module
+from mltk.modules.functions import clone_module, meta_grad, update_module
 
 BACKEND = mltk.backend("torch", dtype="float64")
 

@@ -15,10 +15,10 @@ from test_cli_images import SMALL, folder_of_images, output, refused, run  # noq
 
 import mltk
 from mltk.data import Glyphs, ImageFolder
-from mltk.data.class_identity import digests, seen, trained_on
-from mltk.episode_picture import episode_figure
+from mltk.data.images.class_identity import digests, seen, trained_on
 from mltk.errors import RunError
-from mltk.trained_classes import read_classes
+from mltk.pictures.episode import episode_figure
+from mltk.training.trained_classes import read_classes
 
 NUMPY = mltk.backend("numpy")
 GLYPHS = Glyphs(alphabets=2, characters=4, drawings=3)

@@ -15,7 +15,7 @@ import mltk
 from mltk import tree
 from mltk.algorithms import StochasticMAML
 from mltk.data import Bandits, Navigation
-from mltk.data.rollouts import Rollout
+from mltk.data.families.rollouts import Rollout
 from mltk.ops import Categorical, Linear
 
 NUMPY = mltk.backend("numpy", dtype="float64")

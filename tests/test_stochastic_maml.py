@@ -17,13 +17,13 @@ from mltk.algorithms.stochastic_maml import mean_of_others
 from mltk.cli.choices import AlgorithmName, DataName
 from mltk.cli.policies import policy_recipe
 from mltk.cli.recipes import Wishes
-from mltk.config import from_config, to_config
 from mltk.data import Bandits, Navigation
-from mltk.data.rollouts import Rollout
+from mltk.data.families.rollouts import Rollout
 from mltk.errors import SettingError, TreeError
 from mltk.models import Sequential
 from mltk.ops import Categorical, Linear
 from mltk.ops.policy_loss import costs_to_go
+from mltk.training.config import from_config, to_config
 
 NUMPY = mltk.backend("numpy", dtype="float64")
 ROUTES = [

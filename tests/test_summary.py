@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import mltk
-from mltk.training_loop import Run
+from mltk.training.loop import Run
 
 NUMPY = mltk.backend("numpy")
 TASKS = mltk.data.Sinusoid(shots=5, queries=7)

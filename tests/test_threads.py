@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import mltk
-from mltk.run_folder import RunFolder
+from mltk.training.run_folder import RunFolder
 
 TASKS = mltk.data.Sinusoid(shots=5, queries=5)
 LEARNER = mltk.algorithms.MAML(mltk.models.mlp([1, 4, 1]), "mse")

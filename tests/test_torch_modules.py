@@ -11,7 +11,7 @@ from torch import nn
 from torch_module_problems import data, functional_maml, inner_step, mlp
 
 from mltk.errors import SettingError, ShapeError
-from mltk.modules import clone_module, detach_module, meta_grad, update_module
+from mltk.modules.functions import clone_module, detach_module, meta_grad, update_module
 
 
 class Tied(nn.Module):

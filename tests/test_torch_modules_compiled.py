@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from mltk.modules import clone_module, meta_grad, update_module
+from mltk.modules.functions import clone_module, meta_grad, update_module
 
 
 def loss_of(outputs, target=None):

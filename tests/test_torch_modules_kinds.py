@@ -10,7 +10,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.utils import parametrizations, parametrize
 
 from mltk.errors import SettingError, UnsupportedError
-from mltk.modules import clone_module, detach_module, meta_grad, update_module
+from mltk.modules.functions import clone_module, detach_module, meta_grad, update_module
 
 
 def old_weight_norm(layer, name="weight"):

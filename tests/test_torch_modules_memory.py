@@ -10,7 +10,7 @@ from torch_module_problems import data, functional_maml, inner_step, mlp
 
 from mltk import ops
 from mltk.errors import SettingError, ShapeError, UnsupportedError
-from mltk.modules import clone_module, detach_module, meta_grad, update_module
+from mltk.modules.functions import clone_module, detach_module, meta_grad, update_module
 
 
 @pytest.mark.parametrize("detached", [True, False])

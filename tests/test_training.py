@@ -12,8 +12,8 @@ from run_contents import assert_same_run
 import mltk
 from mltk import optim, tree
 from mltk.errors import DivergedError, NotFiniteError, RunError, SettingError
-from mltk.run_folder import RunFolder
-from mltk.training import load_run
+from mltk.training.run_folder import RunFolder
+from mltk.training.runs import load_run
 
 MODEL = mltk.models.mlp([1, 8, 8, 1])
 LEARNER = mltk.algorithms.MAML(MODEL, "mse", inner_steps=2)

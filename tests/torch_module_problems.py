@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from mltk.modules import update_module
+from mltk.modules.functions import update_module
 
 
 def mlp(dtype=torch.float64):

@@ -14,24 +14,26 @@ with needed_for("the backend 'torch'"):
 import array_api_compat.torch
 import numpy as np
 
-from mltk import fingerprint, modules
-from mltk.derivatives import AnalyticEngine, Engine
+from mltk.checks import did_you_mean
+from mltk.contracts import Engine
+from mltk.engines.analytic import AnalyticEngine
 from mltk.errors import ArrayError, SettingError
+from mltk.modules import functions
 from mltk.ops.kernels import Kernels, kernels_of, register
 from mltk.plain_arrays import check_plain
-from mltk.settings import did_you_mean
+from mltk.training import fingerprint
 
-from . import fingerprints, linked_modules
+from . import clones, fingerprints
 from .bridges import from_module, to_module
 from .engine import AutogradEngine, DefaultEngine
 from .kernels import TorchKernels
 from .learnable_optimizer import LearnableOptimizer
-from .module import ModuleModel
+from .module_model import ModuleModel
 
 __all__ = ["LearnableOptimizer", "ModuleModel", "TorchBackend", "create", "from_module", "to_module"]
 
 register("torch", TorchKernels)
-modules.register(torch.nn.Module, linked_modules)
+functions.register(torch.nn.Module, clones)
 fingerprint.register(torch.Tensor, fingerprints.of_tensor)
 fingerprint.register(torch.nn.Module, fingerprints.of_module)
 fingerprint.register(ModuleModel, fingerprints.of_model)

@@ -1,4 +1,4 @@
-"""What decides the results of Torch's tensors and modules, for `mltk.fingerprint`."""
+"""What decides the results of Torch's tensors and modules, for `mltk.training.fingerprint`."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import torch
 from torch.nn import Module
 from torch.nn.parameter import is_lazy
 
-from mltk.fingerprint import Facts, array_text, attributes_of, code_of, digest, fingerprint
+from mltk.training.fingerprint import Facts, array_text, attributes_of, code_of, digest, fingerprint
 
-from .module import ModuleModel
-from .module_structure import HOOKS, STANDARD
+from .module_model import ModuleModel
+from .structure import HOOKS, STANDARD
 
 
 def of_tensor(tensor: torch.Tensor, _trained: bool) -> Facts:

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from mltk.errors import SettingError
-from mltk.modules import clone_module, update_module
+from mltk.modules.functions import clone_module, update_module
 
 from .second_derivatives import explained
 

@@ -9,12 +9,12 @@ import torch
 from torch import nn
 
 from mltk import tree
+from mltk.checks import check_scale
 from mltk.errors import MismatchError, SettingError, ShapeError
 from mltk.optim.transforms import GradientTransform
-from mltk.settings import check_scale
 from mltk.tree import Tree
 
-from .module_structure import Links, modules_of, relink
+from .structure import Links, modules_of, relink
 
 Tensors = dict[str, torch.Tensor]
 

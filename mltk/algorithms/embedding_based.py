@@ -11,13 +11,13 @@ import numpy as np
 
 from mltk import ops, tree
 from mltk.algorithms.parameters import check_params, free_key, mean_over_tasks
-from mltk.backend import Backend, check_same, common_backend
+from mltk.backend import check_same, common_backend
+from mltk.contracts import Backend, Engine, Model
 from mltk.data.source import TaskSource
-from mltk.derivatives import Engine
 from mltk.episode import Episode, check_inputs, check_query, check_support
 from mltk.errors import ArrayError, DtypeError, ShapeError, TreeError
 from mltk.heads import Head
-from mltk.models import Model, check_examples, check_model
+from mltk.models import check_examples, check_model
 from mltk.normalization import (
     calibrate_on_tasks,
     check_calibrated,

@@ -11,11 +11,12 @@ import numpy as np
 
 from mltk import ops
 from mltk.algorithms.parameters import check_params
-from mltk.backend import Backend, backend_of, check_same, common_backend
-from mltk.derivatives import Engine, Linearization, Objective
+from mltk.backend import backend_of, check_same, common_backend
+from mltk.checks import check_count, check_range, check_scale
+from mltk.contracts import Backend, Engine, Linearization, Model, Objective
 from mltk.episode import Episode, check_inputs, check_query, check_support
 from mltk.errors import ArrayError, SettingError, ShapeError
-from mltk.models import Model, Sequential, check_examples, check_model
+from mltk.models import Sequential, check_examples, check_model
 from mltk.normalization import (
     calibrate_on_tasks,
     check_calibrated,
@@ -24,7 +25,6 @@ from mltk.normalization import (
     with_support_rows,
     without_statistics,
 )
-from mltk.settings import check_count, check_range, check_scale
 from mltk.tree import Array, Tree
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from mltk import tree
 from mltk.algorithms.parameters import mean_over_tasks, per_task
-from mltk.derivatives import Engine, Linearization, Objective
+from mltk.contracts import Engine, Linearization, Objective
 from mltk.ops.kernels import kernels_of
 from mltk.optim.transforms import GradientTransform
 from mltk.tree import Array, Tree

@@ -11,12 +11,10 @@ from mltk import ops, tree
 from mltk.algorithms.inner_loop import InnerLoop
 from mltk.algorithms.parameters import free_key
 from mltk.algorithms.unrolled import UnrolledLearner
-from mltk.backend import Backend
-from mltk.derivatives import Engine
+from mltk.checks import check_scale
+from mltk.contracts import Backend, Engine, Model
 from mltk.errors import SettingError
-from mltk.models import Model
 from mltk.optim.transforms import GradientTransform
-from mltk.settings import check_scale
 from mltk.tree import Array, Tree
 
 KEY = "transform"

@@ -6,8 +6,8 @@ from dataclasses import KW_ONLY, dataclass
 from functools import cached_property
 
 from mltk.algorithms.embedding_based import EmbeddingBased
+from mltk.contracts import Model
 from mltk.heads import LogisticHead
-from mltk.models import Model
 
 
 @dataclass(frozen=True)

@@ -12,14 +12,12 @@ from mltk import ops, tree
 from mltk.algorithms.inner_loop import InnerLoop
 from mltk.algorithms.parameters import free_key
 from mltk.algorithms.unrolled import UnrolledLearner
-from mltk.backend import Backend
-from mltk.derivatives import Engine
+from mltk.checks import check_choice
+from mltk.contracts import Backend, Engine, Model
 from mltk.errors import SettingError
-from mltk.models import Model
 from mltk.ops.kernels import kernels_of
 from mltk.optim.transforms import Scale
 from mltk.optim.transforms.granularity import GRANULARITIES
-from mltk.settings import check_choice
 from mltk.tree import Array, Tree
 
 

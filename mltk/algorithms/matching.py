@@ -6,10 +6,10 @@ from dataclasses import KW_ONLY, dataclass
 from functools import cached_property
 
 from mltk.algorithms.embedding_based import EmbeddingBased
+from mltk.checks import check_count
+from mltk.contracts import Model
 from mltk.errors import SettingError
 from mltk.heads import FullContextMatchingHead, MatchingHead
-from mltk.models import Model
-from mltk.settings import check_count
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 from mltk import tree
-from mltk.backend import Backend, check_same, common_backend
+from mltk.backend import check_same, common_backend
+from mltk.contracts import Backend
 from mltk.errors import MismatchError, MltkError, TreeError
 from mltk.ops.kernels import kernels_of
 from mltk.tree import Array, Tree

@@ -7,8 +7,8 @@ from functools import cached_property
 from typing import Literal
 
 from mltk.algorithms.embedding_based import EmbeddingBased
+from mltk.contracts import Model
 from mltk.heads import PrototypicalHead
-from mltk.models import Model
 
 
 @dataclass(frozen=True)

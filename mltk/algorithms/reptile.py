@@ -7,11 +7,10 @@ from dataclasses import KW_ONLY, dataclass
 from mltk import ops, tree
 from mltk.algorithms.gradient_based import GradientBased
 from mltk.algorithms.parameters import mean_over_tasks
-from mltk.derivatives import Engine
+from mltk.checks import check_count, check_scale
+from mltk.contracts import Engine, Model
 from mltk.episode import Episode
-from mltk.models import Model
 from mltk.normalization import support_statistics
-from mltk.settings import check_count, check_scale
 from mltk.tree import Array, Tree
 
 

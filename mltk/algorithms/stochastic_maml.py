@@ -10,14 +10,14 @@ import numpy as np
 from mltk import tree
 from mltk.algorithms.inner_loop import InnerLoop, Point
 from mltk.algorithms.parameters import check_params, mean_over_tasks
-from mltk.backend import Backend, check_backend
-from mltk.data.rollouts import Environments, Rollout
-from mltk.derivatives import Linearization, Objective
-from mltk.models import Model, check_model
+from mltk.backend import check_backend
+from mltk.checks import check_count, check_has, check_scale
+from mltk.contracts import Backend, Linearization, Model, Objective
+from mltk.data.families.rollouts import Environments, Rollout
+from mltk.models import check_model
 from mltk.ops import LogLikelihood, PolicyLoss
 from mltk.ops.kernels import kernels_of
 from mltk.ops.policy_loss import costs_to_go
-from mltk.settings import check_count, check_has, check_scale
 from mltk.tree import Array, Tree
 
 

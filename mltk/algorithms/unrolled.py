@@ -11,11 +11,10 @@ from mltk import tree
 from mltk.algorithms.gradient_based import GradientBased
 from mltk.algorithms.inner_loop import InnerLoop, Point
 from mltk.algorithms.parameters import mean_over_tasks
-from mltk.derivatives import Engine
+from mltk.checks import did_you_mean
+from mltk.contracts import Engine, Layered
 from mltk.episode import Episode
 from mltk.errors import SettingError, UnsupportedError
-from mltk.models import Layered
-from mltk.settings import did_you_mean
 from mltk.tree import Array, Tree
 
 

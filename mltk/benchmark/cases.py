@@ -9,11 +9,11 @@ from typing import NamedTuple
 import numpy as np
 
 from mltk import backend, models, tree
+from mltk.checks import check_choice
 from mltk.data import Sinusoid
 from mltk.episode import Episode
 from mltk.models import Sequential
 from mltk.peers import Case
-from mltk.settings import check_choice
 
 SEED = 1
 

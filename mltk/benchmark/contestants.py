@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import mltk
 from mltk import tree
 from mltk.algorithms import MAML, Prototypical
+from mltk.checks import check_choice
 from mltk.episode import Episode
 from mltk.errors import BackendError
 from mltk.optim import Adam, apply_updates
 from mltk.peers import PEERS, PROTOTYPICAL_PEERS, Case, Peer, Result
-from mltk.settings import check_choice
 from mltk.tree import Tree
 
 

@@ -25,7 +25,7 @@ from mltk.benchmark.report import as_json, print_aim, ratio
 from mltk.benchmark.timing import TOLERANCE, Row, relative_error
 from mltk.errors import MissingLibraryError
 from mltk.installation import install_hint
-from mltk.modules import clone_module, update_module
+from mltk.modules.functions import clone_module, update_module
 
 TENSORS = (4, 50, 500)
 WIDTH = 4

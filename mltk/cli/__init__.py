@@ -5,13 +5,11 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+from mltk.cli.exit_status import IMPOSSIBLE
 from mltk.errors import MissingLibraryError
 from mltk.installation import needed_for
 
 __all__ = ["app", "main"]
-
-IMPOSSIBLE = 2
-"""The exit status of what cannot be done here, because a library is missing, say."""
 
 
 def main() -> None:

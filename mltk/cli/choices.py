@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from importlib.metadata import entry_points
 
-from mltk.backend import GROUP
+from mltk.plugins import GROUP
 
 
 class AlgorithmName(StrEnum):

@@ -12,31 +12,29 @@ from typing import Annotated, Any
 
 import typer
 
-from mltk import __version__, benchmark
+from mltk import benchmark
 from mltk.algorithms import StochasticMAML
-from mltk.backend import Backend
 from mltk.backend import backend as choose_backend
-from mltk.cli import IMPOSSIBLE
 from mltk.cli import data as data_commands
 from mltk.cli import oracle as oracle_commands
 from mltk.cli.choices import AlgorithmName, DataName, Dtype, Protocol, TransformName, backend_names
+from mltk.cli.exit_status import IMPOSSIBLE, INTERRUPTED
 from mltk.cli.held_out import about_training, draw, tasks_to_test_on, test_command
 from mltk.cli.policies import FAMILIES, check_policy, draw_policy, policy_recipe
 from mltk.cli.recipes import Wishes, recipe
 from mltk.cli.suggestions import SuggestingGroup
+from mltk.contracts import Backend
 from mltk.errors import MissingLibraryError, MltkError, RunError, SettingError
 from mltk.evaluation import evaluate as evaluate_learner
 from mltk.evaluation import omniglot_challenge, returns
 from mltk.installation import needed_for
-from mltk.interruption import TerminatedError
 from mltk.progress import duration, reporting, say
-from mltk.run_folder import RunFolder, first_free
-from mltk.training import load_run
-from mltk.training import train as train_learner
-from mltk.training_loop import Run
-
-INTERRUPTED = 130
-"""The exit status of a command that Ctrl-C stopped, as in shells."""
+from mltk.training.interruption import TerminatedError
+from mltk.training.loop import Run
+from mltk.training.run_folder import RunFolder, first_free
+from mltk.training.runs import load_run
+from mltk.training.runs import train as train_learner
+from mltk.version import __version__
 
 
 class Commands(SuggestingGroup):

@@ -6,10 +6,9 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(help="See and download the files of datasets.", no_args_is_help=True)
+from mltk.cli.exit_status import INTERRUPTED
 
-INTERRUPTED = 130
-"""The exit status of a command that Ctrl-C stopped, as in shells."""
+app = typer.Typer(help="See and download the files of datasets.", no_args_is_help=True)
 
 
 @app.command("list")
@@ -19,9 +18,9 @@ def show() -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from mltk.data.download_progress import in_words
-    from mltk.data.fetch import data_home, present
-    from mltk.data.registry import FILES
+    from mltk.data.files.download_progress import in_words
+    from mltk.data.files.fetch import data_home, present
+    from mltk.data.files.registry import FILES
 
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("name", no_wrap=True)
@@ -45,8 +44,8 @@ def get(
 
     An interrupted download is continued. Checksums are verified.
     """
-    from mltk.data.fetch import fetch, find, present
-    from mltk.data.registry import look_up
+    from mltk.data.files.fetch import fetch, find, present
+    from mltk.data.files.registry import look_up
     from mltk.errors import SettingError
 
     try:

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from mltk import data
-from mltk.backend import Backend
 from mltk.cli.recipes import Recipe, Wishes, given
-from mltk.data.class_identity import seen, trained_on
+from mltk.contracts import Backend
+from mltk.data.images.class_identity import seen, trained_on
 from mltk.errors import MltkError, SettingError
-from mltk.trained_classes import read_classes
-from mltk.training import SavedRun
+from mltk.training.runs import SavedRun
+from mltk.training.trained_classes import read_classes
 from mltk.tree import Tree
 
 WAYS = 5
@@ -79,7 +79,7 @@ def draw(training: Recipe, meta_params: Tree, folder: Path, *, backend: Backend,
     """Draw what was learned, where there is a picture of it: fits of curves, or an episode of images."""
     tasks = training.tasks
     if isinstance(tasks, data.ImageTasks):
-        from mltk.episode_picture import episode_picture
+        from mltk.pictures.episode import episode_picture
 
         try:
             shown = _tasks(tasks.dataset.held_out(), training.learner, Wishes(), shots=tasks.shots)
@@ -96,7 +96,7 @@ def draw(training: Recipe, meta_params: Tree, folder: Path, *, backend: Backend,
             training=trained_on(tasks),
         )
     elif not isinstance(tasks, data.Blobs):
-        from mltk.pictures import fits
+        from mltk.pictures.curves import fits
 
         fits(training.learner, meta_params, tasks, folder / "fits.svg", backend=backend, seed=seed)
 

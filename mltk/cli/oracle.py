@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mltk.cli import IMPOSSIBLE
+from mltk.checks import check_choice
 from mltk.cli.choices import Dtype
-from mltk.settings import check_choice
+from mltk.cli.exit_status import IMPOSSIBLE
 
 if TYPE_CHECKING:
     from mltk.oracle.candidate import Command

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from mltk.data import ImageFolder
-from mltk.data.class_folders import parts_of
+from mltk.data.images.class_folders import parts_of
 
 HELD_OUT = 0.2
 """The share of the classes of a folder that are kept to test on, at least two of them."""

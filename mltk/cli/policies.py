@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from mltk import algorithms, data, models
-from mltk.backend import Backend
 from mltk.cli.choices import AlgorithmName, DataName
 from mltk.cli.recipes import Recipe, Wishes, given
+from mltk.contracts import Backend
 from mltk.errors import SettingError
 from mltk.ops import Linear
 from mltk.optim import Adam
@@ -64,7 +64,7 @@ def check_policy(algorithm: AlgorithmName, family: DataName) -> None:
 def draw_policy(training: Recipe, meta_params: Tree, folder: Path, *, backend: Backend, seed: int) -> None:
     """Draw what was learned: paths to goals, for navigation."""
     if isinstance(training.tasks, data.Navigation):
-        from mltk.navigation_picture import navigation_picture
+        from mltk.pictures.navigation import navigation_picture
 
         path = folder / "paths.svg"
         navigation_picture(training.learner, meta_params, training.tasks, path, backend=backend, seed=seed)

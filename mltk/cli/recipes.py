@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from mltk import algorithms, data, models
+from mltk.checks import check_choice
 from mltk.cli.choices import AlgorithmName, DataName, TransformName
 from mltk.cli.own_images import own_images
-from mltk.data.cifar_fs import SPLITS as CIFAR_FS_SPLITS
-from mltk.data.splits import OMNIGLOT_PARTS, OMNIGLOT_SPLITS
+from mltk.data.images.cifar_fs import SPLITS as CIFAR_FS_SPLITS
+from mltk.data.images.splits import OMNIGLOT_PARTS, OMNIGLOT_SPLITS
 from mltk.errors import SettingError
 from mltk.optim import Adam, Cosine, Transform, transforms
-from mltk.settings import check_choice
 
 HIDDEN = (40, 40)
 """The hidden layers of the networks for vectors, those of Finn et al. (2017) for sinusoids."""

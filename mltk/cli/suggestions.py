@@ -8,7 +8,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from mltk.settings import did_you_mean
+from mltk.checks import did_you_mean
 
 REFUSED = re.compile(r"'([^']*)' is not one of (.*)", re.DOTALL)
 """What Typer writes of a choice that does not exist."""

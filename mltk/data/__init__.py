@@ -1,21 +1,21 @@
 """Task families and datasets."""
 
 from mltk.data.arrays import Arrays
-from mltk.data.bandits import Bandits
-from mltk.data.blobs import Blobs
-from mltk.data.cifar_fs import CIFARFS
-from mltk.data.fetch import data_home
-from mltk.data.glyphs import Glyphs
-from mltk.data.harmonic import Harmonic
-from mltk.data.image_folder import BrokenImageWarning, ImageFolder, SmallClassWarning
-from mltk.data.image_tasks import ImageTasks
-from mltk.data.images import ImageDataset, Pictures
-from mltk.data.jitter import Jitter
-from mltk.data.linear_regression import LinearRegression
-from mltk.data.navigation import Navigation
-from mltk.data.omniglot import Omniglot
+from mltk.data.families.bandits import Bandits
+from mltk.data.families.blobs import Blobs
+from mltk.data.families.harmonic import Harmonic
+from mltk.data.families.linear_regression import LinearRegression
+from mltk.data.families.navigation import Navigation
+from mltk.data.families.sinusoid import Sinusoid
+from mltk.data.files.fetch import data_home
+from mltk.data.images.cifar_fs import CIFARFS
+from mltk.data.images.folder import BrokenImageWarning, ImageFolder, SmallClassWarning
+from mltk.data.images.glyphs import Glyphs
+from mltk.data.images.jitter import Jitter
+from mltk.data.images.omniglot import Omniglot
+from mltk.data.images.pictures import Pictures
+from mltk.data.images.tasks import ImageDataset, ImageTasks
 from mltk.data.prefetch import Prefetch
-from mltk.data.sinusoid import Sinusoid
 from mltk.data.source import TaskSource
 
 __all__ = [

@@ -9,13 +9,14 @@ from typing import Any, Protocol, Self
 
 import numpy as np
 
-from mltk.data.class_identity import digests
-from mltk.data.class_split import split_classes
-from mltk.data.image_folder import SmallClassWarning
-from mltk.data.images import ImageDataset, Pictures
+from mltk.checks import check_count
+from mltk.data.images.class_identity import digests
+from mltk.data.images.class_split import split_classes
+from mltk.data.images.folder import SmallClassWarning
+from mltk.data.images.pictures import Pictures
+from mltk.data.images.tasks import ImageDataset
 from mltk.errors import ArrayError, DtypeError, NotFiniteError, SettingError, ShapeError
 from mltk.plain_arrays import check_plain
-from mltk.settings import check_count
 
 EXACT = 2**24
 """Integers up to here are exact in float32, in which they reach a learner."""

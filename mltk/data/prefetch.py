@@ -13,10 +13,10 @@ from typing import Any, Self
 
 import numpy as np
 
-from mltk.backend import Backend
+from mltk.checks import check_count
+from mltk.contracts import Backend
 from mltk.data.source import TaskSource, generator
 from mltk.episode import Episode
-from mltk.settings import check_count
 
 
 class Prefetch(Iterator[Episode]):

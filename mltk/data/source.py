@@ -6,10 +6,11 @@ from typing import Protocol
 
 import numpy as np
 
-from mltk.backend import Backend, check_backend
+from mltk.backend import check_backend
+from mltk.checks import check_count
+from mltk.contracts import Backend
 from mltk.episode import Episode
 from mltk.errors import SettingError
-from mltk.settings import check_count
 
 
 class TaskSource(Protocol):
@@ -18,8 +19,9 @@ class TaskSource(Protocol):
     A class whose sampling takes long beside a training step may say ``prefetch = True``: then `mltk.train`
     samples in a thread of its own, ahead of the training.
 
-    A run records what a source of the user's own holds (`mltk.fingerprint`), and is not continued with
-    another; a source whose attributes change as it samples says by a method ``fingerprint()`` what counts.
+    A run records what a source of the user's own holds (`mltk.training.fingerprint`), and is not continued
+    with another; a source whose attributes change as it samples says by a method ``fingerprint()`` what
+    counts.
     """
 
     def sample(self, n_tasks: int, rng: int | np.random.Generator, backend: Backend) -> Episode:

@@ -9,7 +9,7 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 
-from mltk.backend import Backend
+from mltk.contracts import Backend
 from mltk.episode import Episode, form, joined
 from mltk.errors import ShapeError
 

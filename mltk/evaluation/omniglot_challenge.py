@@ -8,19 +8,20 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from mltk.backend import Backend, backend_of, check_backend
-from mltk.data.archives import read_members
-from mltk.data.images import ImageDataset
-from mltk.data.omniglot import decode_drawing, prepare
+from mltk.backend import backend_of, check_backend
+from mltk.checks import check_count, check_has
+from mltk.contracts import Backend
+from mltk.data.files.archives import read_members
+from mltk.data.images.omniglot import decode_drawing, prepare
+from mltk.data.images.tasks import ImageDataset
 from mltk.episode import Episode
 from mltk.errors import DataError, NotFiniteError, SettingError
 from mltk.evaluation.student import half_width
 from mltk.evaluation.unseen_tasks import check_classes
-from mltk.settings import check_count, check_has
 from mltk.tree import Tree
 
 if TYPE_CHECKING:
-    from mltk.training_loop import Algorithm
+    from mltk.contracts import Learner
 
 LABELS = "class_labels.txt"
 """The file of each run that pairs its test and training images."""
@@ -80,7 +81,7 @@ class ChallengeResult:
 
 
 def omniglot_challenge(
-    algorithm: Algorithm,
+    algorithm: Learner,
     meta_params: Tree,
     runs: Runs | str | Path,
     *,

@@ -6,16 +6,17 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from mltk.backend import Backend, backend_of, check_backend
+from mltk.backend import backend_of, check_backend
+from mltk.checks import check_count, check_has
+from mltk.contracts import Backend
 from mltk.errors import NotFiniteError
 from mltk.evaluation.blocks import blocks
 from mltk.evaluation.unseen_tasks import Evaluation, summary
-from mltk.settings import check_count, check_has
 from mltk.tree import Tree
 
 if TYPE_CHECKING:
     from mltk.algorithms import StochasticMAML
-    from mltk.data.rollouts import EnvironmentSource
+    from mltk.data.families.rollouts import EnvironmentSource
 
 
 class Returns(NamedTuple):

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mltk.backend import Backend
+from mltk.contracts import Backend
 from mltk.tree import Array, Tree
 
 if TYPE_CHECKING:
-    from mltk.training_loop import Algorithm
+    from mltk.contracts import Learner
 
 ROUNDING = 100
 """Multiples of the machine precision, times the largest output of a task, that count as no change."""
@@ -24,7 +24,7 @@ REPEATS = 4
 
 
 def is_transductive(
-    algorithm: Algorithm,
+    algorithm: Learner,
     meta_params: Tree,
     support_x: Array,
     support_y: Array,
@@ -78,7 +78,7 @@ class _Trial:
 
     def __init__(
         self,
-        algorithm: Algorithm,
+        algorithm: Learner,
         meta_params: Tree,
         support_x: Array,
         support_y: Array,

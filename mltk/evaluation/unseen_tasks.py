@@ -10,18 +10,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mltk import tree
-from mltk.backend import Backend, backend_of, check_backend
+from mltk.backend import backend_of, check_backend
+from mltk.checks import check_count, check_has
+from mltk.contracts import Backend
 from mltk.data.source import TaskSource
 from mltk.errors import NotFiniteError, SettingError, ShapeError
 from mltk.evaluation.blocks import BLOCK, batches, blocks, wanted
 from mltk.evaluation.student import half_width
 from mltk.evaluation.transductive import is_transductive
-from mltk.settings import check_count, check_has
 from mltk.summary import Lines, Summary
 from mltk.tree import Tree
 
 if TYPE_CHECKING:
-    from mltk.training_loop import Algorithm
+    from mltk.contracts import Learner
 
 FEW = 2
 """Tasks on which an evaluation finds out whether predictions are transductive."""
@@ -66,7 +67,7 @@ class Evaluation(Summary):
 
 
 def evaluate(
-    algorithm: Algorithm,
+    algorithm: Learner,
     meta_params: Tree,
     tasks: TaskSource,
     *,

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from mltk import tree
+from mltk.checks import check_count
 from mltk.errors import ShapeError
 from mltk.heads.head import Head
 from mltk.heads.matching import check_temperature, match, match_pullback
 from mltk.ops import LSTM, Attention, lstm_cell
 from mltk.ops.kernels import kernels_of
-from mltk.settings import check_count
 from mltk.tree import Array, Tree
 
 

@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from mltk.checks import check_scale
 from mltk.errors import SettingError
 from mltk.heads.head import Head
 from mltk.ops.kernels import kernels_of
-from mltk.settings import check_scale
 from mltk.tree import Array, Tree
 
 ROUNDING = 16 * float(np.finfo(np.float64).eps)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, NamedTuple
 
+from mltk.checks import check_count
 from mltk.heads.linear import LinearHead, raised, raised_vjp
 from mltk.heads.ridge import raise_diagonal
 from mltk.ops.kernels import kernels_of
-from mltk.settings import check_count
 from mltk.tree import Array
 
 SATURATED = 700.0

@@ -6,14 +6,15 @@ import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from mltk.backend import Backend, common_backend
+from mltk.backend import common_backend
+from mltk.checks import check_count, check_scale
+from mltk.contracts import Backend
 from mltk.episode import check_inputs
 from mltk.errors import DtypeError, SettingError, ShapeError
 from mltk.heads.head import Head
 from mltk.heads.similarity import Unit, cosine_pullback, normalize
 from mltk.ops.kernels import kernels_of
 from mltk.ops.one_hot import one_hot
-from mltk.settings import check_count, check_scale
 from mltk.tree import Array, Tree
 from mltk.values import check_labels, check_support_labels, host_values
 

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from mltk.checks import check_choice, check_scale, did_you_mean
 from mltk.errors import SettingError
 from mltk.heads.head import Head
 from mltk.heads.similarity import (
@@ -17,7 +18,6 @@ from mltk.heads.similarity import (
     sqeuclidean_pullback,
 )
 from mltk.ops.kernels import kernels_of
-from mltk.settings import check_choice, check_scale, did_you_mean
 from mltk.tree import Array, Tree
 
 STARTS = {"sqeuclidean": 1.0, "cosine": 0.1}

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from mltk.checks import check_scale
 from mltk.errors import ShapeError
 from mltk.ops.kernels import kernels_of
 from mltk.ops.operation import Operation, unfit
-from mltk.settings import check_scale
 from mltk.tree import Array, Tree
 
 

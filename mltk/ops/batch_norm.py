@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 
+from mltk.checks import check_choice, check_count, check_scale
 from mltk.errors import SettingError, ShapeError
 from mltk.ops.kernels import kernels_of
 from mltk.ops.operation import Operation, unfit
@@ -20,7 +21,6 @@ from mltk.ops.standardization import (
     tangent_of_pullback,
     tangent_of_scaled,
 )
-from mltk.settings import check_choice, check_count, check_scale
 from mltk.tree import Array, Tree
 
 STATISTICS = ("batch", "support", "population")

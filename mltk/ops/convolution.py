@@ -9,10 +9,10 @@ from numbers import Integral
 
 import numpy as np
 
+from mltk.checks import check_count
 from mltk.errors import SettingError
 from mltk.ops.kernels import Window, kernels_of
 from mltk.ops.operation import Operation, unfit
-from mltk.settings import check_count
 from mltk.tree import Array, Tree
 
 

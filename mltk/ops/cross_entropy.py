@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from mltk.checks import check_scale, is_number
 from mltk.errors import DtypeError, SettingError, ShapeError
 from mltk.ops.kernels import kernels_of
 from mltk.ops.loss import Loss, PointwiseLoss, check_alike, mean_of_task, scaled
 from mltk.ops.one_hot import one_hot
 from mltk.ops.operation import unfit
-from mltk.settings import check_scale, is_number
 from mltk.tree import Array, Tree
 
 

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mltk.checks import check_scale
 from mltk.ops.kernels import kernels_of
 from mltk.ops.operation import Residuals
-from mltk.settings import check_scale
 from mltk.tree import Array
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from mltk.checks import check_scale
 from mltk.ops.kernels import kernels_of
 from mltk.ops.loss import PointwiseLoss, check_alike, mean_of_task
-from mltk.settings import check_scale
 from mltk.tree import Array
 
 

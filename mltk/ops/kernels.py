@@ -11,13 +11,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import array_api_extra as xpx
 from array_api_compat import array_namespace
 
-from mltk.errors import SettingError, ShapeError
+from mltk.errors import BackendError, SettingError, ShapeError
+from mltk.plugins import load
 from mltk.tree import Array
 
 
@@ -300,9 +302,19 @@ def register(library: str, kernels: type[Kernels]) -> None:
 
 
 def kernels_of(array: Array) -> Kernels:
-    """The kernels, with their namespace ``xp``, for the library that an array belongs to."""
+    """The kernels, with their namespace ``xp``, for the library that an array belongs to.
+
+    They are those of the library's installed backend, or else the generic ones.
+
+    Raises:
+        TypeError: If it is not an array.
+    """
     found = _of_type.get(type(array))
     if found is None:
-        found = _registered.get(library_of(array), Kernels)(array_namespace(array))
+        library = library_of(array)
+        if library not in _registered:
+            with suppress(BackendError):  # there is none, or it is of another version of the library
+                load(library)
+        found = _registered.get(library, Kernels)(array_namespace(array))
         _of_type[type(array)] = found
     return found

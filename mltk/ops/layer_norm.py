@@ -7,6 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
+from mltk.checks import check_count, check_scale
 from mltk.errors import SettingError
 from mltk.ops.kernels import kernels_of
 from mltk.ops.operation import Operation, unfit
@@ -17,7 +18,6 @@ from mltk.ops.standardization import (
     tangent,
     tangent_of_pullback,
 )
-from mltk.settings import check_count, check_scale
 from mltk.tree import Array, Tree
 
 

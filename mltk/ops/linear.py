@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mltk.checks import check_count
 from mltk.ops.kernels import kernels_of
 from mltk.ops.operation import Operation, unfit
-from mltk.settings import check_count
 from mltk.tree import Array, Tree
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from mltk.checks import did_you_mean
 from mltk.errors import SettingError
 from mltk.ops.cross_entropy import BinaryCrossEntropy, CrossEntropy
 from mltk.ops.function_loss import FunctionLoss
 from mltk.ops.huber import SmoothL1
 from mltk.ops.loss import Loss, MeanSquaredError
-from mltk.settings import did_you_mean
 
 LossLike = str | Loss | Callable[[Any, Any], Any]
 """What learners take as ``loss``."""

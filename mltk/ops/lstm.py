@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mltk.checks import check_count
 from mltk.ops import lstm_cell
 from mltk.ops.kernels import kernels_of
 from mltk.ops.operation import Operation, unfit
-from mltk.settings import check_count
 from mltk.tree import Array, Tree
 
 

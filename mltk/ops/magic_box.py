@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mltk.errors import ArrayError, BackendError, DtypeError, NotFiniteError
-from mltk.ops.kernels import Kernels, kernels_of, library_of
+from mltk.errors import ArrayError, DtypeError, NotFiniteError
+from mltk.ops.kernels import kernels_of
 from mltk.ops.operation import Operation
 from mltk.plain_arrays import check_plain
 from mltk.tree import Array, Tree
@@ -76,14 +76,14 @@ def magic_box(x: Array) -> Array:
             and on other devices the box of such a value is NaN.
     """
     check_log_probs("x", x)
-    return box_kernels(x).magic_box(x)
+    return kernels_of(x).magic_box(x)
 
 
 def check_log_probs(name: str, values: Array) -> None:
     """Raise the errors of `magic_box` for the argument ``name``."""
     check_plain(name, values)
     try:
-        kernels = box_kernels(values)
+        kernels = kernels_of(values)
     except TypeError:
         raise ArrayError(f"{name} is a {type(values).__name__}; expected an array") from None
     if not kernels.xp.isdtype(values.dtype, "real floating"):
@@ -93,20 +93,3 @@ def check_log_probs(name: str, values: Array) -> None:
             f"{name} holds NaN or infinity; expected finite log-probabilities "
             "(what was sampled cannot have probability zero)"
         )
-
-
-def box_kernels(array: Array) -> Kernels:
-    """The kernels of an array, those of its backend even if nobody has asked for that before.
-
-    The generic box has no derivative that a library's autograd could find.
-    """
-    kernels = kernels_of(array)
-    if type(kernels) is not Kernels:
-        return kernels
-    from mltk.backend import load  # which needs the kernels of this package
-
-    try:
-        load(library_of(array))
-    except BackendError:
-        return kernels
-    return kernels_of(array)

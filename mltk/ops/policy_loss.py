@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from mltk.checks import check_count
 from mltk.errors import DtypeError, SettingError, ShapeError
 from mltk.ops.distributions import Distribution
 from mltk.ops.kernels import kernels_of
 from mltk.ops.loss import Loss, scaled
 from mltk.ops.operation import unfit
 from mltk.ops.surrogate import surrogate
-from mltk.settings import check_count
 from mltk.tree import Array, Tree
 
 

@@ -6,11 +6,11 @@ import math
 from dataclasses import dataclass
 from functools import cached_property
 
+from mltk.checks import check_count
 from mltk.errors import SettingError, ShapeError
 from mltk.ops.convolution import pair
 from mltk.ops.kernels import Window, kernels_of
 from mltk.ops.operation import Operation, Residuals, unfit
-from mltk.settings import check_count
 from mltk.tree import Array, Tree
 
 

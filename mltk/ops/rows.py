@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from mltk.checks import check_count
 from mltk.errors import ShapeError
 from mltk.ops.kernels import kernels_of
 from mltk.ops.pooling import LinearMap
-from mltk.settings import check_count
 from mltk.tree import Array, Tree
 
 

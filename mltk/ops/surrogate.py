@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from mltk.errors import ArrayError, DtypeError, MismatchError, ShapeError
-from mltk.ops.kernels import library_of
-from mltk.ops.magic_box import box_kernels, check_log_probs
+from mltk.ops.kernels import kernels_of, library_of
+from mltk.ops.magic_box import check_log_probs
 from mltk.tree import Array
 
 
@@ -76,7 +76,7 @@ def surrogate(log_probs: Array, costs: Array, baseline: Array | None = None) -> 
     _check_like("costs", costs, log_probs)
     if baseline is not None:
         _check_like("baseline", baseline, log_probs)
-    kernels = box_kernels(log_probs)
+    kernels = kernels_of(log_probs)
     xp = kernels.xp
     terms = kernels.magic_box(xp.cumulative_sum(log_probs, axis=-1)) * costs
     if baseline is not None:

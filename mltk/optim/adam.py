@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from mltk.checks import check_scale
 from mltk.errors import SettingError
 from mltk.ops.kernels import kernels_of
 from mltk.optim.schedule import LearningRate, check_rate, rate_at
 from mltk.optim.transform import ravel, unravel
-from mltk.settings import check_scale
 from mltk.tree import Array, Tree
 
 

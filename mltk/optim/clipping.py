@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mltk import tree
+from mltk.checks import check_scale
 from mltk.ops.kernels import kernels_of
 from mltk.optim.transform import ravel
-from mltk.settings import check_scale
 from mltk.tree import Tree
 
 

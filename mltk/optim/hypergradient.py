@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+from mltk.checks import check_scale
 from mltk.errors import SettingError
 from mltk.ops.kernels import kernels_of
 from mltk.optim.adam import Adam
 from mltk.optim.sgd import SGD
 from mltk.optim.transform import ravel, unravel
-from mltk.settings import check_scale
 from mltk.tree import Tree
 
 

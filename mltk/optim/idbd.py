@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from mltk.checks import check_scale
 from mltk.errors import ShapeError
 from mltk.ops.kernels import kernels_of
-from mltk.settings import check_scale
 from mltk.tree import Array, Tree
 
 

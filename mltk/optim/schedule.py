@@ -6,8 +6,8 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from mltk.checks import check_count, check_scale
 from mltk.errors import SettingError
-from mltk.settings import check_count, check_scale
 
 LearningRate = float | Callable[[int], float]
 """A step size, or a function from the number of steps done (0 at the first) to one."""

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from mltk.checks import check_choice
 from mltk.installation import needed_for
-from mltk.settings import check_choice
 
 ARRAYS = ("torch", "numpy", "jax")
 DTYPES = ("float64", "float32")

@@ -8,10 +8,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from mltk import ops
+from mltk.checks import check_choice
 from mltk.errors import SettingError
 from mltk.models import Sequential
 from mltk.ops import Operation
-from mltk.settings import check_choice
 
 KNOWN: tuple[type[Operation], ...] = (
     ops.Linear,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import mltk
 from mltk import tree
-from mltk.backend import Backend
+from mltk.backend import backend as choose_backend
+from mltk.contracts import Backend
 from mltk.episode import Episode
 from mltk.oracle.case import Values
 from mltk.oracle.computation import NUMPY, TORCH, Route
@@ -22,7 +22,7 @@ def both(compute: OnBackend) -> dict[str, Route]:
 
     def on(name: str, engine: str) -> Route:
         def route(settings: Mapping[str, Any], inputs: Values) -> Values:
-            backend = mltk.backend(name, dtype="float64", engine=engine)
+            backend = choose_backend(name, dtype="float64", engine=engine)
             return _map(backend.to_numpy, compute(backend, settings, inputs))
 
         return route

@@ -8,11 +8,11 @@ from typing import Any, TypeGuard
 
 import numpy as np
 
+from mltk.checks import did_you_mean
 from mltk.errors import SettingError
 from mltk.oracle import vectors
 from mltk.oracle.case import Case
 from mltk.oracle.computation import Computation
-from mltk.settings import did_you_mean
 
 Condition = Callable[[Case], bool]
 

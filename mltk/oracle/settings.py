@@ -6,9 +6,9 @@ import copy
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from mltk.checks import did_you_mean
 from mltk.errors import TreeError
 from mltk.oracle import layers
-from mltk.settings import did_you_mean
 
 if TYPE_CHECKING:
     from torch import nn

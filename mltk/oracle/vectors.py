@@ -19,12 +19,12 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from mltk.errors import MltkError, SettingError
+from mltk.files import replace_file
 from mltk.oracle.case import Case, Values, flat
 from mltk.oracle.computation import Computation
 from mltk.oracle.exact.tensor import DIGITS, Tensor, constant
 from mltk.oracle.judgement import disagreement, tolerance
 from mltk.outside import read_json, reading
-from mltk.run_folder import replace_file
 
 FORMAT = 1
 FOLDER = "vectors"

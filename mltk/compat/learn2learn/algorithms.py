@@ -2,7 +2,7 @@
 
 from importlib import import_module
 
-from mltk.backend import load
+from mltk.plugins import load
 
 _served = import_module(f"{load('torch').__module__}.learn2learn")
 

@@ -8,10 +8,10 @@ from typing import Literal
 import numpy as np
 
 from mltk import tree
+from mltk.checks import check_choice, check_scale
 from mltk.ops.kernels import kernels_of
 from mltk.optim.transforms.granularity import along_tasks, sum_of_product
 from mltk.optim.transforms.transform import GradientTransform, Residuals, Shapes
-from mltk.settings import check_choice, check_scale
 from mltk.tree import Array, Tree
 
 

@@ -8,9 +8,9 @@ from typing import Literal
 import numpy as np
 
 from mltk import tree
+from mltk.checks import check_choice
 from mltk.ops.kernels import kernels_of
 from mltk.optim.transforms.transform import Shapes
-from mltk.settings import check_choice
 from mltk.tree import Array, Tree
 
 Granularity = Literal["element", "tensor", "scalar"]

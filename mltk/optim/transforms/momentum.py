@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mltk import tree
+from mltk.checks import is_number
 from mltk.errors import SettingError
 from mltk.ops.kernels import kernels_of
 from mltk.optim.transforms.granularity import (
@@ -18,7 +19,6 @@ from mltk.optim.transforms.granularity import (
     sums_of_products,
 )
 from mltk.optim.transforms.transform import GradientTransform, Shapes
-from mltk.settings import is_number
 from mltk.tree import Tree
 
 SINGLE = "decay"

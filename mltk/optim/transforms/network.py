@@ -10,11 +10,11 @@ from functools import cached_property
 import numpy as np
 
 from mltk import tree
+from mltk.checks import check_scale
 from mltk.errors import SettingError
 from mltk.models import Sequential, mlp
 from mltk.ops.kernels import kernels_of
 from mltk.optim.transforms.transform import GradientTransform, Shapes
-from mltk.settings import check_scale
 from mltk.tree import Array, Tree
 
 BLOCK = 2**14

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mltk import tree
+from mltk.checks import check_range, is_number
 from mltk.errors import SettingError
 from mltk.optim.transforms.granularity import (
     Granularity,
@@ -17,7 +18,6 @@ from mltk.optim.transforms.granularity import (
     sums_of_products,
 )
 from mltk.optim.transforms.transform import GradientTransform, Shapes
-from mltk.settings import check_range, is_number
 from mltk.tree import Tree
 
 SINGLE = "scale"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from functools import cache
 
+from mltk.checks import check_choice
 from mltk.oracle.computation import Computation
-from mltk.settings import check_choice
 
 
 @cache

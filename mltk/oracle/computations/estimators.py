@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import mltk
 from mltk import ops
-from mltk.backend import Backend
+from mltk.contracts import Backend
 from mltk.ops import Operation
 from mltk.ops.kernels import kernels_of
 from mltk.ops.policy_loss import costs_to_go
+from mltk.ops.surrogate import surrogate
 from mltk.oracle.case import Values
 from mltk.oracle.computation import Computation
 from mltk.oracle.computations import estimator_cases as vectors
@@ -32,7 +32,7 @@ class Surrogate(Operation):
     """
 
     def forward(self, p: Tree, x: Array) -> tuple[Array, tuple[Any, Any]]:
-        value = mltk.surrogate(x, p["costs"], p.get("baseline"))
+        value = surrogate(x, p["costs"], p.get("baseline"))
         box = ops.MagicBox()
         return value, (box.forward({}, _cumulated(x))[1], box.forward({}, x)[1])
 

@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-import mltk
 from mltk import heads, ops, tree
 from mltk.algorithms.parameters import check_params, mean_over_tasks
-from mltk.backend import Backend
+from mltk.contracts import Backend
+from mltk.heads import pairwise_cosine_similarity, pairwise_sqeuclidean, ridge_regression
 from mltk.heads.similarity import centred, cosine_pullback, normalize, sqeuclidean_pullback
 from mltk.ops.one_hot import one_hot
 from mltk.oracle.case import Values
@@ -139,7 +139,7 @@ def compute_ridge_regression(backend: Backend, settings: Mapping[str, Any], inpu
     scale, form, intercept = (settings[name] for name in ("scale", "use_woodbury", "bias"))
 
     def solve(embeddings: Array, reg_lambda: Any = None) -> Sequence[Array]:
-        return mltk.ridge_regression(
+        return ridge_regression(
             embeddings,
             arrays["targets"],
             settings["reg_lambda"] if reg_lambda is None else reg_lambda,
@@ -276,7 +276,7 @@ COMPUTATIONS = (
     _pairs(
         "sqeuclidean",
         "Squared Euclidean distances of all pairs of two sets of vectors.",
-        routes=both(partial(compute_pairs, mltk.pairwise_sqeuclidean, _sqeuclidean_pullback)),
+        routes=both(partial(compute_pairs, pairwise_sqeuclidean, _sqeuclidean_pullback)),
         exact=exact.pairwise(exact.squared_distances),
         cases=function_cases.sqeuclidean_cases,
         random=function_cases.random_sqeuclidean,
@@ -284,7 +284,7 @@ COMPUTATIONS = (
     _pairs(
         "cosine-similarity",
         "Cosines of all pairs of two sets of vectors; zero, with zero gradients, for vectors of zero.",
-        routes=both(partial(compute_pairs, mltk.pairwise_cosine_similarity, _cosine_pullback)),
+        routes=both(partial(compute_pairs, pairwise_cosine_similarity, _cosine_pullback)),
         exact=exact.pairwise(exact.cosines),
         cases=function_cases.cosine_cases,
         random=function_cases.random_cosine,

@@ -10,7 +10,7 @@ import numpy as np
 
 from mltk import ops, tree
 from mltk.algorithms import MAML, ImplicitMAML, Reptile
-from mltk.backend import Backend
+from mltk.contracts import Backend
 from mltk.models import Sequential, mlp
 from mltk.oracle.case import Case, Values
 from mltk.oracle.computation import Computation, Draw

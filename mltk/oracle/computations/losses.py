@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from mltk import ops
-from mltk.backend import Backend
+from mltk.contracts import Backend
 from mltk.ops import Distribution, Operation
 from mltk.oracle.case import Case, Values
 from mltk.oracle.computation import Computation, Draw

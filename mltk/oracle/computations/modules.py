@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-import mltk
 from mltk import ops, tree
+from mltk.backend import backend as choose_backend
 from mltk.models import Sequential, mlp
+from mltk.modules import Module, clone_module, detach_module, meta_grad, update_module
 from mltk.oracle.case import Case, Kind, Values
 from mltk.oracle.computation import NUMPY, TORCH, Computation, Draw
 from mltk.oracle.computations.episodes import episode
@@ -26,31 +27,31 @@ Program = list[list[Any]]
 def on_numpy(settings: Mapping[str, Any], inputs: Values) -> Values:
     """By `mltk.Module`, without autograd; tied parameters are updated alike, and their gradients added."""
     network, groups = model(settings["layers"]), _groups(settings)
-    backend = mltk.backend("numpy", dtype="float64", engine="analytic")
+    backend = choose_backend("numpy", dtype="float64", engine="analytic")
     params = {
         name: inputs["params"][groups[name][0]]
         for name in network.shapes
         if groups[name][0] in inputs["params"]
     }
-    origin = mltk.Module(network, tree.unflatten(params), backend=backend)
+    origin = Module(network, tree.unflatten(params), backend=backend)
     names, modules, loss = list(network.shapes), {"model": origin}, settings["loss"]
     for instruction, name, *arguments in settings["program"]:
         if instruction == "clone":
-            modules[name] = mltk.clone_module(modules[arguments[0]])
+            modules[name] = clone_module(modules[arguments[0]])
         elif instruction == "detach":
-            mltk.detach_module(modules[name], keep_requires_grad=True)
+            detach_module(modules[name], keep_requires_grad=True)
         else:
             batch, rate, moved = arguments
             x, y = inputs["support_x"][batch], inputs["support_y"][batch]
             grads = _added(groups, dict(zip(names, modules[name].grad(loss, x, y), strict=True)))
             chosen = names if moved is None else moved
             updates = [-rate * grads[groups[key][0]] if groups[key][0] in chosen else None for key in names]
-            mltk.update_module(modules[name], updates)
+            update_module(modules[name], updates)
     x, y = inputs["query_x"], inputs["query_y"]
     total = sum(_loss(modules[name](x), y, loss) for name in settings["loss_of"])
     gradients = {name: np.zeros(shape) for name, shape in network.shapes.items()}
     for each in settings["loss_of"]:
-        found = mltk.meta_grad(modules[each], loss, x, y, wrt=origin)
+        found = meta_grad(modules[each], loss, x, y, wrt=origin)
         gradients = {name: gradients[name] + g for name, g in zip(names, found, strict=True)}
     return {"loss": np.asarray(total), "gradients": _added(groups, gradients)}
 
@@ -88,9 +89,9 @@ def on_torch(settings: Mapping[str, Any], inputs: Values) -> Values:
     names, modules = [name for name, _ in origin.named_parameters()], {"model": origin}
     for instruction, name, *arguments in settings["program"]:
         if instruction == "clone":
-            modules[name] = mltk.clone_module(modules[arguments[0]])
+            modules[name] = clone_module(modules[arguments[0]])
         elif instruction == "detach":
-            mltk.detach_module(modules[name], keep_requires_grad=True)
+            detach_module(modules[name], keep_requires_grad=True)
         else:
             batch, rate, moved = arguments
             # Aliases: what an update made of one parameter may depend on another that it left as it was.
@@ -100,7 +101,7 @@ def on_torch(settings: Mapping[str, Any], inputs: Values) -> Values:
             grads = torch.autograd.grad(value, [*point.values()], create_graph=True)
             chosen = names if moved is None else moved
             updates = [-rate * g if key in chosen else None for key, g in zip(names, grads, strict=True)]
-            mltk.update_module(modules[name], updates)
+            update_module(modules[name], updates)
     x, y = data["query_x"], data["query_y"]
     total = torch.stack([loss(modules[name](x), y) for name in settings["loss_of"]]).sum()
     parameters = [*origin.parameters()]

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
-import mltk
 from mltk import tree
 from mltk.algorithms.parameters import check_params
-from mltk.backend import Backend
+from mltk.backend import backend as choose_backend
+from mltk.contracts import Backend
 from mltk.ops import Operation
 from mltk.oracle import layers
 from mltk.oracle.case import Case, Values
@@ -29,7 +29,7 @@ PREFIX = "0."
 
 def by_hand(prepare: Prepare, settings: Mapping[str, Any], inputs: Values) -> Values:
     """By the four functions of an operation, on NumPy."""
-    backend = mltk.backend("numpy", dtype="float64", engine="analytic")
+    backend = choose_backend("numpy", dtype="float64", engine="analytic")
     operation, p = prepare(backend, settings, inputs)
     x, gy, dx, dgy = (backend.asarray(inputs[name]) for name in ("x", "gy", "dx", "dgy"))
     dp = {
@@ -58,7 +58,7 @@ def by_autograd(prepare: Prepare, settings: Mapping[str, Any], inputs: Values) -
     """
     import torch
 
-    backend = mltk.backend("torch", dtype="float64", engine="autograd")
+    backend = choose_backend("torch", dtype="float64", engine="autograd")
     operation, p = prepare(backend, settings, inputs)
     x, gy, dx, dgy = (backend.asarray(inputs[name]) for name in ("x", "gy", "dx", "dgy"))
     tangents = {"x": dx}

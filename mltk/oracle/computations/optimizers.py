@@ -11,7 +11,7 @@ import numpy as np
 
 from mltk import tree
 from mltk.algorithms import LearnedOptimizer
-from mltk.backend import Backend
+from mltk.contracts import Backend
 from mltk.optim import transforms
 from mltk.optim.transforms import GradientTransform
 from mltk.oracle.case import Case, Kind, Values

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mltk.backend import Backend
+from mltk.contracts import Backend
 from mltk.optim import IDBD, SGD, Adam, HypergradientDescent, apply_updates
 from mltk.oracle.case import Case, Kind, Values
 from mltk.oracle.computation import NUMPY, TORCH, Computation, Draw

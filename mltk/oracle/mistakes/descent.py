@@ -5,26 +5,23 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from mltk import ops, tree
-from mltk.derivatives import AnalyticEngine, Linearization, Objective
+from mltk.contracts import Linearization, Objective
+from mltk.engines.analytic import AnalyticEngine
 from mltk.models import Sequential
 from mltk.normalization import modes, with_support_rows
 from mltk.oracle.case import Values
 from mltk.oracle.layers import model
 from mltk.oracle.mistakes.altered import Softmax, fresh_buffers, tracked
 from mltk.oracle.mistakes.altered_norm import ClassMean
-
-if TYPE_CHECKING:
-    from mltk.oracle.mistakes.loop import Loop
+from mltk.oracle.mistakes.loop_knobs import LoopKnobs, Where
 
 Flat = dict[str, np.ndarray]
 """Arrays under dotted names, with a leading task axis."""
-
-Where = Literal["both", "inner", "outer"]
 
 
 class Step(NamedTuple):
@@ -154,7 +151,7 @@ class Descent:
 
     def __init__(
         self,
-        loop: Loop,
+        loop: LoopKnobs,
         settings: Mapping[str, Any],
         sizes: Sequence[Mapping[str, Any]],
         names: Sequence[str],

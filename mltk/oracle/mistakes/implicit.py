@@ -15,7 +15,8 @@ import numpy as np
 
 from mltk import ops, tree
 from mltk.algorithms.implicit_maml import conjugate_gradients
-from mltk.derivatives import AnalyticEngine, Objective
+from mltk.contracts import Objective
+from mltk.engines.analytic import AnalyticEngine
 from mltk.models import Sequential
 from mltk.normalization import with_support_rows
 from mltk.oracle.case import Values

@@ -1,0 +1,1 @@
+"""Task families whose truth is known."""

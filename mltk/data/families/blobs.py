@@ -1,0 +1,133 @@
+"""Classification of Gaussian blobs, whose best possible accuracy is known."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import KW_ONLY, dataclass
+from functools import cached_property
+
+import numpy as np
+
+from mltk.backend import check_backend
+from mltk.checks import check_count, check_scale
+from mltk.contracts import Backend
+from mltk.data.source import generator
+from mltk.episode import Episode
+from mltk.errors import SettingError
+from mltk.installation import needed_for
+
+
+@dataclass(frozen=True)
+class Blobs:
+    r"""Tasks whose classes are Gaussians with unit covariance and means equally far from each other.
+
+    The class means of a task are the vertices of a regular simplex with edges of length ``separation``,
+    turned at random (uniformly over rotations) around a Gaussian centre. An example scores
+    $\langle x - c, \mu_j - c \rangle$ for each of the $k$ classes, seen from the centre $c$. Up to a term
+    that all scores share they are independent with equal variance, and that of the true class is larger by
+    $\delta = \text{separation} / \sqrt 2$ standard deviations. So the best accuracy, that of a classifier
+    which knows the means, is
+
+    $$\int \varphi(z - \delta) \, \Phi(z)^{k - 1} \, dz.$$
+
+    Attributes:
+        ways: Classes a task, at least 2.
+        shots: Support examples a class.
+        queries: Query examples a class.
+        features: Length of the inputs, at least ``ways - 1``; ``None`` for ``ways``.
+        separation: Distance between any two class means, in standard deviations of a class.
+        centre: Standard deviation of each coordinate of the centre of a task.
+
+    Raises:
+        SettingError: If a count is too small, or the separation or ``centre`` negative.
+    """
+
+    ways: int
+    shots: int
+    queries: int
+    _: KW_ONLY
+    features: int | None = None
+    separation: float = 3.0
+    centre: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_count("ways", self.ways, at_least=2)
+        for count in ("shots", "queries"):
+            check_count(count, getattr(self, count))
+        if self.features is not None:
+            check_count("features", self.features)
+            if self.features < self.ways - 1:
+                raise SettingError(
+                    f"features is {self.features}; expected at least ways - 1 = {self.ways - 1}, "
+                    "so that all class means can be equally far from each other"
+                )
+        for scale in ("separation", "centre"):
+            check_scale(scale, getattr(self, scale))
+
+    @cached_property
+    def bayes_accuracy(self) -> float:
+        """The accuracy of the classifier that knows the class means: no other has a higher expected one."""
+        with needed_for("the best accuracy that is possible"):
+            from scipy.integrate import quad
+            from scipy.stats import norm
+
+        shift = self.separation / math.sqrt(2)
+        accuracy, _ = quad(
+            lambda z: norm.pdf(z) * norm.cdf(z + shift) ** (self.ways - 1), -12, 12, epsabs=1e-12, limit=200
+        )
+        return float(accuracy)
+
+    def means(self, n_tasks: int, rng: int | np.random.Generator) -> np.ndarray:
+        """The class means ``(n_tasks, ways, features)`` of the tasks that `sample` draws with the same seed.
+
+        Args:
+            n_tasks: How many tasks.
+            rng: A seed or a generator.
+
+        Raises:
+            SettingError: If an argument is not of its kind.
+        """
+        rng = generator(rng, n_tasks)
+        features = self.ways if self.features is None else self.features
+        # Of a Gaussian matrix, Q is uniform over frames once the signs of R's diagonal are made positive.
+        frames, r = np.linalg.qr(rng.normal(size=(n_tasks, features, self.ways - 1)))
+        frames *= np.sign(np.diagonal(r, axis1=-2, axis2=-1))[:, None, :]
+        centre = rng.normal(0, self.centre, (n_tasks, 1, features))
+        means: np.ndarray = centre + self._simplex @ frames.mT
+        return means
+
+    def sample(self, n_tasks: int, rng: int | np.random.Generator, backend: Backend) -> Episode:
+        """Draw tasks.
+
+        Inputs are ``(n_tasks, ways · shots or queries, features)``, labels int64, each class ``shots`` or
+        ``queries`` times. The examples are ordered by class; which vertex of the simplex a label
+        belongs to is random.
+
+        Args:
+            n_tasks: How many.
+            rng: A seed or a generator.
+            backend: Where the arrays go.
+
+        Raises:
+            SettingError: If an argument is not of its kind.
+        """
+        check_backend(backend)
+        rng = generator(rng, n_tasks)
+        means = self.means(n_tasks, rng)[:, :, None]
+        sets = []
+        for examples in (self.shots, self.queries):
+            x = means + rng.normal(size=(n_tasks, self.ways, examples, means.shape[-1]))
+            labels = np.tile(np.repeat(np.arange(self.ways, dtype=np.int64), examples), (n_tasks, 1))
+            sets += [backend.asarray(x.reshape(n_tasks, self.ways * examples, -1)), backend.asarray(labels)]
+        return Episode(*sets, ways=self.ways, backend=backend)
+
+    @cached_property
+    def _simplex(self) -> np.ndarray:
+        """The vertices, ``(ways, ways - 1)``: Helmert's orthonormal columns of sum zero, scaled."""
+        column = np.arange(1, self.ways)
+        row = np.arange(self.ways)[:, None]
+        helmert = np.where(row < column, 1, np.where(row == column, -column, 0)) / np.sqrt(
+            column * (column + 1)
+        )
+        vertices: np.ndarray = self.separation / math.sqrt(2) * helmert
+        return vertices

@@ -1,0 +1,1 @@
+"""Files of datasets: downloads, archives and prepared caches."""

@@ -1,0 +1,1 @@
+"""Datasets of images, and the tasks that are drawn from them."""

@@ -1,0 +1,17 @@
+"""What people look at, as SVG: learning curves, fits, episodes and paths."""
+
+from mltk.pictures.curves import learning_curve, learning_curve_figure
+from mltk.pictures.episode import episode_figure, episode_picture
+from mltk.pictures.navigation import navigation_figure, navigation_picture
+from mltk.pictures.regression import fits, fits_figure
+
+__all__ = [
+    "episode_figure",
+    "episode_picture",
+    "fits",
+    "fits_figure",
+    "learning_curve",
+    "learning_curve_figure",
+    "navigation_figure",
+    "navigation_picture",
+]

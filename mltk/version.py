@@ -1,0 +1,3 @@
+"""The version of mltk, which runs record."""
+
+__version__ = "0.1.0"
