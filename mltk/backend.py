@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from mltk import tree
@@ -37,7 +37,8 @@ def backend(
     check_choice("dtype", dtype, DTYPES)
     if not isinstance(engine, str | None):
         raise SettingError(f"engine is {engine!r}; expected a string or None")
-    return load(name)(device=device, dtype=dtype, engine=engine)
+    create: Callable[..., Backend] = load(name)
+    return create(device=device, dtype=dtype, engine=engine)
 
 
 def backend_of(array_or_tree: Array | Tree) -> Backend:

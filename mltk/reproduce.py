@@ -281,7 +281,7 @@ def _run_one(
 
 def _train_and_test(training: Training, folder: Path) -> dict[str, Any]:
     """What a training process does; its progress goes to the standard output."""
-    from mltk.pictures.curves import fits
+    from mltk.pictures import fits
 
     numpy = backend("numpy")
 
@@ -325,7 +325,7 @@ def _write(outcomes: Sequence[Outcome], folder: Path) -> None:
     """Write the table as text and as JSON, and the learning curves of each row."""
     from rich.console import Console
 
-    from mltk.pictures.curves import learning_curve
+    from mltk.pictures import learning_curve
 
     text = io.StringIO()
     Console(file=text, width=100, color_system=None).print(render(outcomes))

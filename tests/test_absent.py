@@ -156,7 +156,7 @@ def test_a_triangular_solve_needs_no_scipy(tmp_path):
         (
             "matplotlib",
             "matplotlib>=",
-            "mltk.pictures.curves.learning_curve([{'step': 1, 'loss': 1}], 'a.svg')",
+            "mltk.pictures.learning_curve([{'step': 1, 'loss': 1}], 'a.svg')",
         ),
         ("PIL", "pillow>=", "mltk.data.ImageFolder('images', 8).tasks(2, 1, 1).sample(1, 0, backend)"),
         ("tomli_w", "tomli-w>=", "mltk.train(maml, waves, backend=backend, steps=1, out='run')"),
@@ -179,7 +179,7 @@ def test_a_missing_library_is_named_with_the_command_that_installs_it(library, h
         f"""
         import os
         os.environ.pop("MLTK_DATA", None)
-        import mltk, mltk.pictures.curves
+        import mltk, mltk.pictures
         from mltk.errors import MltkError
         backend, waves = mltk.backend("numpy"), mltk.data.Sinusoid(5, 5)
         maml = mltk.algorithms.MAML(mltk.models.mlp([1, 4, 1]), "mse")

@@ -6,12 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import mltk
 from mltk import ops, tree
 from mltk.errors import SettingError, ShapeError
-
-for name in ("numpy", "torch"):
-    mltk.backend(name)  # from here on its kernels serve its arrays
 
 
 def parameters(features, rng):

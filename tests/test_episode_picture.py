@@ -12,8 +12,8 @@ from matplotlib.patches import Rectangle
 
 import mltk
 from mltk.errors import RunError, SettingError, ShapeError
-from mltk.pictures.curves import BLUE, VERMILLION
 from mltk.pictures.episode import SHOWN, episode_figure, episode_picture
+from mltk.pictures.figure import BLUE, VERMILLION
 
 NUMPY = mltk.backend("numpy")
 

@@ -10,13 +10,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import mltk
 from mltk.errors import ArrayError, DtypeError, NotFiniteError
 from mltk.ops import MagicBox
 from mltk.ops.magic_box import magic_box
-
-for name in ("numpy", "torch"):
-    mltk.backend(name)
 
 ORDERS = (1, 2, 3)
 seeds = st.integers(0, 2**32 - 1).map(np.random.default_rng)

@@ -8,11 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from operation_problems import ALL, KINKED, PARAMETRIC, SMOOTH, problems
 
-import mltk
 from mltk import tree
-
-for name in ("numpy", "torch"):
-    mltk.backend(name)  # from here on its kernels serve its arrays
 
 EXAMPLES = 25
 STEP = 1e-20  # of the complex step: its error is of the order of its square

@@ -16,9 +16,6 @@ from mltk.ops import Categorical, Gaussian, LogLikelihood, PolicyLoss
 from mltk.ops.surrogate import surrogate
 from mltk.training.config import from_config, to_config
 
-for name in ("numpy", "torch"):
-    mltk.backend(name)
-
 EXAMPLES = 30
 seeds = st.integers(0, 2**32 - 1).map(np.random.default_rng)
 distributions = st.one_of(st.just(Categorical()), st.builds(Gaussian, st.floats(0.2, 3)))

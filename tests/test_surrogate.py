@@ -8,13 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import ndtri
 
-import mltk
 from mltk.errors import ArrayError, DtypeError, MismatchError, NotFiniteError, ShapeError
 from mltk.ops import Categorical
 from mltk.ops.surrogate import surrogate
-
-for name in ("numpy", "torch"):
-    mltk.backend(name)
 
 ARMS, STATES = 3, 2
 RNG = np.random.default_rng(7)

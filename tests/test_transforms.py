@@ -11,11 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transform_problems import KINDS, NETWORKS, by_autograd, inner, problems
 
-import mltk
 from mltk import tree
-
-for name in ("numpy", "torch"):
-    mltk.backend(name)  # from here on its kernels serve its arrays
 
 EXAMPLES = 40
 STEEP = "Network of the paper"  # its features change too fast near zero for differences

@@ -96,7 +96,7 @@ def draw(training: Recipe, meta_params: Tree, folder: Path, *, backend: Backend,
             training=trained_on(tasks),
         )
     elif not isinstance(tasks, data.Blobs):
-        from mltk.pictures.curves import fits
+        from mltk.pictures import fits
 
         fits(training.learner, meta_params, tasks, folder / "fits.svg", backend=backend, seed=seed)
 

@@ -11,6 +11,7 @@ from mltk import algorithms, data, models
 from mltk.checks import check_choice
 from mltk.cli.choices import AlgorithmName, DataName, TransformName
 from mltk.cli.own_images import own_images
+from mltk.contracts import Model
 from mltk.data.images.cifar_fs import SPLITS as CIFAR_FS_SPLITS
 from mltk.data.images.splits import OMNIGLOT_PARTS, OMNIGLOT_SPLITS
 from mltk.errors import SettingError
@@ -102,7 +103,7 @@ TRANSFORMS: dict[TransformName, transforms.GradientTransform] = {
 
 
 def _learned_optimizer(
-    network: models.Model,
+    network: Model,
     loss: str,
     *,
     transform: TransformName = TransformName.SCALE,
@@ -268,7 +269,7 @@ def _check_part(family: DataName, part: str) -> None:
 
 
 def _gradient_based(
-    algorithm: AlgorithmName, network: models.Model, loss: str, preset: dict[str, Any], wishes: Wishes
+    algorithm: AlgorithmName, network: Model, loss: str, preset: dict[str, Any], wishes: Wishes
 ) -> Any:
     make, settings = GRADIENT_BASED[algorithm]
     given = {

@@ -2,6 +2,7 @@
 
 from mltk.pictures.curves import learning_curve, learning_curve_figure
 from mltk.pictures.episode import episode_figure, episode_picture
+from mltk.pictures.figure import plain_style, save
 from mltk.pictures.navigation import navigation_figure, navigation_picture
 from mltk.pictures.regression import fits, fits_figure
 
@@ -14,4 +15,6 @@ __all__ = [
     "learning_curve_figure",
     "navigation_figure",
     "navigation_picture",
+    "plain_style",
+    "save",
 ]

@@ -15,8 +15,8 @@ from mltk import ops
 from mltk.oracle.case import Values
 from mltk.oracle.mistakes.altered import Clip, ClipKind
 from mltk.oracle.mistakes.altered_norm import AlteredNorm, NormKind
-from mltk.oracle.mistakes.descent import Where
 from mltk.oracle.mistakes.loop import Loop
+from mltk.oracle.mistakes.loop_knobs import Where
 from mltk.oracle.mistakes.mistake import Family, Mistake
 from mltk.oracle.mistakes.varied import MOVING, NORMALISED, UNROLLED, fitted, varied
 
