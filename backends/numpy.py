@@ -279,7 +279,7 @@ register("numpy", NumpyKernels)
 
 @dataclass(frozen=True)
 class NumpyBackend:
-    """See `mltk.backend.Backend`."""
+    """See `mltk.contracts.Backend`."""
 
     dtype: str = "float32"
     name: str = "numpy"
@@ -297,7 +297,7 @@ class NumpyBackend:
         return kernels_of(np.empty(0))
 
     def asarray(self, values: Any) -> np.ndarray:
-        """See `mltk.backend.Backend.asarray`."""
+        """See `mltk.contracts.Backend.asarray`."""
         check_plain("values", values)
         try:
             array = np.asarray(values)
@@ -309,11 +309,11 @@ class NumpyBackend:
         return array.astype(self.dtype, copy=False) if array.dtype.kind == "f" else array
 
     def to_numpy(self, array: np.ndarray) -> np.ndarray:
-        """See `mltk.backend.Backend.to_numpy`."""
+        """See `mltk.contracts.Backend.to_numpy`."""
         return np.asarray(array)
 
     def owns(self, array: Any) -> bool:
-        """See `mltk.backend.Backend.owns`."""
+        """See `mltk.contracts.Backend.owns`."""
         return (
             isinstance(array, np.ndarray | np.generic)
             and (type(array) is np.ndarray or not _is_peculiar(array))

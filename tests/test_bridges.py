@@ -101,7 +101,7 @@ def on_torch(params):
 def linearized(model, params, x, y):
     """The gradient and a Hessian product of the mean squared error, by the hand-derived rules."""
     engine = mltk.backend("torch", dtype="float64", engine="analytic").engine
-    lin = engine.linearize(mltk.engines.analytic.Objective(model, ops.loss("mse")), params, x[None], y[None])
+    lin = engine.linearize(mltk.contracts.Objective(model, ops.loss("mse")), params, x[None], y[None])
     return lin.grad, lin.hvp(lin.grad)
 
 

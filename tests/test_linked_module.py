@@ -204,7 +204,7 @@ def test_the_loss_is_that_of_one_task_without_an_axis_for_it(count, seed):
     x, y = rng.standard_normal((count, 2)), rng.standard_normal((count, 1))
     module = module_on()
     lin = NUMPY.engine.linearize(
-        mltk.engines.analytic.Objective(MODEL, ops.loss("mse")), module.params, x[None], y[None]
+        mltk.contracts.Objective(MODEL, ops.loss("mse")), module.params, x[None], y[None]
     )
     for g, expected in zip(module.grad("mse", x, y), mltk.tree.leaves(lin.grad), strict=True):
         np.testing.assert_array_equal(g.detach(), expected[0])

@@ -9,6 +9,7 @@ import mltk
 from mltk import pictures, tree
 from mltk.errors import RunError, SettingError
 from mltk.pictures.navigation import navigation_figure
+from mltk.pictures.regression import CURVE_POINTS
 from mltk.pictures.titles import learner_in_words, loss_in_words, tasks_in_words
 
 
@@ -209,7 +210,7 @@ def test_the_error_in_the_title_is_that_at_the_inputs_that_tasks_draw():
     algorithm = learner("maml", 2)
     meta = algorithm.init(backend, 0)
     figure = pictures.fits_figure(algorithm, meta, HARMONIC, backend=backend, seed=3)
-    episode = mltk.data.Harmonic(shots=5, queries=pictures.CURVE_POINTS).sample(3, 3, backend)
+    episode = mltk.data.Harmonic(shots=5, queries=CURVE_POINTS).sample(3, 3, backend)
     outputs = algorithm.predict(algorithm.adapt(meta, episode.support_x, episode.support_y), episode.query_x)
     for axes, error in zip(figure.axes, ((outputs - episode.query_y) ** 2).mean(axis=(1, 2)), strict=True):
         assert axes.get_title().endswith(f"→ {error:.3g}")

@@ -47,7 +47,7 @@ ENGINES: dict[str | None, Callable[[], Engine]] = {
 
 @dataclass(frozen=True)
 class TorchBackend:
-    """See `mltk.backend.Backend`."""
+    """See `mltk.contracts.Backend`."""
 
     device: str
     dtype: str
@@ -70,14 +70,14 @@ class TorchBackend:
         return torch.get_num_threads()
 
     def asarray(self, values: Any) -> torch.Tensor:
-        """See `mltk.backend.Backend.asarray`."""
+        """See `mltk.contracts.Backend.asarray`."""
         check_plain("values", values)
         tensor = values if isinstance(values, torch.Tensor) else _from_numpy(values)
         dtype = getattr(torch, self.dtype) if tensor.is_floating_point() else tensor.dtype
         return tensor.to(device=self.device, dtype=dtype)
 
     def to_numpy(self, array: torch.Tensor) -> np.ndarray:
-        """See `mltk.backend.Backend.to_numpy`."""
+        """See `mltk.contracts.Backend.to_numpy`."""
         if array.is_meta:
             raise ArrayError("array is on the meta device, which holds no values; expected another device")
         try:
@@ -86,7 +86,7 @@ class TorchBackend:
             raise ArrayError(f"array holds no values that can be fetched: {error}") from None
 
     def owns(self, array: Any) -> bool:
-        """See `mltk.backend.Backend.owns`."""
+        """See `mltk.contracts.Backend.owns`."""
         return (
             isinstance(array, torch.Tensor)
             and array.layout is torch.strided

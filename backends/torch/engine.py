@@ -36,13 +36,13 @@ class AutogradEngine:
         wrt: Collection[str] | None = None,
         curvature: bool = True,
     ) -> Linearization:
-        """See `mltk.engines.analytic.Engine.linearize`."""
+        """See `mltk.contracts.Engine.linearize`."""
         return linearize_tasks(AutogradLinearization, objective, params, x, y, wrt, curvature)
 
     def vjp(
         self, model: Model, params: Tree, x: torch.Tensor
     ) -> tuple[torch.Tensor, Callable[[torch.Tensor], Tree]]:
-        """See `mltk.engines.analytic.Engine.vjp`."""
+        """See `mltk.contracts.Engine.vjp`."""
         names, variables = _leaves(model.shapes, params, x)
         with torch.enable_grad():
             outputs = model.apply(tree.merge(params, _tree(names, variables)), x)
@@ -56,7 +56,7 @@ class AutogradEngine:
     def head(
         self, head: Head, p: Tree, support: torch.Tensor, target: torch.Tensor, query: torch.Tensor
     ) -> tuple[torch.Tensor, HeadPullback]:
-        """See `mltk.engines.analytic.Engine.head`."""
+        """See `mltk.contracts.Engine.head`."""
         names, variables = _leaves(head.shapes, p, support)
         ends = [support.detach().requires_grad_(), query.detach().requires_grad_()]
         with torch.enable_grad():
@@ -106,7 +106,7 @@ class AutogradLinearization:
         self.grad: Tree = _tree(self._wrt, [grad.detach() for grad in grads])
 
     def hvp(self, v: Tree) -> Tree:
-        """See `mltk.engines.analytic.Linearization.hvp`."""
+        """See `mltk.contracts.Linearization.hvp`."""
         if self._grads is None:
             raise UnsupportedError("hvp needs linearize(..., curvature=True)")
         flat = tree.flatten(v)
@@ -132,7 +132,7 @@ class DefaultEngine:
         wrt: Collection[str] | None = None,
         curvature: bool = True,
     ) -> Linearization:
-        """See `mltk.engines.analytic.Engine.linearize`."""
+        """See `mltk.contracts.Engine.linearize`."""
         hand_derived = not isinstance(objective.loss, FunctionLoss)
         engine = _engine_for(objective.model) if hand_derived else AutogradEngine()
         return engine.linearize(objective, params, x, y, wrt=wrt, curvature=curvature)
@@ -140,13 +140,13 @@ class DefaultEngine:
     def vjp(
         self, model: Model, params: Tree, x: torch.Tensor
     ) -> tuple[torch.Tensor, Callable[[torch.Tensor], Tree]]:
-        """See `mltk.engines.analytic.Engine.vjp`."""
+        """See `mltk.contracts.Engine.vjp`."""
         return _engine_for(model).vjp(model, params, x)
 
     def head(
         self, head: Head, p: Tree, support: torch.Tensor, target: torch.Tensor, query: torch.Tensor
     ) -> tuple[torch.Tensor, HeadPullback]:
-        """See `mltk.engines.analytic.Engine.head`."""
+        """See `mltk.contracts.Engine.head`."""
         return AnalyticEngine().head(head, p, support, target, query)
 
 

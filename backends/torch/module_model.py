@@ -63,7 +63,7 @@ def _version(tensor: torch.Tensor) -> int:
 
 
 class ModuleModel:
-    """A `torch.nn.Module` with the interface of `mltk.models.Model`.
+    """A `torch.nn.Module` with the interface of `mltk.contracts.Model`.
 
     The model is the module as it was when it was wrapped: its structure and mode, its parameters, frozen or
     not, and its buffers are copied then. What is done to the module afterwards plays no part, new weights
@@ -126,7 +126,7 @@ class ModuleModel:
 
     @cached_property
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """See `mltk.models.Model.shapes`."""
+        """See `mltk.contracts.Model.shapes`."""
         return {name: tuple(self._tensors[name].shape) for name in self._moving}
 
     @property
@@ -165,7 +165,7 @@ class ModuleModel:
         return self._last
 
     def apply(self, params: Tree, x: torch.Tensor) -> torch.Tensor:
-        """See `mltk.models.Model.apply`.
+        """See `mltk.contracts.Model.apply`.
 
         Raises:
             UnsupportedError: If `torch.func.vmap` cannot run the module, or Torch has no derivative of it, or
