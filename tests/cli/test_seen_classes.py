@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from test_cli_images import SMALL, folder_of_images, output, refused, run  # noqa: F401 - a fixture
+from test_image_commands import SMALL, folder_of_images, output, refused, run  # noqa: F401 - a fixture
 
 import mltk
 from mltk.data import Glyphs, ImageFolder

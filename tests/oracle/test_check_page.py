@@ -13,7 +13,7 @@ from mltk.oracle.mistakes.page import markdown
 from mltk.oracle.selection import described, varying
 
 MLTK = [sys.executable, "-c", "from mltk.cli import main; main()"]
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "check.md").read_text(encoding="utf-8")
 CANDIDATE = re.search(r"```python\n(import torch.*?)```", PAGE, re.S)[1]
 HEAD = re.search(r"`my_head.py`:\n\n```python\n(.*?)```", PAGE, re.S)[1]
@@ -74,7 +74,7 @@ def test_the_page_lists_the_settings_that_vary():
 
 
 def test_the_page_has_the_consumer_of_test_vectors():
-    assert (ROOT / "tests" / "vectors_consumer.py").read_text(encoding="utf-8") in PAGE
+    assert (ROOT / "tests" / "oracle" / "vectors_consumer.py").read_text(encoding="utf-8") in PAGE
 
 
 def test_the_page_of_mistakes_is_the_catalogue():

@@ -21,7 +21,7 @@ from mltk.oracle.computations import computation, computations
 from mltk.oracle.report import to_text
 
 PROGRAM = Path(__file__).with_name("command_candidate.py")
-PAGE = (Path(__file__).parent.parent / "docs" / "check.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "check.md").read_text(encoding="utf-8")
 NODE = shutil.which("node")
 WHERE = ["distance=sqeuclidean", "max_temperature=9"]
 
