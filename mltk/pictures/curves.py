@@ -104,7 +104,7 @@ def learning_curve_figure(
             _label_decades_and_between(axes)
         axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
         axes.set_xlabel("meta-iteration")
-        axes.set_ylabel(f"{loss}\non the query set after adaptation")
+        axes.set_ylabel(f"{loss}\nafter adaptation")
         titled(axes, f"Learning curve: {title}" if title else "Learning curve", width=7.0)
         legend_below(figure)
     return figure

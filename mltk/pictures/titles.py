@@ -23,6 +23,8 @@ def learner_in_words(algorithm: Any) -> str:
         words.append("first order")
     if getattr(algorithm, "learn_lr", None) is not None:
         words.append("learned step sizes")
+    if (transform := getattr(algorithm, "transform", None)) is not None:
+        words.append(f"transform {type(transform).__name__}")
     if (adapted := getattr(algorithm, "adapt_only", None)) is not None:
         names = [adapted] if isinstance(adapted, str) else list(adapted)
         words.append(f"only {', '.join(names)} adapted")
@@ -44,6 +46,8 @@ def loss_in_words(algorithm: Any, tasks: Any) -> str:
     loss = getattr(algorithm, "loss", None)
     if loss is not None:
         return LOSSES.get(type(ops.loss(loss)), "loss")
+    if hasattr(algorithm, "returns"):  # a policy
+        return "cost of a trajectory (no unit)"
     if hasattr(algorithm, "predict"):  # a head on an embedding
         return LOSSES[ops.MeanSquaredError if getattr(tasks, "ways", None) is None else ops.CrossEntropy]
     return "loss"

@@ -231,6 +231,12 @@ def test_learners_tasks_and_losses_in_words():
     anil = mltk.algorithms.ANIL(mltk.models.mlp([2, 2]), "cross_entropy", first_order=True)
     assert learner_in_words(anil) == "MAML, first order, only head adapted"
     assert learner_in_words(mltk.algorithms.Prototypical(model)) == "Prototypical"
+    learned = mltk.algorithms.LearnedOptimizer(
+        mltk.models.mlp([2, 2]), "mse", transform=mltk.optim.transforms.Scale()
+    )
+    assert learner_in_words(learned) == "LearnedOptimizer, transform Scale"
+    policies = mltk.algorithms.StochasticMAML(mltk.models.mlp([2, 2]))
+    assert loss_in_words(policies, mltk.data.Navigation()) == "cost of a trajectory (no unit)"
     assert tasks_in_words(glyphs) == "Glyphs, 5 ways, 1 shot"
     assert loss_in_words(anil, glyphs) == "cross-entropy (nats)"
     assert loss_in_words(mltk.algorithms.Prototypical(model), glyphs) == "cross-entropy (nats)"
