@@ -1,19 +1,80 @@
-"""Checks of settings: the numbers that describe tasks and learners."""
+"""Checks of settings: the numbers that describe tasks and learners.
+
+A dataclass declares what it expects where it declares the field, and inherits from `Checked`:
+
+    @dataclass(frozen=True)
+    class Waves(Checked):
+        shots: Count
+        noise: NonNegative = 0.0
+        features: Count | None = None
+        kind: Literal["sine", "square"] = "sine"
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import cache, partial
 from numbers import Integral, Real
-from typing import Any
+from types import NoneType
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from mltk.errors import SettingError
+
+Check = Callable[[str, Any], None]
+"""Called with the name and the value of a setting; raises `SettingError` unless it is as expected."""
+
+
+class Checked:
+    """A dataclass whose settings are checked when one is made, each as the type of its field says.
+
+    A check is what stands beside the type: ``Annotated[int, check]``, as in the types below. One of several
+    texts is a ``Literal``. Where ``None`` is allowed as well, that is not checked.
+    """
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+def check_fields(settings: Any) -> None:
+    """Raise `SettingError` unless every setting of a dataclass is as the type of its field says."""
+    for name, check, optional in _checks_of(settings.__class__):
+        value = getattr(settings, name)
+        if not (optional and value is None):
+            check(name, value)
+
+
+@cache
+def _checks_of(settings: type) -> list[tuple[str, Check, bool]]:
+    """The checks that the fields of a class declare, in order, and whether ``None`` is allowed besides."""
+    found = []
+    for name, hint in get_type_hints(settings, include_extras=True).items():
+        optional = NoneType in get_args(hint)
+        allowed = [kind for kind in get_args(hint) if kind is not NoneType] if optional else [hint]
+        if len(allowed) != 1:
+            continue
+        if get_origin(allowed[0]) is Annotated:
+            found += [(name, check, optional) for check in allowed[0].__metadata__]
+        elif get_origin(allowed[0]) is Literal:
+            found.append((name, partial(check_choice, known=get_args(allowed[0])), optional))
+    return found
 
 
 def check_count(name: str, value: Any, *, at_least: int = 1) -> None:
     """Raise `SettingError` unless the setting is an integer of at least ``at_least``."""
     if not isinstance(value, Integral) or isinstance(value, bool) or value < at_least:
         raise SettingError(f"{name} is {value!r}; expected an integer of at least {at_least}")
+
+
+def at_least(least: int) -> Check:
+    """The check that a setting is an integer of at least ``least``."""
+    return partial(check_count, at_least=least)
+
+
+def check_switch(name: str, value: Any) -> None:
+    """Raise `SettingError` unless the setting is a boolean."""
+    if not isinstance(value, bool):
+        raise SettingError(f"{name} is {value!r}; expected True or False")
 
 
 def check_choice(name: str, value: Any, known: Iterable[str]) -> None:
@@ -58,6 +119,18 @@ def check_scale(name: str, value: Any, *, positive: bool = False) -> None:
         raise SettingError(f"{name} is {value!r}; expected a finite number {expected}")
 
 
+def check_number(name: str, value: Any) -> None:
+    """Raise `SettingError` unless the setting is a finite number."""
+    if not is_number(value):
+        raise SettingError(f"{name} is {value!r}; expected a finite number")
+
+
+def check_part(name: str, value: Any) -> None:
+    """Raise `SettingError` unless the setting is a number from 0 to 1."""
+    if not is_number(value) or not 0 <= value <= 1:
+        raise SettingError(f"{name} is {value!r}; expected a number from 0 to 1")
+
+
 def check_has(name: str, value: Any, method: str, example: str) -> None:
     """Raise `SettingError` unless the setting is an object with a method, not its name or its class."""
     if isinstance(value, type) or not callable(getattr(value, method, None)):
@@ -67,3 +140,31 @@ def check_has(name: str, value: Any, method: str, example: str) -> None:
 def is_number(value: Any) -> bool:
     """Whether this is a finite real number."""
     return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+
+
+Count = Annotated[int, check_count]
+"""An integer of at least 1."""
+
+CountOrZero = Annotated[int, at_least(0)]
+"""An integer of at least 0."""
+
+Several = Annotated[int, at_least(2)]
+"""An integer of at least 2: with one class, or one arm, there is nothing to choose."""
+
+Number = Annotated[float, check_number]
+"""A finite number."""
+
+NonNegative = Annotated[float, check_scale]
+"""A finite number of at least 0."""
+
+Positive = Annotated[float, partial(check_scale, positive=True)]
+"""A finite number above 0."""
+
+Part = Annotated[float, check_part]
+"""A number from 0 to 1."""
+
+Bounds = Annotated[tuple[float, float], check_range]
+"""A pair of finite numbers ``(low, high)``, in order."""
+
+Switch = Annotated[bool, check_switch]
+"""``True`` or ``False``."""

@@ -8,8 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mltk.checks import check_scale
-from mltk.errors import SettingError
+from mltk.checks import check_scale, check_switch
 from mltk.heads.head import Head
 from mltk.ops.kernels import kernels_of
 from mltk.tree import Array, Tree
@@ -181,9 +180,3 @@ def double(x: Array) -> Array:
     """The array in double precision."""
     xp = kernels_of(x).xp
     return xp.astype(x, xp.float64, copy=False)
-
-
-def check_switch(name: str, value: Any) -> None:
-    """Raise `SettingError` unless the setting is a bool."""
-    if not isinstance(value, bool):
-        raise SettingError(f"{name} is {value!r}; expected True or False")

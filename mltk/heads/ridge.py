@@ -9,11 +9,11 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from mltk.backend import check_same, common_backend
-from mltk.checks import check_count, check_scale, is_number
+from mltk.checks import check_count, check_scale, check_switch, is_number
 from mltk.contracts import Backend
 from mltk.episode import check_inputs
 from mltk.errors import DtypeError, RegulariserWarning, SettingError, ShapeError
-from mltk.heads.linear import LinearHead, LinearSolution, check_switch, double, raised, raised_vjp
+from mltk.heads.linear import LinearHead, LinearSolution, double, raised, raised_vjp
 from mltk.ops.kernels import kernels_of
 from mltk.ops.one_hot import one_hot
 from mltk.tree import Array

@@ -4,17 +4,28 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Annotated, Any
 
-from mltk.checks import check_scale
+from mltk.checks import Checked, NonNegative, is_number
 from mltk.errors import SettingError
 from mltk.ops.kernels import kernels_of
-from mltk.optim.schedule import LearningRate, check_rate, rate_at
+from mltk.optim.schedule import LearningRate, rate_at
 from mltk.optim.transform import ravel, unravel
 from mltk.tree import Array, Tree
 
 
+def check_decay(name: str, value: Any) -> None:
+    """Raise `SettingError` unless the setting is a number of at least 0 and less than 1."""
+    if not is_number(value) or not 0 <= value < 1:
+        raise SettingError(f"{name} is {value!r}; expected at least 0 and less than 1")
+
+
+Decay = Annotated[float, check_decay]
+"""What is left of a running mean after a step: at least 0, less than 1."""
+
+
 @dataclass(frozen=True)
-class Adam:
+class Adam(Checked):
     r"""Steps scaled by running means of the gradient and of its square (Kingma & Ba 2015, algorithm 1).
 
     $$m \leftarrow \beta_1 m + (1 - \beta_1) g, \qquad v \leftarrow \beta_2 v + (1 - \beta_2) g^2.$$
@@ -35,16 +46,9 @@ class Adam:
     """
 
     learning_rate: LearningRate = 1e-3
-    beta1: float = 0.9
-    beta2: float = 0.999
-    eps: float = 1e-8
-
-    def __post_init__(self) -> None:
-        check_rate(self.learning_rate)
-        check_scale("eps", self.eps)
-        for name in ("beta1", "beta2"):
-            if not 0 <= getattr(self, name) < 1:
-                raise SettingError(f"{name} is {getattr(self, name)!r}; expected at least 0 and less than 1")
+    beta1: Decay = 0.9
+    beta2: Decay = 0.999
+    eps: NonNegative = 1e-8
 
     def init(self, params: Tree) -> Tree:
         """See `mltk.optim.Transform.init`."""
@@ -90,11 +94,7 @@ class AdamW(Adam):
         weight_decay: $\lambda$.
     """
 
-    weight_decay: float = 0.01
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_scale("weight_decay", self.weight_decay)
+    weight_decay: NonNegative = 0.01
 
     def update(self, grads: Tree, state: Tree, params: Tree) -> tuple[Tree, Tree]:
         """See `mltk.optim.Transform.update`."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mltk import tree
-from mltk.checks import check_scale
+from mltk.checks import Checked, Positive
 from mltk.ops.kernels import kernels_of
 from mltk.optim.transform import ravel
 from mltk.tree import Tree
 
 
 @dataclass(frozen=True)
-class ClipByGlobalNorm:
+class ClipByGlobalNorm(Checked):
     r"""Scale the gradients so that their joint Euclidean norm is at most ``max_norm``.
 
     Pascanu, Mikolov & Bengio (2013), algorithm 1. As in Torch, the factor is
@@ -22,10 +22,7 @@ class ClipByGlobalNorm:
         max_norm: The largest norm that is let through.
     """
 
-    max_norm: float
-
-    def __post_init__(self) -> None:
-        check_scale("max_norm", self.max_norm, positive=True)
+    max_norm: Positive
 
     def init(self, params: Tree) -> Tree:
         """See `mltk.optim.Transform.init`; there is nothing to remember."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from mltk.checks import check_scale
+from mltk.checks import Checked, NonNegative
 from mltk.errors import SettingError
 from mltk.ops.kernels import kernels_of
 from mltk.optim.adam import Adam
@@ -15,7 +15,7 @@ from mltk.tree import Tree
 
 
 @dataclass(frozen=True)
-class HypergradientDescent:
+class HypergradientDescent(Checked):
     r"""SGD or Adam whose step size descends along its own gradient (Baydin et al. 2018, algorithms 4 to 6).
 
     The step $\theta_t = \theta_{t-1} + \alpha_t s_t$ follows the direction $s_t$ of the optimiser at step
@@ -37,10 +37,10 @@ class HypergradientDescent:
     """
 
     optimizer: SGD | Adam
-    hyper_rate: float
+    hyper_rate: NonNegative
 
     def __post_init__(self) -> None:
-        check_scale("hyper_rate", self.hyper_rate)
+        super().__post_init__()
         if not isinstance(self.optimizer, SGD | Adam):
             raise SettingError(f"optimizer is {self.optimizer!r}; expected SGD(...) or Adam(...)")
         if callable(self.optimizer.learning_rate):

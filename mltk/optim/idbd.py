@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from mltk.checks import check_scale
+from mltk.checks import Checked, NonNegative, Positive
 from mltk.errors import ShapeError
 from mltk.ops.kernels import kernels_of
 from mltk.tree import Array, Tree
 
 
 @dataclass(frozen=True)
-class IDBD:
+class IDBD(Checked):
     r"""Incremental delta-bar-delta (Sutton 1992, figure 2): online meta-learning of step sizes.
 
     The least-mean-squares rule for a prediction $w^\top x$ with an error $\delta = y - w^\top x$ gets a step
@@ -57,12 +57,8 @@ class IDBD:
         [3.0, 0.0]
     """
 
-    meta_rate: float = 0.01
-    initial_rate: float = 0.05
-
-    def __post_init__(self) -> None:
-        check_scale("meta_rate", self.meta_rate)
-        check_scale("initial_rate", self.initial_rate, positive=True)
+    meta_rate: NonNegative = 0.01
+    initial_rate: Positive = 0.05
 
     def init(self, x: Array) -> Tree:
         r"""The state before the first example.

@@ -5,11 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Annotated, Any
 
-from mltk.checks import check_count, check_scale
+from mltk.checks import Checked, Count, CountOrZero, NonNegative, check_scale
 from mltk.errors import SettingError
 
-LearningRate = float | Callable[[int], float]
+
+def check_rate(name: str, value: Any) -> None:
+    """Raise `SettingError` unless the setting is a schedule or a finite step size that is not negative."""
+    if not callable(value):
+        check_scale(name, value)
+
+
+LearningRate = Annotated[float | Callable[[int], float], check_rate]
 """A step size, or a function from the number of steps done (0 at the first) to one."""
 
 
@@ -18,14 +26,8 @@ def rate_at(learning_rate: LearningRate, step: int) -> float:
     return learning_rate(step) if callable(learning_rate) else learning_rate
 
 
-def check_rate(learning_rate: LearningRate) -> None:
-    """Raise `SettingError` unless this is a schedule or a finite step size that is not negative."""
-    if not callable(learning_rate):
-        check_scale("learning_rate", learning_rate)
-
-
 @dataclass(frozen=True)
-class Cosine:
+class Cosine(Checked):
     r"""Half a cosine from ``start`` down to ``end`` (Loshchilov & Hutter 2017, equation 5, no restarts).
 
     With $w$ warm-up steps and $n$ steps in all, the step size after $k$ steps is
@@ -43,16 +45,13 @@ class Cosine:
         warmup: $w$, the steps of a linear rise before.
     """
 
-    start: float
-    steps: int
-    end: float = 0.0
-    warmup: int = 0
+    start: NonNegative
+    steps: Count
+    end: NonNegative = 0.0
+    warmup: CountOrZero = 0
 
     def __post_init__(self) -> None:
-        for rate in ("start", "end"):
-            check_scale(rate, getattr(self, rate))
-        check_count("steps", self.steps)
-        check_count("warmup", self.warmup, at_least=0)
+        super().__post_init__()
         if not self.warmup < self.steps:
             raise SettingError(
                 f"warmup is {self.warmup!r}; expected at least 0 and less than steps, {self.steps!r}"
@@ -67,7 +66,7 @@ class Cosine:
 
 
 @dataclass(frozen=True)
-class StepDecay:
+class StepDecay(Checked):
     """A step size that is multiplied by ``factor`` after every ``every`` steps.
 
     Attributes:
@@ -76,14 +75,9 @@ class StepDecay:
         factor: What it is multiplied by.
     """
 
-    start: float
-    every: int
-    factor: float = 0.1
-
-    def __post_init__(self) -> None:
-        for scale in ("start", "factor"):
-            check_scale(scale, getattr(self, scale))
-        check_count("every", self.every)
+    start: NonNegative
+    every: Count
+    factor: NonNegative = 0.1
 
     def __call__(self, step: int) -> float:
         """The step size after ``step`` steps."""

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mltk.checks import check_scale
+from mltk.checks import Checked, NonNegative
 from mltk.errors import SettingError
 from mltk.ops.kernels import kernels_of
-from mltk.optim.schedule import LearningRate, check_rate, rate_at
+from mltk.optim.schedule import LearningRate, rate_at
 from mltk.optim.transform import ravel, unravel
 from mltk.tree import Tree
 
 
 @dataclass(frozen=True)
-class SGD:
+class SGD(Checked):
     r"""Gradient descent with momentum, as in Torch (Sutskever, Martens, Dahl & Hinton 2013).
 
     With the gradient $g$ (to which ``weight_decay`` adds $\lambda \theta$) and the momentum $\mu$:
@@ -29,14 +29,12 @@ class SGD:
     """
 
     learning_rate: LearningRate
-    momentum: float = 0.0
+    momentum: NonNegative = 0.0
     nesterov: bool = False
-    weight_decay: float = 0.0
+    weight_decay: NonNegative = 0.0
 
     def __post_init__(self) -> None:
-        check_rate(self.learning_rate)
-        for scale in ("momentum", "weight_decay"):
-            check_scale(scale, getattr(self, scale))
+        super().__post_init__()
         if self.nesterov and not self.momentum:
             raise SettingError("nesterov needs a momentum; momentum is 0")
 

@@ -7,7 +7,7 @@ from dataclasses import KW_ONLY, dataclass
 import numpy as np
 
 from mltk.backend import check_backend, check_same
-from mltk.checks import check_count, check_range, check_scale
+from mltk.checks import Bounds, Checked, Count, NonNegative, Several
 from mltk.contracts import Backend
 from mltk.data.families.rollouts import Policy, Rollout, drawn_seed, stage_generator
 from mltk.data.source import generator
@@ -17,7 +17,7 @@ from mltk.tree import Array
 
 
 @dataclass(frozen=True)
-class Bandits:
+class Bandits(Checked):
     r"""K-armed bandits, which differ in the mean reward of their arms.
 
     A trajectory is some pulls of a policy's choice; there is nothing to see, so the observation is the
@@ -31,19 +31,12 @@ class Bandits:
         noise: Standard deviation of the reward of an arm.
     """
 
-    arms: int = 5
-    trajectories: int = 20
+    arms: Several = 5
+    trajectories: Count = 20
     _: KW_ONLY
-    pulls: int = 1
-    means: tuple[float, float] = (-1.0, 1.0)
-    noise: float = 0.0
-
-    def __post_init__(self) -> None:
-        check_count("arms", self.arms, at_least=2)
-        for count in ("trajectories", "pulls"):
-            check_count(count, getattr(self, count))
-        check_range("means", self.means)
-        check_scale("noise", self.noise)
+    pulls: Count = 1
+    means: Bounds = (-1.0, 1.0)
+    noise: NonNegative = 0.0
 
     def sample(self, n_tasks: int, rng: int | np.random.Generator, backend: Backend) -> BanditTasks:
         """Draw bandits.

@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from mltk.backend import check_backend
-from mltk.checks import check_count, check_scale
+from mltk.checks import Checked, Count, NonNegative, Several
 from mltk.contracts import Backend
 from mltk.data.source import generator
 from mltk.episode import Episode
@@ -18,7 +18,7 @@ from mltk.installation import needed_for
 
 
 @dataclass(frozen=True)
-class Blobs:
+class Blobs(Checked):
     r"""Tasks whose classes are Gaussians with unit covariance and means equally far from each other.
 
     The class means of a task are the vertices of a regular simplex with edges of length ``separation``,
@@ -42,27 +42,21 @@ class Blobs:
         SettingError: If a count is too small, or the separation or ``centre`` negative.
     """
 
-    ways: int
-    shots: int
-    queries: int
+    ways: Several
+    shots: Count
+    queries: Count
     _: KW_ONLY
-    features: int | None = None
-    separation: float = 3.0
-    centre: float = 1.0
+    features: Count | None = None
+    separation: NonNegative = 3.0
+    centre: NonNegative = 1.0
 
     def __post_init__(self) -> None:
-        check_count("ways", self.ways, at_least=2)
-        for count in ("shots", "queries"):
-            check_count(count, getattr(self, count))
-        if self.features is not None:
-            check_count("features", self.features)
-            if self.features < self.ways - 1:
-                raise SettingError(
-                    f"features is {self.features}; expected at least ways - 1 = {self.ways - 1}, "
-                    "so that all class means can be equally far from each other"
-                )
-        for scale in ("separation", "centre"):
-            check_scale(scale, getattr(self, scale))
+        super().__post_init__()
+        if self.features is not None and self.features < self.ways - 1:
+            raise SettingError(
+                f"features is {self.features}; expected at least ways - 1 = {self.ways - 1}, "
+                "so that all class means can be equally far from each other"
+            )
 
     @cached_property
     def bayes_accuracy(self) -> float:

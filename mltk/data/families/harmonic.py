@@ -8,14 +8,14 @@ from dataclasses import KW_ONLY, dataclass
 
 import numpy as np
 
-from mltk.checks import check_count, check_range, check_scale
+from mltk.checks import Bounds, Checked, Count, NonNegative
 from mltk.contracts import Backend
 from mltk.data.source import generator, regression_episode
 from mltk.episode import Episode
 
 
 @dataclass(frozen=True)
-class Harmonic:
+class Harmonic(Checked):
     r"""Tasks $y = A_1 \sin(\omega x + b_1) + A_2 \sin(2 \omega x + b_2) + \epsilon$.
 
     The Harmonic tasks of Lacoste, Oreshkin, Chung, Boquet, Rostamzadeh & Krueger (2018): a sinusoid and its
@@ -38,23 +38,15 @@ class Harmonic:
             negative.
     """
 
-    shots: int
-    queries: int
+    shots: Count
+    queries: Count
     _: KW_ONLY
-    amplitude: float = 1.0
-    frequency: tuple[float, float] = (5.0, 7.0)
-    phase: tuple[float, float] = (0.0, 2 * math.pi)
-    centre: tuple[float, float] = (-4.0, 4.0)
-    spread: float = 1.0
-    noise: float = 0.0
-
-    def __post_init__(self) -> None:
-        for count in ("shots", "queries"):
-            check_count(count, getattr(self, count))
-        for bounds in ("frequency", "phase", "centre"):
-            check_range(bounds, getattr(self, bounds))
-        for scale in ("amplitude", "spread", "noise"):
-            check_scale(scale, getattr(self, scale))
+    amplitude: NonNegative = 1.0
+    frequency: Bounds = (5.0, 7.0)
+    phase: Bounds = (0.0, 2 * math.pi)
+    centre: Bounds = (-4.0, 4.0)
+    spread: NonNegative = 1.0
+    noise: NonNegative = 0.0
 
     def curves(self, n_tasks: int, rng: int | np.random.Generator) -> Callable[[np.ndarray], np.ndarray]:
         """The functions of the tasks that `sample` draws with the same seed, without noise.

@@ -6,7 +6,7 @@ from dataclasses import KW_ONLY, dataclass
 
 import numpy as np
 
-from mltk.checks import check_count, check_scale, is_number
+from mltk.checks import Checked, Count, NonNegative, Positive, is_number
 from mltk.contracts import Backend
 from mltk.data.source import generator, regression_episode
 from mltk.episode import Episode
@@ -16,7 +16,7 @@ from mltk.tree import Array
 
 
 @dataclass(frozen=True)
-class LinearRegression:
+class LinearRegression(Checked):
     r"""Linear tasks with Gaussian weights, inputs and noise.
 
     The targets are $y = \langle w, x \rangle + \epsilon$ with $w \sim N(m, \tau^2 I)$ and
@@ -45,21 +45,17 @@ class LinearRegression:
             noise negative, or ``prior_mean`` not ``features`` numbers.
     """
 
-    shots: int
-    queries: int
+    shots: Count
+    queries: Count
     _: KW_ONLY
-    features: int = 4
+    features: Count = 4
     prior_mean: float | tuple[float, ...] = 0.0
-    prior_scale: float = 1.0
-    x_scale: float = 1.0
-    noise: float = 0.5
+    prior_scale: Positive = 1.0
+    x_scale: Positive = 1.0
+    noise: NonNegative = 0.5
 
     def __post_init__(self) -> None:
-        for count in ("shots", "queries", "features"):
-            check_count(count, getattr(self, count))
-        for scale in ("prior_scale", "x_scale"):
-            check_scale(scale, getattr(self, scale), positive=True)
-        check_scale("noise", self.noise)
+        super().__post_init__()
         mean = self.prior_mean
         many = isinstance(mean, tuple) and len(mean) == self.features and all(is_number(m) for m in mean)
         if not many and not is_number(mean):

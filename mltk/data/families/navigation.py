@@ -7,7 +7,7 @@ from dataclasses import KW_ONLY, dataclass
 import numpy as np
 
 from mltk.backend import check_backend
-from mltk.checks import check_count, check_range, check_scale
+from mltk.checks import Bounds, Checked, Count, Positive
 from mltk.contracts import Backend
 from mltk.data.families.rollouts import Policy, Rollout, drawn_seed, stage_generator
 from mltk.data.source import generator
@@ -17,7 +17,7 @@ from mltk.tree import Array
 
 
 @dataclass(frozen=True)
-class Navigation:
+class Navigation(Checked):
     r"""A point starts at the origin and shall get to a goal that it cannot see.
 
     Finn, Abbeel & Levine (2017), section 5.3: goals are uniform in a square, the observation is the position,
@@ -33,19 +33,12 @@ class Navigation:
         max_step: The largest change of a coordinate in one step.
     """
 
-    trajectories: int = 20
-    horizon: int = 20
+    trajectories: Count = 20
+    horizon: Count = 20
     _: KW_ONLY
-    goals: tuple[float, float] = (-0.5, 0.5)
-    std: float = 0.1
-    max_step: float = 0.1
-
-    def __post_init__(self) -> None:
-        for count in ("trajectories", "horizon"):
-            check_count(count, getattr(self, count))
-        check_range("goals", self.goals)
-        for scale in ("std", "max_step"):
-            check_scale(scale, getattr(self, scale), positive=True)
+    goals: Bounds = (-0.5, 0.5)
+    std: Positive = 0.1
+    max_step: Positive = 0.1
 
     def sample(self, n_tasks: int, rng: int | np.random.Generator, backend: Backend) -> NavigationTasks:
         """Draw goals.

@@ -8,14 +8,14 @@ from dataclasses import KW_ONLY, dataclass
 
 import numpy as np
 
-from mltk.checks import check_count, check_range, check_scale
+from mltk.checks import Bounds, Checked, Count, NonNegative
 from mltk.contracts import Backend
 from mltk.data.source import generator, regression_episode
 from mltk.episode import Episode
 
 
 @dataclass(frozen=True)
-class Sinusoid:
+class Sinusoid(Checked):
     r"""Tasks $y = A \sin(\omega x + b) + \epsilon$; $A$, $\omega$, $b$ and the inputs are uniform.
 
     Finn, Abbeel & Levine (2017), section 5.1; Li et al. (2017) use ``frequency=(0.8, 1.2)``.
@@ -33,21 +33,14 @@ class Sinusoid:
         SettingError: If a count is not a positive integer, a range not in order, or the noise negative.
     """
 
-    shots: int
-    queries: int
+    shots: Count
+    queries: Count
     _: KW_ONLY
-    amplitude: tuple[float, float] = (0.1, 5.0)
-    frequency: tuple[float, float] = (1.0, 1.0)
-    phase: tuple[float, float] = (0.0, math.pi)
-    x: tuple[float, float] = (-5.0, 5.0)
-    noise: float = 0.0
-
-    def __post_init__(self) -> None:
-        for count in ("shots", "queries"):
-            check_count(count, getattr(self, count))
-        for bounds in ("amplitude", "frequency", "phase", "x"):
-            check_range(bounds, getattr(self, bounds))
-        check_scale("noise", self.noise)
+    amplitude: Bounds = (0.1, 5.0)
+    frequency: Bounds = (1.0, 1.0)
+    phase: Bounds = (0.0, math.pi)
+    x: Bounds = (-5.0, 5.0)
+    noise: NonNegative = 0.0
 
     def curves(self, n_tasks: int, rng: int | np.random.Generator) -> Callable[[np.ndarray], np.ndarray]:
         """The functions of the tasks that `sample` draws with the same seed, without noise.

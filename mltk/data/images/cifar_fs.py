@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from mltk.checks import check_choice, check_count
+from mltk.checks import Count, check_choice, check_fields
 from mltk.data.files.archives import read_members
 from mltk.data.files.cache import DAMAGED, Layout, read_cache, write_cache
 from mltk.data.files.fetch import absent, data_home, fetch, find, present
@@ -49,13 +49,13 @@ class CIFARFS(ImageDataset):
     """
 
     split: str = "train"
-    image_size: int = SIDE
+    image_size: Count = SIDE
     _: KW_ONLY
     download: InitVar[bool] = False
 
     def __post_init__(self, download: bool) -> None:
+        check_fields(self)
         check_choice("split", self.split, SPLITS)
-        check_count("image_size", self.image_size)
         if download and present(ARCHIVE) is None:
             fetch(ARCHIVE)
 

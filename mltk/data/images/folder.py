@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mltk.checks import check_count, check_scale
+from mltk.checks import Checked, Count, Positive
 from mltk.data.images.class_folders import PARTS, SUFFIXES, class_folders, image_files, parts_of
 from mltk.data.images.class_split import split_classes
 from mltk.data.images.file import Pixels, read_image, scaled, white_of
@@ -36,7 +36,7 @@ class SmallClassWarning(UserWarning):
 
 
 @dataclass(frozen=True)
-class ImageFolder(ImageDataset):
+class ImageFolder(Checked, ImageDataset):
     """Images of which each class has a folder: ``root/class/image.png``.
 
     A class is a folder in ``root``, with the images in it and in folders inside it, in the order of their
@@ -69,24 +69,20 @@ class ImageFolder(ImageDataset):
     """
 
     root: str | os.PathLike[str]
-    image_size: int
+    image_size: Count
     _: KW_ONLY
     channels: int = 3
-    white: float | None = None
+    white: Positive | None = None
     classes: tuple[str, ...] | None = None
-    at_least: int | None = None
+    at_least: Count | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.root, str | os.PathLike):
             raise SettingError(f"root is {self.root!r}; expected the path of a folder")
         object.__setattr__(self, "root", os.fspath(self.root))
-        check_count("image_size", self.image_size)
+        super().__post_init__()
         if self.channels not in (1, 3):
             raise SettingError(f"channels is {self.channels!r}; expected 3 (colour) or 1 (grey)")
-        if self.white is not None:
-            check_scale("white", self.white, positive=True)
-        if self.at_least is not None:
-            check_count("at_least", self.at_least)
         if self.classes is not None:
             known = isinstance(self.classes, tuple | list) and all(isinstance(n, str) for n in self.classes)
             if not known or not self.classes or len(set(self.classes)) != len(self.classes):

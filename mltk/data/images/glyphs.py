@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass, replace
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 
-from mltk.checks import check_count, is_number
+from mltk.checks import Checked, Count, CountOrZero, Part, at_least
 from mltk.data.images.alphabet import characters, styles
 from mltk.data.images.hand import move, place
 from mltk.data.images.pen import draw
@@ -34,7 +34,7 @@ DRAWINGS = 100
 
 
 @dataclass(frozen=True)
-class Glyphs(ImageDataset):
+class Glyphs(Checked, ImageDataset):
     """Handwritten characters of alphabets that do not exist, drawn by a program.
 
     The model is in the spirit of Lake, Salakhutdinov & Tenenbaum (2015), *Human-level concept learning
@@ -64,22 +64,17 @@ class Glyphs(ImageDataset):
             difficulty lies outside [0, 1], or the seed outside 0…2⁶³-1.
     """
 
-    alphabets: int = 20
-    characters: int = 20
-    drawings: int = 20
+    alphabets: Count = 20
+    characters: Count = 20
+    drawings: Count = 20
     _: KW_ONLY
-    difficulty: float = 0.5
-    seed: int = 0
-    image_size: int = 28
+    difficulty: Part = 0.5
+    seed: CountOrZero = 0
+    image_size: Annotated[int, at_least(8)] = 28
     names_identify: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        for count in ("alphabets", "characters", "drawings"):
-            check_count(count, getattr(self, count))
-        check_count("image_size", self.image_size, at_least=8)
-        if not is_number(self.difficulty) or not 0 <= self.difficulty <= 1:
-            raise SettingError(f"difficulty is {self.difficulty!r}; expected a number from 0 to 1")
-        check_count("seed", self.seed, at_least=0)
+        super().__post_init__()
         if self.seed >= 1 << 63:
             raise SettingError(f"seed is {self.seed!r}; expected an integer of at most 2**63 - 1")
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mltk.checks import check_scale
+from mltk.checks import Checked, NonNegative
 from mltk.errors import SettingError, ShapeError
 
 BLOCK = 2**16
@@ -18,7 +18,7 @@ LARGEST = 2**24
 
 
 @dataclass(frozen=True, kw_only=True)
-class Jitter:
+class Jitter(Checked):
     r"""A small random affine map of each image, as Koch, Zemel & Salakhutdinov (2015) distort drawings.
 
     An image is stretched along both axes, sheared along both, turned and moved, all about its centre: the
@@ -39,14 +39,13 @@ class Jitter:
         SettingError: If a strength is negative or not finite, or the shear not less than 1.
     """
 
-    rotation: float = 10.0
-    scale: float = 0.1
-    shear: float = 0.1
-    translation: float = 2.0
+    rotation: NonNegative = 10.0
+    scale: NonNegative = 0.1
+    shear: NonNegative = 0.1
+    translation: NonNegative = 2.0
 
     def __post_init__(self) -> None:
-        for strength in ("rotation", "scale", "shear", "translation"):
-            check_scale(strength, getattr(self, strength))
+        super().__post_init__()
         if self.shear >= 1:
             raise SettingError(
                 f"shear is {self.shear!r}; expected less than 1, where an image becomes a line"

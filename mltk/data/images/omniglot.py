@@ -14,7 +14,7 @@ from weakref import WeakValueDictionary
 
 import numpy as np
 
-from mltk.checks import check_choice, check_count
+from mltk.checks import Count, check_choice, check_fields
 from mltk.data.files.archives import read_members
 from mltk.data.files.cache import Layout, read_cache, write_cache
 from mltk.data.files.fetch import absent, data_home, fetch, find, present
@@ -80,15 +80,15 @@ class Omniglot(ImageDataset):
     """
 
     part: str = "background"
-    image_size: int = 28
+    image_size: Count = 28
     _: KW_ONLY
     alphabets: tuple[str, ...] | None = None
     split: str | None = None
     download: InitVar[bool] = False
 
     def __post_init__(self, download: bool) -> None:
+        check_fields(self)
         check_choice("part", self.part, OMNIGLOT_PARTS)
-        check_count("image_size", self.image_size)
         if self.split is not None:
             check_choice("split", self.split, OMNIGLOT_SPLITS)
             if self.part != "background" or self.alphabets is not None:

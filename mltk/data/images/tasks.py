@@ -10,7 +10,7 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 
 from mltk.backend import check_backend
-from mltk.checks import check_count
+from mltk.checks import Checked, Count, Several, Switch
 from mltk.contracts import Backend
 from mltk.data.distinct import distinct
 from mltk.data.images.class_identity import digests
@@ -186,7 +186,7 @@ class Choice(NamedTuple):
 
 
 @dataclass(frozen=True)
-class ImageTasks:
+class ImageTasks(Checked):
     """Tasks of telling apart ``ways`` classes of a dataset, given ``shots`` images of each.
 
     The classes of a task differ from each other, and so do its images of a class: no support image is
@@ -209,12 +209,12 @@ class ImageTasks:
     """
 
     dataset: ImageDataset
-    ways: int
-    shots: int
-    queries: int
+    ways: Several
+    shots: Count
+    queries: Count
     _: KW_ONLY
     within: str | None = None
-    rotations: bool = False
+    rotations: Switch = False
     jitter: Jitter | None = None
     prefetch: ClassVar[bool] = True
 
@@ -223,13 +223,9 @@ class ImageTasks:
             raise SettingError(
                 f"dataset is {self.dataset!r}; expected an image dataset, as mltk.data.Glyphs()"
             )
-        check_count("ways", self.ways, at_least=2)
-        for count in ("shots", "queries"):
-            check_count(count, getattr(self, count))
+        super().__post_init__()
         if self.within not in WITHIN:
             raise SettingError(f"within is {self.within!r}; expected None or 'alphabet'")
-        if not isinstance(self.rotations, bool):
-            raise SettingError(f"rotations is {self.rotations!r}; expected True or False")
         if not isinstance(self.jitter, Jitter | None):
             raise SettingError(f"jitter is {self.jitter!r}; expected a Jitter or None")
 

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from mltk import tree
-from mltk.checks import check_choice, check_scale
+from mltk.checks import Checked, Positive
 from mltk.ops.kernels import kernels_of
 from mltk.optim.transforms.granularity import along_tasks, sum_of_product
 from mltk.optim.transforms.transform import GradientTransform, Residuals, Shapes
@@ -16,7 +16,7 @@ from mltk.tree import Array, Tree
 
 
 @dataclass(frozen=True)
-class Clip(GradientTransform):
+class Clip(Checked, GradientTransform):
     r"""Gradients of a limited size, with nothing learned (Pascanu, Mikolov & Bengio 2013, algorithm 1).
 
     By norm, with the limit $\ell$ and the norm of all gradients of a task together,
@@ -37,12 +37,8 @@ class Clip(GradientTransform):
         by: ``"norm"`` or ``"value"``.
     """
 
-    limit: float
+    limit: Positive
     by: Literal["norm", "value"] = "norm"
-
-    def __post_init__(self) -> None:
-        check_scale("limit", self.limit, positive=True)
-        check_choice("by", self.by, ("norm", "value"))
 
     def shapes(self, network: Shapes) -> dict[str, tuple[int, ...]]:
         return {}

@@ -8,7 +8,6 @@ from typing import Literal
 import numpy as np
 
 from mltk import tree
-from mltk.checks import check_choice
 from mltk.ops.kernels import kernels_of
 from mltk.optim.transforms.transform import Shapes
 from mltk.tree import Array, Tree
@@ -16,11 +15,6 @@ from mltk.tree import Array, Tree
 Granularity = Literal["element", "tensor", "scalar"]
 
 GRANULARITIES = ("element", "tensor", "scalar")
-
-
-def check_granularity(value: object) -> None:
-    """Raise `SettingError` unless the setting ``per`` is a granularity."""
-    check_choice("per", value, GRANULARITIES)
 
 
 def learned_shapes(per: Granularity, network: Shapes, single: str) -> dict[str, tuple[int, ...]]:

@@ -7,12 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from mltk import tree
-from mltk.checks import is_number
-from mltk.errors import SettingError
+from mltk.checks import Checked, Number
 from mltk.ops.kernels import kernels_of
 from mltk.optim.transforms.granularity import (
     Granularity,
-    check_granularity,
     draw,
     learned_shapes,
     spread,
@@ -25,7 +23,7 @@ SINGLE = "decay"
 
 
 @dataclass(frozen=True)
-class Momentum(GradientTransform):
+class Momentum(Checked, GradientTransform):
     r"""Momentum whose decay is learned (Polyak 1964, equation 9; the form of Torch's SGD).
 
     The state is the velocity $v$, which starts at 0 with every inner loop. With the decay $\mu$ and
@@ -47,13 +45,8 @@ class Momentum(GradientTransform):
             ``"scalar"``, which is then called ``"decay"``. The others have the names of the parameters.
     """
 
-    initial: float = 0.0
+    initial: Number = 0.0
     per: Granularity = "tensor"
-
-    def __post_init__(self) -> None:
-        check_granularity(self.per)
-        if not is_number(self.initial):
-            raise SettingError(f"initial is {self.initial!r}; expected a finite number")
 
     def shapes(self, network: Shapes) -> dict[str, tuple[int, ...]]:
         return learned_shapes(self.per, network, SINGLE)

@@ -10,7 +10,7 @@ from functools import cached_property
 import numpy as np
 
 from mltk import tree
-from mltk.checks import check_scale
+from mltk.checks import Checked, Positive
 from mltk.errors import SettingError
 from mltk.models import Sequential, mlp
 from mltk.ops.kernels import kernels_of
@@ -25,7 +25,7 @@ LARGEST_SCALE = 80
 
 
 @dataclass(frozen=True)
-class Network(GradientTransform):
+class Network(Checked, GradientTransform):
     r"""A multilayer perceptron over the coordinates of the gradient (after Andrychowicz et al. 2016).
 
     Every coordinate $g$ goes through the same network $f$, as in section 2.1 of the paper but without
@@ -60,10 +60,10 @@ class Network(GradientTransform):
     hidden: tuple[int, ...] = (20, 20)
     activation: str = "tanh"
     shared: bool = True
-    scale: float = 10.0
+    scale: Positive = 10.0
 
     def __post_init__(self) -> None:
-        check_scale("scale", self.scale, positive=True)
+        super().__post_init__()
         if self.scale > LARGEST_SCALE:
             raise SettingError(f"scale is {self.scale!r}; expected at most {LARGEST_SCALE}")
         _ = self.model  # which checks the other settings

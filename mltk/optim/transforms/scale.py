@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated, Any
 
 import numpy as np
 
 from mltk import tree
-from mltk.checks import check_range, is_number
+from mltk.checks import Checked, check_range, is_number
 from mltk.errors import SettingError
 from mltk.optim.transforms.granularity import (
     Granularity,
-    check_granularity,
     draw,
     learned_shapes,
     spread,
@@ -23,8 +23,16 @@ from mltk.tree import Tree
 SINGLE = "scale"
 
 
+def check_start(name: str, value: Any) -> None:
+    """Raise `SettingError` unless the setting is a finite number, or bounds between which some are drawn."""
+    if isinstance(value, tuple | list):
+        check_range(name, value)
+    elif not is_number(value):
+        raise SettingError(f"{name} is {value!r}; expected a finite number or a pair (low, high)")
+
+
 @dataclass(frozen=True)
-class Scale(GradientTransform):
+class Scale(Checked, GradientTransform):
     r"""Gradients times learned numbers: learned learning rates (Li et al. 2017, Meta-SGD, equation 1).
 
     With the scales $c$, which broadcast to the gradient $g$:
@@ -41,15 +49,8 @@ class Scale(GradientTransform):
             ``"scalar"``, which is then called ``"scale"``. The others have the names of the parameters.
     """
 
-    initial: float | tuple[float, float] = 1.0
+    initial: Annotated[float | tuple[float, float], check_start] = 1.0
     per: Granularity = "element"
-
-    def __post_init__(self) -> None:
-        check_granularity(self.per)
-        if isinstance(self.initial, tuple | list):
-            check_range("initial", self.initial)
-        elif not is_number(self.initial):
-            raise SettingError(f"initial is {self.initial!r}; expected a finite number or a pair (low, high)")
 
     def shapes(self, network: Shapes) -> dict[str, tuple[int, ...]]:
         return learned_shapes(self.per, network, SINGLE)
