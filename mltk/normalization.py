@@ -17,9 +17,10 @@ import numpy as np
 from mltk.backend import backend_of
 from mltk.checks import check_count, check_has
 from mltk.contracts import Model
+from mltk.episode import Episode
 from mltk.errors import SettingError, ShapeError, TreeError
 from mltk.models import Sequential
-from mltk.ops import BatchNorm
+from mltk.ops import BatchNorm, DropRows, Operation
 from mltk.ops.standardization import moments
 from mltk.tree import Array, Tree
 
@@ -44,10 +45,32 @@ def with_support_rows(model: Model, rows: int) -> Model:
     """
     if not isinstance(model, Sequential) or "support" not in modes(model):
         return model
-    return Sequential(
-        replace(layer, rows=rows) if isinstance(layer, BatchNorm) and layer.statistics == "support" else layer
-        for layer in model.layers
-    )
+    return Sequential(_with_rows(layer, rows) for layer in model.layers)
+
+
+def _with_rows(layer: Operation, rows: int) -> Operation:
+    if isinstance(layer, BatchNorm) and layer.statistics == "support":
+        return replace(layer, rows=rows)
+    return layer
+
+
+def behind_support(model: Model, episode: Episode) -> tuple[Model, Array]:
+    """A model, and inputs for it, whose outputs are those for the queries as the support set normalises them.
+
+    Args:
+        model: The model.
+        episode: The tasks.
+
+    Returns:
+        The model and the queries as they are, unless it has ``"support"`` batch norms. With them the support
+        set stands in front of the queries, and its outputs are dropped.
+    """
+    if not isinstance(model, Sequential) or "support" not in modes(model):
+        return model, episode.query_x
+    rows, inputs = episode.support_x.shape[1], [episode.support_x, episode.query_x]
+    layers = [_with_rows(layer, rows) for layer in model.layers]
+    layers.append(DropRows(rows, model.output_axes(episode.query_x.ndim - 2)))
+    return Sequential(layers), episode.backend.xp.concat(inputs, axis=1)
 
 
 def support_statistics(model: Model, params: Tree, x: Array) -> Tree:

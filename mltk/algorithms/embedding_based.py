@@ -10,7 +10,7 @@ from functools import cached_property
 import numpy as np
 
 from mltk import ops, tree
-from mltk.algorithms.parameters import check_params, free_key, mean_over_tasks
+from mltk.algorithms.parameters import check_params, free_key, mean_over_tasks, split
 from mltk.backend import check_same, common_backend
 from mltk.contracts import Backend, Engine, Model
 from mltk.data.source import TaskSource
@@ -184,8 +184,7 @@ class EmbeddingBased(ABC):
 
     def _parts(self, meta_params: Tree) -> tuple[Tree, Tree]:
         """The parameters of the embedding and of the head."""
-        own = self.head_key
-        return {key: value for key, value in meta_params.items() if key != own}, meta_params.get(own, {})
+        return split(meta_params, self.head_key)
 
     def _target(self, y: Array, ways: int | None, like: Array) -> Array:
         """Targets for the head: one-hot where there are classes."""

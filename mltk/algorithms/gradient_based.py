@@ -13,16 +13,15 @@ from mltk import ops
 from mltk.algorithms.parameters import check_params
 from mltk.backend import backend_of, check_same, common_backend
 from mltk.checks import check_count, check_range, check_scale
-from mltk.contracts import Backend, Engine, Linearization, Model, Objective
+from mltk.contracts import Backend, Engine, Model, Objective
 from mltk.episode import Episode, check_inputs, check_query, check_support
 from mltk.errors import ArrayError, SettingError, ShapeError
-from mltk.models import Sequential, check_examples, check_model
+from mltk.models import check_examples, check_model
 from mltk.normalization import (
+    behind_support,
     calibrate_on_tasks,
     check_calibrated,
-    modes,
     support_statistics,
-    with_support_rows,
     without_statistics,
 )
 from mltk.tree import Array, Tree
@@ -145,18 +144,12 @@ class GradientBased(ABC):
         check_params("meta_params", meta_params, self.meta_shapes, backend_of(meta_params))
         return calibrate_on_tasks(self.model, meta_params, tasks, episodes=episodes, seed=seed)
 
-    def _query(self, engine: Engine, params: Tree, episode: Episode) -> Linearization:
-        """The query loss and its gradient at adapted parameters."""
-        model, query_x = self.model, episode.query_x
-        if "support" in modes(model):
-            rows = episode.support_x.shape[1]
-            model = with_support_rows(model, rows)
-            assert isinstance(model, Sequential)
-            axes = model.output_axes(query_x.ndim - 2)
-            model = Sequential([*model.layers, ops.DropRows(rows, axes)])
-            query_x = episode.backend.xp.concat([episode.support_x, query_x], axis=1)
+    def _query(self, engine: Engine, episode: Episode, params: Tree) -> tuple[Array, Tree]:
+        """The query loss at adapted parameters, ``(T,)``, and its gradient."""
+        model, query_x = behind_support(self.model, episode)
         objective = self.objective._replace(model=model)
-        return engine.linearize(objective, params, query_x, episode.query_y, curvature=False)
+        lin = engine.linearize(objective, params, query_x, episode.query_y, curvature=False)
+        return lin.value, lin.grad
 
     def _check(self, meta_params: Tree, episode: Episode) -> tuple[Engine, Tree]:
         """Check that the meta-parameters fit the model and the episode.

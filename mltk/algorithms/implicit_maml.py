@@ -66,14 +66,14 @@ class ImplicitMAML(GradientBased):
         """
         engine, meta_params = self._check(meta_params, episode)
         params = self._adapt(engine, meta_params, episode.support_x, episode.support_y)
-        query = self._query(engine, params, episode)
+        value, grad = self._query(engine, episode, params)
         support = engine.linearize(self.objective, params, episode.support_x, episode.support_y)
 
         def regularised(v: Tree) -> Tree:
             return tree.map(lambda a, h: a + h / self.reg_lambda, v, support.hvp(v))
 
-        solution = conjugate_gradients(regularised, query.grad, self.cg_steps)
-        return mean_over_tasks(query.value), tree.map(mean_over_tasks, solution)
+        solution = conjugate_gradients(regularised, grad, self.cg_steps)
+        return mean_over_tasks(value), tree.map(mean_over_tasks, solution)
 
     def _adapt(self, engine: Engine, meta_params: Tree, x: Array, y: Array) -> Tree:
         """Descend towards the proximal optimum."""

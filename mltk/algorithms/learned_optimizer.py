@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 
 from mltk import ops, tree
-from mltk.algorithms.inner_loop import InnerLoop
-from mltk.algorithms.parameters import free_key
-from mltk.algorithms.unrolled import UnrolledLearner
+from mltk.algorithms.checkpoints import unroll_from_checkpoints
+from mltk.algorithms.parameters import free_key, mean_over_tasks, split
+from mltk.algorithms.transformed_step import TransformedStep
+from mltk.algorithms.unroll import GradientStep, unroll
+from mltk.algorithms.unrolled_learner import UnrolledLearner
 from mltk.checks import check_scale
 from mltk.contracts import Backend, Engine, Model
+from mltk.episode import Episode
 from mltk.errors import SettingError
 from mltk.optim.transforms import GradientTransform
 from mltk.tree import Array, Tree
@@ -65,10 +68,6 @@ class LearnedOptimizer(UnrolledLearner):
         """The key of the transform's arrays: ``"transform_"`` beside a model's own ``"transform"``."""
         return free_key(KEY, self.model.shapes)
 
-    @property
-    def _learns_init(self) -> bool:
-        return self.learn_init
-
     @cached_property
     def meta_shapes(self) -> dict[str, tuple[int, ...]]:
         """Dotted name and shape of every meta-parameter: the model's and the transform's."""
@@ -90,15 +89,36 @@ class LearnedOptimizer(UnrolledLearner):
         learned = tree.map(backend.asarray, self.transform.init(self.adapted_shapes, rng))
         return {**params, self.learned_key: learned}
 
-    def _loop(self, engine: Engine, x: Array, y: Array) -> InnerLoop:
-        return InnerLoop(
-            engine, self.objective, lambda *_: (x, y), self.lr, self.transform, self.adapted_on(x)
+    def value_and_grad(self, meta_params: Tree, episode: Episode) -> tuple[Array, Tree]:
+        """The query loss after adaptation, averaged over tasks, and its exact gradient.
+
+        Args:
+            meta_params: As from `init`.
+            episode: Tasks on the backend of the meta-parameters.
+
+        Returns:
+            A 0-d array, and a tree like ``meta_params``.
+        """
+        engine, meta_params = self._check(meta_params, episode)
+        params, learned = split(meta_params, self.learned_key)
+        step = self._step(engine, learned, episode.support_x, episode.support_y)
+        way = unroll_from_checkpoints if self.checkpoint else unroll
+        value, grads, of_steps = step.unroll(way, params, partial(self._query, engine, episode))
+        grads = tree.map(mean_over_tasks, grads)
+        if not self.learn_init:
+            grads = tree.map(lambda grad: 0 * grad, grads)
+        total = (
+            tree.map(lambda *each: sum(each), *of_steps)
+            if of_steps
+            else tree.map(lambda array: 0 * array, learned)
         )
+        return mean_over_tasks(value), grads | {self.learned_key: total}
 
-    def _learned(self, meta_params: Tree) -> list[Tree]:
-        return [meta_params[self.learned_key]] * self.inner_steps
+    def _adapt(self, engine: Engine, meta_params: Tree, x: Array, y: Array) -> Tree:
+        params, learned = split(meta_params, self.learned_key)
+        return self._step(engine, learned, x, y).descend(params)
 
-    def _learned_gradient(self, meta_params: Tree, per_step: list[Tree]) -> Tree:
-        if not per_step:
-            return tree.map(lambda array: 0 * array, meta_params[self.learned_key])
-        return tree.map(lambda *steps: sum(steps), *per_step)
+    def _step(self, engine: Engine, learned: Tree, x: Array, y: Array) -> TransformedStep:
+        """The steps on a support set."""
+        plain = GradientStep(engine, self.objective, x, y, self.lr, self.adapted_on(x), self.first_order)
+        return TransformedStep(plain, self.transform, [learned] * self.inner_steps, self.learn_init)

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass
-from functools import cached_property
-from typing import Any, Literal
+from functools import cached_property, partial
+from typing import Any, Literal, cast
 
 import numpy as np
 
 from mltk import ops, tree
-from mltk.algorithms.inner_loop import InnerLoop
-from mltk.algorithms.parameters import free_key
-from mltk.algorithms.unrolled import UnrolledLearner
+from mltk.algorithms.checkpoints import unroll_from_checkpoints
+from mltk.algorithms.learned_rates import LearnedRates
+from mltk.algorithms.parameters import free_key, mean_over_tasks, split
+from mltk.algorithms.unroll import GradientStep, descend, unroll
+from mltk.algorithms.unrolled_learner import UnrolledLearner
 from mltk.checks import check_choice
 from mltk.contracts import Backend, Engine, Model
+from mltk.episode import Episode
 from mltk.errors import SettingError
-from mltk.ops.kernels import kernels_of
-from mltk.optim.transforms import Scale
 from mltk.optim.transforms.granularity import GRANULARITIES
 from mltk.tree import Array, Tree
 
@@ -74,19 +75,15 @@ class MAML(UnrolledLearner):
         return {**self.model.shapes, **self._rate_shapes}
 
     @cached_property
-    def _transform(self) -> Scale | None:
-        """What the learned step sizes do to the gradients."""
-        return None if self.learn_lr is None else Scale(per=self.learn_lr)
+    def _rates(self) -> LearnedRates | None:
+        """The step sizes that are learned, if any."""
+        return (
+            None if self.learn_lr is None else LearnedRates(self.learn_lr, self.inner_steps, self.lr_per_step)
+        )
 
     @property
     def _rate_shapes(self) -> dict[str, tuple[int, ...]]:
-        if self._transform is None:
-            return {}
-        steps = (self.inner_steps,) if self.lr_per_step else ()
-        shapes = self._transform.shapes(self.adapted_shapes)
-        if self.learn_lr == "scalar":
-            return {str(self.learned_key): (*steps, *shapes["scale"])}
-        return {f"{self.learned_key}.{name}": (*steps, *shape) for name, shape in shapes.items()}
+        return {} if self._rates is None else self._rates.shapes(str(self.learned_key), self.adapted_shapes)
 
     def init(self, backend: Backend, seed: int | np.random.Generator) -> Tree:
         """Initial parameters of the model and, under ``"lr"``, initial step sizes.
@@ -97,37 +94,43 @@ class MAML(UnrolledLearner):
         """
         rng = np.random.default_rng(seed)
         params = self.model.init(backend, rng)
-        if self.learn_lr is None:
+        if self._rates is None:
             return params
-        low, high = self.inner_lr if isinstance(self.inner_lr, tuple) else (self.inner_lr, self.inner_lr)
-        rates = {
-            name: backend.asarray(rng.uniform(low, high, shape)) for name, shape in self._rate_shapes.items()
-        }
-        return {**params, **tree.unflatten(rates)}
+        return {**params, **self._rates.init(backend, rng, self._rate_shapes, self.inner_lr)}
 
-    def _loop(self, engine: Engine, x: Array, y: Array) -> InnerLoop:
-        rate = 1.0 if isinstance(self.inner_lr, tuple) or self.learn_lr is not None else self.inner_lr
-        return InnerLoop(engine, self.objective, lambda *_: (x, y), rate, self._transform, self.adapted_on(x))
+    def value_and_grad(self, meta_params: Tree, episode: Episode) -> tuple[Array, Tree]:
+        """The query loss after adaptation, averaged over tasks, and its exact gradient.
 
-    def _learned(self, meta_params: Tree) -> list[Tree]:
-        """The learned step sizes of each inner step."""
-        if self.learned_key is None:
-            return [{}] * self.inner_steps
-        rates = meta_params[self.learned_key]
-        lr = {"scale": rates} if self.learn_lr == "scalar" else rates
-        if not self.lr_per_step:
-            return [lr] * self.inner_steps
-        return [tree.map(lambda rate, k=step: rate[k], lr) for step in range(self.inner_steps)]
+        Args:
+            meta_params: As from `init`.
+            episode: Tasks on the backend of the meta-parameters.
 
-    def _learned_gradient(self, meta_params: Tree, per_step: list[Tree]) -> Tree | Array:
-        if not per_step:
-            return tree.map(lambda rates: 0 * rates, meta_params)[str(self.learned_key)]
-        if self.lr_per_step:
-            xp = kernels_of(tree.leaves(per_step[0])[0]).xp
-            total = tree.map(lambda *steps: xp.stack(steps), *per_step)
-        else:
-            total = tree.map(lambda *steps: sum(steps), *per_step)
-        return total["scale"] if self.learn_lr == "scalar" else total
+        Returns:
+            A 0-d array, and a tree like ``meta_params``.
+        """
+        engine, meta_params = self._check(meta_params, episode)
+        step = self._step(engine, episode.support_x, episode.support_y)
+        query = partial(self._query, engine, episode)
+        way = unroll_from_checkpoints if self.checkpoint else unroll
+        if self._rates is None:
+            value, grads = way(step, meta_params, self.inner_steps, query)
+            return mean_over_tasks(value), tree.map(mean_over_tasks, grads)
+        params, rates = split(meta_params, str(self.learned_key))
+        value, grads, of_steps = self._rates.step(step, rates).unroll(way, params, query)
+        found = {str(self.learned_key): self._rates.gradient(rates, of_steps)}
+        return mean_over_tasks(value), tree.map(mean_over_tasks, grads) | found
+
+    def _adapt(self, engine: Engine, meta_params: Tree, x: Array, y: Array) -> Tree:
+        step = self._step(engine, x, y)
+        if self._rates is None:
+            return cast("Tree", descend(step, meta_params, range(self.inner_steps)))
+        params, rates = split(meta_params, str(self.learned_key))
+        return self._rates.step(step, rates).descend(params)
+
+    def _step(self, engine: Engine, x: Array, y: Array) -> GradientStep:
+        """A step on a support set; learned step sizes come on top of it."""
+        rate = 1.0 if self.learn_lr is not None or isinstance(self.inner_lr, tuple) else self.inner_lr
+        return GradientStep(engine, self.objective, x, y, rate, self.adapted_on(x), self.first_order)
 
 
 def MetaSGD(  # noqa: N802 - named like the algorithm

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from typing import Any
 
 from mltk import tree
 from mltk.backend import check_same, common_backend
@@ -61,6 +62,11 @@ def free_key(key: str, shapes: Mapping[str, tuple[int, ...]]) -> str:
     while key in taken:
         key += "_"
     return key
+
+
+def split(params: Tree, key: str) -> tuple[Tree, Any]:
+    """What stands beside a key, and what stands under it: an empty tree if there is nothing."""
+    return {name: value for name, value in params.items() if name != key}, params.get(key, {})
 
 
 def _blame(data: str, backend: Backend, argument: str, leaves: Collection[Array]) -> None:

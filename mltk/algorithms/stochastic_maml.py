@@ -4,21 +4,36 @@ from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 
 from mltk import tree
-from mltk.algorithms.inner_loop import InnerLoop, Point
-from mltk.algorithms.parameters import check_params, mean_over_tasks
+from mltk.algorithms.checkpoints import unroll_from_checkpoints
+from mltk.algorithms.parameters import check_params, mean_over_tasks, per_task
+from mltk.algorithms.unroll import GradientStep, Pullback, descend, unroll
 from mltk.backend import check_backend
 from mltk.checks import check_count, check_has, check_scale
-from mltk.contracts import Backend, Linearization, Model, Objective
+from mltk.contracts import Backend, Model, Objective
 from mltk.data.families.rollouts import Environments, Rollout
 from mltk.models import check_model
 from mltk.ops import LogLikelihood, PolicyLoss
 from mltk.ops.kernels import kernels_of
 from mltk.ops.policy_loss import costs_to_go
 from mltk.tree import Array, Tree
+
+
+class Adjoint(NamedTuple):
+    """The derivatives of the query loss at a point of the descent, per task.
+
+    Attributes:
+        params: For its parameters.
+        credit: What weighs the score of the examples that were sampled on the way there: the query loss, from
+            which a number may be taken that does not depend on the samples of the own task.
+    """
+
+    params: Tree
+    credit: Array
 
 
 @dataclass(frozen=True)
@@ -95,7 +110,8 @@ class StochasticMAML:
             MltkError: If the arguments do not fit each other or the model.
         """
         self._check(meta_params, tasks)
-        return self._loop(tasks).descend(Point(meta_params, None), [{}] * self.inner_steps).params
+        adapted: Tree = descend(partial(self._step, tasks), meta_params, range(self.inner_steps))
+        return adapted
 
     def returns(self, params: Tree, tasks: Environments) -> Array:
         """The mean return (minus the sum of the costs) of a policy's trajectories in each task, ``(T,)``.
@@ -124,39 +140,46 @@ class StochasticMAML:
             MltkError: If the arguments do not fit each other or the model.
         """
         self._check(meta_params, tasks)
-        outcome = self._loop(tasks).unroll(
-            meta_params,
-            [{}] * self.inner_steps,
-            lambda params: self._query(tasks, params),
-            first_order=self.first_order,
-            checkpoint=self.checkpoint,
-            baseline=mean_of_others if self.baseline else None,
+        way = unroll_from_checkpoints if self.checkpoint else unroll
+        value, adjoint = way(
+            partial(self._step, tasks), meta_params, self.inner_steps, partial(self._query, tasks)
         )
-        return mean_over_tasks(outcome.value), tree.map(mean_over_tasks, outcome.adjoint)
+        return mean_over_tasks(value), tree.map(mean_over_tasks, adjoint.params)
 
     def _check(self, meta_params: Tree, tasks: Environments) -> None:
         check_has("tasks", tasks, "rollout", "those of mltk.data.Navigation().sample(...)")
         check_backend(tasks.backend)
         check_params("meta_params", meta_params, self.model.shapes, tasks.backend)
 
-    def _loop(self, tasks: Environments) -> InnerLoop:
-        probability = Objective(self.model, LogLikelihood(tasks.distribution)) if self.sampled_step else None
-        return InnerLoop(
-            tasks.backend.engine,
-            self._objective(tasks, box=not self.sampled_step),
-            lambda params, step: self._examples(tasks, params, step),
-            self.inner_lr,
-            probability=probability,
-        )
+    def _step(self, tasks: Environments, params: Tree, number: int, *, back: bool) -> tuple[Tree, Pullback]:
+        """A step on trajectories of its own: see `mltk.algorithms.unroll.InnerStep`."""
+        engine, (x, y) = tasks.backend.engine, self._examples(tasks, params, number)
+        objective = self._objective(tasks, box=not self.sampled_step)
+        step = GradientStep(engine, objective, x, y, self.inner_lr, first_order=self.first_order)
+        moved, pull_back = step(params, number, back=back)
+        score: Tree | None = None
+        if back and self.sampled_step:
+            probability = Objective(self.model, LogLikelihood(tasks.distribution))
+            score = engine.linearize(probability, params, x, y, curvature=False).grad
+
+        def pull_back_both(after: Adjoint) -> Adjoint:
+            adjoint = pull_back(after.params)
+            if score is not None:
+                adjoint = tree.map(lambda a, s: a + per_task(after.credit, s) * s, adjoint, score)
+            return after._replace(params=adjoint)
+
+        return moved, pull_back_both
 
     def _objective(self, tasks: Environments, *, box: bool) -> Objective:
         return Objective(self.model, PolicyLoss(tasks.distribution, tasks.horizon, box))
 
-    def _query(self, tasks: Environments, params: Tree) -> Linearization:
-        """The cost of new trajectories at adapted parameters, and its gradient."""
+    def _query(self, tasks: Environments, params: Tree) -> tuple[Array, Adjoint]:
+        """The cost of new trajectories at adapted parameters, and its derivatives."""
         x, y = self._examples(tasks, params, self.inner_steps)
         objective = self._objective(tasks, box=True)
-        return tasks.backend.engine.linearize(objective, params, x, y, curvature=False)
+        lin = tasks.backend.engine.linearize(objective, params, x, y, curvature=False)
+        credit = lin.value - mean_of_others(lin.value) if self.baseline else lin.value
+        return lin.value, Adjoint(lin.grad, credit)
 
     def _examples(self, tasks: Environments, params: Tree, stage: int) -> tuple[Array, Array]:
         """Observations, and what `PolicyLoss` needs beside them, of trajectories of a stage of its own."""

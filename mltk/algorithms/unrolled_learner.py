@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Collection
 from dataclasses import KW_ONLY, dataclass
 from functools import cached_property
 
-from mltk import tree
 from mltk.algorithms.gradient_based import GradientBased
-from mltk.algorithms.inner_loop import InnerLoop, Point
-from mltk.algorithms.parameters import mean_over_tasks
 from mltk.checks import did_you_mean
-from mltk.contracts import Engine, Layered
-from mltk.episode import Episode
+from mltk.contracts import Layered
 from mltk.errors import SettingError, UnsupportedError
-from mltk.tree import Array, Tree
+from mltk.tree import Array
 
 
 @dataclass(frozen=True)
@@ -46,19 +41,6 @@ class UnrolledLearner(GradientBased):
         except UnsupportedError:
             if not isinstance(self.model, Layered):
                 raise  # a layered model may know more once it has inputs
-
-    @property
-    def learned_key(self) -> str | None:
-        """The key of what is meta-learned beside the model's parameters; ``None`` for nothing.
-
-        It has an underscore at the end where the model has parameters of its name.
-        """
-        return None
-
-    @property
-    def _learns_init(self) -> bool:
-        """Whether the initial parameters are meta-learned."""
-        return True
 
     @property
     def adapted(self) -> tuple[str, ...] | None:
@@ -108,49 +90,3 @@ class UnrolledLearner(GradientBased):
         """Dotted name and shape of each parameter that the inner loop moves."""
         shapes, names = self.model.shapes, self.adapted
         return {name: shapes[name] for name in (shapes if names is None else names)}
-
-    def _adapt(self, engine: Engine, meta_params: Tree, x: Array, y: Array) -> Tree:
-        start = Point(self._init_of(meta_params), None)
-        return self._loop(engine, x, y).descend(start, self._learned(meta_params)).params
-
-    def value_and_grad(self, meta_params: Tree, episode: Episode) -> tuple[Array, Tree]:
-        """The query loss after adaptation, averaged over tasks, and its exact gradient.
-
-        Args:
-            meta_params: As from `init`.
-            episode: Tasks on the backend of the meta-parameters.
-
-        Returns:
-            A 0-d array, and a tree like ``meta_params``.
-        """
-        engine, meta_params = self._check(meta_params, episode)
-        outcome = self._loop(engine, episode.support_x, episode.support_y).unroll(
-            self._init_of(meta_params),
-            self._learned(meta_params),
-            lambda params: self._query(engine, params, episode),
-            first_order=self.first_order,
-            checkpoint=self.checkpoint,
-            learn_init=self._learns_init,
-        )
-        grads = tree.map(mean_over_tasks, outcome.adjoint)
-        if not self._learns_init:
-            grads = tree.map(lambda grad: 0 * grad, grads)
-        if self.learned_key is not None:
-            grads[self.learned_key] = self._learned_gradient(meta_params, outcome.learned)
-        return mean_over_tasks(outcome.value), grads
-
-    @abstractmethod
-    def _loop(self, engine: Engine, x: Array, y: Array) -> InnerLoop:
-        """The inner loop on a support set."""
-
-    @abstractmethod
-    def _learned(self, meta_params: Tree) -> list[Tree]:
-        """The learned arrays of the inner loop's transform for each step; empty trees without one."""
-
-    @abstractmethod
-    def _learned_gradient(self, meta_params: Tree, per_step: list[Tree]) -> Tree | Array:
-        """The gradient of what stands under `learned_key`, from that of the learned arrays of each step."""
-
-    def _init_of(self, meta_params: Tree) -> Tree:
-        """The initial parameters alone."""
-        return {key: value for key, value in meta_params.items() if key != self.learned_key}

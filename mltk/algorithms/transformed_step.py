@@ -1,0 +1,114 @@
+r"""Inner steps along transformed gradients, and the way back through the transform.
+
+With a transform $f$ that has learned arrays $p_k$ and a state $s_k$,
+
+$$d_k, s_{k+1} = f(p_k, g(\theta_k), s_k), \qquad \theta_{k+1} = \theta_k - \alpha d_k,$$
+
+and back, with $\sigma_K = 0$ and the pullback $f^*$ of the transform,
+
+$$\bar p_k, \bar g_k, \sigma_k = f^*(-\alpha \lambda_{k+1}, \sigma_{k+1}), \qquad
+  \lambda_k = \lambda_{k+1} + H_k \bar g_k.$$
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from mltk import tree
+from mltk.algorithms.parameters import mean_over_tasks
+from mltk.algorithms.unroll import GradientStep, Pullback, Query, descend
+from mltk.ops.kernels import kernels_of
+from mltk.optim.transforms import GradientTransform
+from mltk.tree import Array, Tree
+
+
+class Point(NamedTuple):
+    """Where a descent stands.
+
+    Attributes:
+        params: The parameters.
+        state: What the transform remembers; ``None`` before the first step.
+    """
+
+    params: Tree
+    state: Tree | None
+
+
+class Adjoint(NamedTuple):
+    """The derivatives of the query loss at a point.
+
+    Attributes:
+        params: For its parameters, per task.
+        state: For its state, per task.
+        learned: For the learned arrays of each step behind it, averaged over tasks.
+    """
+
+    params: Tree
+    state: Tree
+    learned: tuple[Tree, ...]
+
+
+@dataclass(frozen=True)
+class TransformedStep:
+    """A step from point to point, against what a transform makes of the gradient.
+
+    Attributes:
+        plain: The step without it.
+        transform: The transform.
+        learned: Its learned arrays for each step.
+        learn_init: Whether the derivative for the initial parameters is wanted; if not, the first step saves
+            its Hessian product.
+    """
+
+    plain: GradientStep
+    transform: GradientTransform
+    learned: Sequence[Tree]
+    learn_init: bool = True
+
+    def __call__(self, start: Point, number: int, *, back: bool) -> tuple[Point, Pullback]:
+        """See `mltk.algorithms.unroll.InnerStep`."""
+        plain, transform, learned = self.plain, self.transform, self.learned[number]
+        lin = plain.linearize(start.params, back=back)
+        state = transform.start(lin.grad) if start.state is None else start.state
+        direction, state, residuals = transform.forward(learned, lin.grad, state)
+
+        def pull_back(after: Adjoint) -> Adjoint:
+            g_direction = tree.map(lambda leaf: -plain.rate * leaf, plain.moving(after.params))
+            g_learned, g_grad, g_state = transform.vjp(learned, residuals, g_direction, after.state)
+            params = after.params
+            if not plain.first_order and (number or self.learn_init):
+                params = tree.map(lambda leaf, turn: leaf + turn, params, lin.hvp(g_grad))
+            return Adjoint(params, g_state, (tree.map(mean_over_tasks, g_learned), *after.learned))
+
+        if plain.rate != 1:
+            direction = tree.map(lambda d: plain.rate * d, direction)
+        return Point(plain.moved(start.params, direction), state), pull_back
+
+    def descend(self, params: Tree) -> Tree:
+        """The parameters after all steps."""
+        end: Point = descend(self, Point(params, None), range(len(self.learned)))
+        return end.params
+
+    def unroll(
+        self, unroll: Callable[..., tuple[Array, Any]], params: Tree, query: Query
+    ) -> tuple[Array, Tree, tuple[Tree, ...]]:
+        """Unroll all steps.
+
+        Args:
+            unroll: `mltk.algorithms.unroll.unroll`, or what does the same in another way.
+            params: The parameters before the first step.
+            query: From adapted parameters to the query loss and its gradient.
+
+        Returns:
+            The query loss and its gradient for ``params``, per task, and for the learned arrays of each step,
+            averaged over tasks.
+        """
+
+        def query_at(end: Point) -> tuple[Array, Adjoint]:
+            value, grad = query(end.params)
+            return value, Adjoint(grad, tree.map(kernels_of(value).xp.zeros_like, end.state or {}), ())
+
+        value, adjoint = unroll(self, Point(params, None), len(self.learned), query_at)
+        return value, adjoint.params, adjoint.learned
