@@ -4,7 +4,7 @@ MAML and Meta-SGD are meta-trained with 5, 10 and 20 shots, and each model is te
 10 and 20 shots after one inner step. The trainings run in processes of their own, one per core; each leaves a
 run folder, so an interrupted reproduction continues where it stopped.
 
-``python -m mltk.reproduce SETTINGS`` is one such process: it writes JSON lines to its standard output.
+``python -m mltk.reproduce`` is one such process: see `mltk.workers`.
 """
 
 from __future__ import annotations
@@ -12,9 +12,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import subprocess
-import sys
-import tempfile
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -28,8 +25,10 @@ from mltk.checks import check_count
 from mltk.errors import MltkError, RunError, SettingError
 from mltk.evaluation import evaluate
 from mltk.files import reason, replace_file
+from mltk.training.interruption import terminating
 from mltk.training.run_claim import shown
 from mltk.training.runs import load_run, train
+from mltk.workers import Worker, module, questions
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -163,6 +162,8 @@ def sinusoid_table(
     check_count("seed", seed, at_least=0)
     if jobs is not None:
         check_count("jobs", jobs)
+    if not os.fspath(out):
+        raise SettingError(f"out is {out!r}; expected the path of a folder")
     folder = Path(out)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -223,10 +224,10 @@ def _cells(outcome: Outcome) -> list[tuple[Estimate, Estimate]]:
 def _run_all(
     trainings: Sequence[Training], folder: Path, jobs: int, progress: Progress | None
 ) -> list[Outcome]:
-    """Run the trainings, ``jobs`` at a time; on any error, or Ctrl-C, stop the others at once."""
-    running: set[subprocess.Popen[str]] = set()
+    """Run the trainings, ``jobs`` at a time; on any error, Ctrl-C or SIGTERM, stop the others at once."""
+    running: set[Worker] = set()
     stopped = threading.Event()
-    with ThreadPoolExecutor(max_workers=jobs) as pool:
+    with terminating(), ThreadPoolExecutor(max_workers=jobs) as pool:
         futures = [
             pool.submit(_run_one, training, folder, running, stopped, progress) for training in trainings
         ]
@@ -235,58 +236,45 @@ def _run_all(
         except BaseException:
             stopped.set()
             pool.shutdown(wait=False, cancel_futures=True)
-            for process in tuple(running):
-                process.terminate()
+            for worker in tuple(running):
+                worker.terminate()
             raise
 
 
 def _run_one(
     training: Training,
     folder: Path,
-    running: set[subprocess.Popen[str]],
+    running: set[Worker],
     stopped: threading.Event,
     progress: Progress | None,
 ) -> Outcome:
     """Train and test in a process of its own, which stands in ``running`` while it lives."""
-    settings = json.dumps(asdict(training) | {"folder": str(folder / training.name)})
-    with tempfile.TemporaryFile("w+") as errors:
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "mltk.reproduce", settings],
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            text=True,
-            env=os.environ | ONE_THREAD,
-        )
-        running.add(process)
+    question = {"training": asdict(training), "folder": str(folder / training.name)}
+    with Worker(module("mltk.reproduce"), environment=os.environ | ONE_THREAD) as worker:
+        running.add(worker)
         if stopped.is_set():  # it may have come too late for the others' end
-            process.terminate()
-        result: dict[str, Any] | None = None
+            worker.terminate()
         try:
-            assert process.stdout is not None
-            for text in process.stdout:
-                line = json.loads(text)
-                if "tested" in line:
-                    result = line
-                elif progress is not None:
-                    progress(training.name, line["step"], training.steps, line["loss"])
+            for answer in worker.answers(question):
+                if "tested" in answer:
+                    tested = tuple(Estimate(*pair) for pair in answer["tested"])
+                    return Outcome(training, tested, answer["seconds"])
+                if "error" in answer:
+                    raise RunError(f"the training {training.name} failed: {answer['error']}")
+                if progress is not None:
+                    progress(training.name, answer["step"], training.steps, answer["loss"])
         finally:
-            process.wait()
-            running.discard(process)
-        if process.returncode or result is None:
-            errors.seek(0)
-            said = errors.read().strip().removeprefix("error: ") or f"exit status {process.returncode}"
-            raise RunError(f"the training {training.name} failed: {said}")
-    return Outcome(training, tuple(Estimate(*pair) for pair in result["tested"]), result["seconds"])
+            running.discard(worker)
+    raise RunError(f"the training {training.name} failed: its process {worker.ending()}")
 
 
-def _train_and_test(training: Training, folder: Path) -> dict[str, Any]:
-    """What a training process does; its progress goes to the standard output."""
+def _train_and_test(
+    training: Training, folder: Path, report: Callable[[int, int, float | None], None]
+) -> dict[str, Any]:
+    """What a training process does."""
     from mltk.pictures import fits
 
     numpy = backend("numpy")
-
-    def report(step: int, steps: int, loss: float | None) -> None:
-        print(json.dumps({"step": step, "loss": loss}), flush=True)
 
     run = train(
         training.algorithm,
@@ -361,13 +349,15 @@ def _write(outcomes: Sequence[Outcome], folder: Path) -> None:
 
 
 def _main() -> None:
-    settings = json.loads(sys.argv[1])
-    folder = Path(settings.pop("folder"))
+    question, answer = next(questions())
+
+    def report(step: int, steps: int, loss: float | None) -> None:
+        answer({"step": step, "loss": loss})
+
     try:
-        result = _train_and_test(Training(**settings), folder)
+        answer(_train_and_test(Training(**question["training"]), Path(question["folder"]), report))
     except MltkError as error:
-        sys.exit(f"error: {error}")
-    print(json.dumps(result), flush=True)
+        answer({"error": str(error)})
 
 
 if __name__ == "__main__":

@@ -23,9 +23,10 @@ from mltk.data.images import cifar_fs, omniglot
 from mltk.data.images.splits import CIFAR_FS
 from mltk.errors import ArchiveError, BackendError, DataError, RunError, SettingError
 from mltk.evaluation import read_runs
+from mltk.messages import MessageError, from_line, to_line
 from mltk.oracle import vectors
 from mltk.oracle.calling import Outcome
-from mltk.oracle.messages import MessageError, from_line, pack_outcome, to_line, unpack_outcome
+from mltk.oracle.messages import pack_outcome, unpack_outcome
 from mltk.training.run_folder import RunFolder
 
 URL = "https://example.org/file.zip"

@@ -14,8 +14,9 @@ import pytest
 from fuzz_targets import TARGETS
 from mutations import mutated
 
+from mltk.messages import from_line, to_line
 from mltk.oracle.calling import Request, call
-from mltk.oracle.messages import from_line, pack_outcome, to_line, unpack_outcome
+from mltk.oracle.messages import pack_outcome, unpack_outcome
 
 MEMORY = 1 << 26
 """Bytes that reading one of the small files may allocate in Python and NumPy."""

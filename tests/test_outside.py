@@ -13,9 +13,10 @@ import pytest
 from mltk import files
 from mltk.data.files.cache import read_cache, write_cache
 from mltk.errors import DataError, MltkError, RunError
+from mltk.messages import MessageError, from_line
 from mltk.oracle import vectors
 from mltk.oracle.calling import Request, call
-from mltk.oracle.messages import MessageError, from_line, unpack_outcome
+from mltk.oracle.messages import unpack_outcome
 from mltk.outside import DEEPEST, LONGEST, check_depth, read_bytes, read_json, reading
 from mltk.training.run_folder import Checkpoint, RunFolder
 

@@ -158,11 +158,13 @@ def test_again_takes_the_trainings_as_they_are_and_more_steps_continue_them(repr
 
 
 @pytest.mark.parametrize(
-    "settings", [{"shots": (7,)}, {"shots": ()}, {"steps": 0}, {"seed": -1}, {"jobs": 0}], ids=str
+    "settings",
+    [{"shots": (7,)}, {"shots": ()}, {"steps": 0}, {"seed": -1}, {"jobs": 0}, {"out": ""}],
+    ids=str,
 )
 def test_bad_settings_are_named_before_anything_is_done(settings, tmp_path):
     with pytest.raises(SettingError, match=next(iter(settings))):
-        sinusoid_table(out=tmp_path / "out", **settings)
+        sinusoid_table(**{"out": tmp_path / "out", **settings})
     assert not (tmp_path / "out").exists()
 
 

@@ -20,6 +20,7 @@ from mltk.cli import oracle as oracle_commands
 from mltk.cli.choices import AlgorithmName, DataName, Dtype, Protocol, TransformName, backend_names
 from mltk.cli.exit_status import IMPOSSIBLE, INTERRUPTED
 from mltk.cli.held_out import about_training, draw, tasks_to_test_on, test_command
+from mltk.cli.out import folder as folder_to_write
 from mltk.cli.policies import FAMILIES, check_policy, draw_policy, policy_recipe
 from mltk.cli.recipes import Wishes, recipe
 from mltk.cli.suggestions import SuggestingGroup
@@ -127,7 +128,13 @@ def train(
         int | None, typer.Option(min=1, help="Meta-iterations; 10,000 for vectors.", show_default=False)
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="The run folder; by default a new one in runs.", show_default=False)
+        Path | None,
+        typer.Option(
+            parser=folder_to_write,
+            metavar="<path>",
+            help="The run folder; by default a new one in runs.",
+            show_default=False,
+        ),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
     dtype: Annotated[Dtype, typer.Option(help="Precision.")] = Dtype.FLOAT32,
@@ -207,7 +214,7 @@ def train(
                 )
         except (KeyboardInterrupt, TerminatedError) as stop:
             _say_how_to_resume(files.path, given=out is not None)
-            raise typer.Exit(stop.status if isinstance(stop, TerminatedError) else INTERRUPTED) from None
+            raise typer.Exit(_status(stop)) from None
         show = draw_policy if data in FAMILIES else draw
         show(training, run.meta_params, files.path, backend=library, seed=seed)
         _say_what_was_done(run, files.path, test_command(training.tasks, files.path))
@@ -302,9 +309,10 @@ def sinusoid_table(
         int | None, typer.Option(min=1, help="Trainings at a time; one per core by default.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of everything.")] = 0,
-    out: Annotated[Path, typer.Option(help="Folder for tables, pictures and runs.")] = Path(
-        "runs/sinusoid-table"
-    ),
+    out: Annotated[
+        Path,
+        typer.Option(parser=folder_to_write, metavar="<path>", help="Folder for tables, pictures and runs."),
+    ] = Path("runs/sinusoid-table"),
 ) -> None:
     """Train MAML and Meta-SGD on sinusoids, and print both beside the published errors.
 
@@ -329,9 +337,9 @@ def sinusoid_table(
             outcomes = reproduce_table(
                 out=out, shots=rows, steps=steps, seed=seed, jobs=jobs, progress=remember
             )
-    except KeyboardInterrupt:
-        typer.echo(f"\nstopped; the same command continues the trainings in {out}", err=True)
-        raise typer.Exit(INTERRUPTED) from None
+    except (KeyboardInterrupt, TerminatedError) as stop:
+        say(f"\nstopped; the same command continues the trainings in {out}", sys.stderr)
+        raise typer.Exit(_status(stop)) from None
     for outcome in outcomes:
         if outcome.training.name not in trained:
             found = out / outcome.training.name
@@ -350,6 +358,11 @@ def _backend(name: str, *, device: str | None, dtype: str, engine: str | None) -
         return choose_backend(name, device=device, dtype=str(dtype), engine=engine)
     except SettingError as error:
         raise typer.BadParameter(str(error)) from None
+
+
+def _status(stop: BaseException) -> int:
+    """With what a command ends that was stopped."""
+    return stop.status if isinstance(stop, TerminatedError) else INTERRUPTED
 
 
 def _say_how_to_resume(folder: Path, *, given: bool) -> None:

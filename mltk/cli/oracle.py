@@ -14,6 +14,7 @@ import typer
 from mltk.checks import check_choice
 from mltk.cli.choices import Dtype
 from mltk.cli.exit_status import IMPOSSIBLE
+from mltk.cli.out import folder as folder_to_write
 
 if TYPE_CHECKING:
     from mltk.oracle.candidate import Command
@@ -143,7 +144,12 @@ def computations() -> None:
 
 @app.command()
 def vectors(
-    out: Annotated[Path, typer.Option(help="The folder for the files.", show_default=False)],
+    out: Annotated[
+        Path,
+        typer.Option(
+            parser=folder_to_write, metavar="<path>", help="The folder for the files.", show_default=False
+        ),
+    ],
     only: Annotated[
         list[str] | None, typer.Option(help="A computation; may be repeated. By default all.")
     ] = None,

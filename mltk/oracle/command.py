@@ -14,12 +14,13 @@ from typing import Any
 
 import numpy as np
 
+from mltk.messages import MessageError
 from mltk.oracle.calling import Outcome, Problem, Request, outcome_of, request
 from mltk.oracle.case import Case
 from mltk.oracle.computation import Computation
 from mltk.oracle.loading import CandidateError
-from mltk.oracle.messages import MessageError
-from mltk.oracle.process import Worker, WorkerRunner
+from mltk.oracle.process import WorkerRunner
+from mltk.workers import Worker
 
 FIRST = 60.0
 """Seconds more for the first answer of a program, which has to start."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import signal
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any, Self
 
@@ -18,7 +20,7 @@ if sys.platform != "win32":
 
 
 class TerminatedError(SystemExit):
-    """A signal has ended a training whose checkpoint is written; the process ends with 128 + its number.
+    """A signal has ended trainings whose checkpoints are written; the process ends with 128 + its number.
 
     Attributes:
         status: With what the process ends.
@@ -76,3 +78,25 @@ class Interruption:
         if number == self.signal == signal.SIGINT:
             raise KeyboardInterrupt("stopped at once")
         self.signal = number
+
+
+@contextmanager
+def terminating() -> Iterator[None]:
+    """Have a signal that ends this process raise `TerminatedError`, as Ctrl-C raises `KeyboardInterrupt`.
+
+    In a thread that is not the main one, and where the program handles these signals itself, nothing changes.
+    """
+
+    def strike(number: int, frame: FrameType | None) -> None:
+        raise TerminatedError(128 + number)
+
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        for number, usual in HANDLERS.items():
+            if number != signal.SIGINT and signal.getsignal(number) is usual:
+                before[number] = signal.signal(number, strike)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

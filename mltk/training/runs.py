@@ -252,8 +252,8 @@ def load_run(
 
 
 def _run_folder(name: str, value: Any) -> RunFolder:
-    """The run folder with a path; `SettingError` if it is no path."""
-    if not isinstance(value, str | os.PathLike):
+    """The run folder with a path; `SettingError` if it is no path, or an empty one."""
+    if not isinstance(value, str | os.PathLike) or not os.fspath(value):
         raise SettingError(f"{name} is {value!r}; expected the path of a run folder")
     return RunFolder(Path(value))
 

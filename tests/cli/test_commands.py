@@ -4,6 +4,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from typer.testing import CliRunner
 
 import mltk
 from mltk.cli import app
+from mltk.training.run_folder import RunFolder
 from mltk.training.runs import load_run
 
 MLTK = [sys.executable, "-c", "from mltk.cli import main; main()"]
@@ -254,16 +256,67 @@ def test_a_run_is_overwritten_by_nothing_and_continued_by_resume(run):
     assert "seed: 0 before, 1 now" in result.output
 
 
-def test_ctrl_c_in_reproduce_ends_its_trainings(tmp_path):
-    words = ["reproduce", "sinusoid-table", "--shots", "5", "--steps", "1000000", "--out", "table"]
-    process = subprocess.Popen([*MLTK, *words], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
-    assert "shots: step" in process.stderr.readline()
-    process.send_signal(signal.SIGINT)
-    # The pipe ends only when no training holds it any more.
+@pytest.fixture
+def reproducing(tmp_path):
+    """A reproduction that trains, and the processes of its two trainings."""
+    words = ["reproduce", "sinusoid-table", "--shots", "5", "--steps", "1000000", "--jobs", "2"]
+    command = [*MLTK, *words, "--out", "table"]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    lines = set()
+    while len(lines) < 2:
+        lines.add(process.stderr.readline().partition(": step")[0])
+    assert lines == {"maml-5-shots", "meta-sgd-5-shots"}
+    children = Path(f"/proc/{process.pid}/task").glob("*/children")
+    yield process, [int(child) for file in children for child in file.read_text().split()]
+    process.kill()
+
+
+def assert_all_end(trainings, folder):
+    """With a checkpoint each, though the first regular one is due later."""
+    for _ in range(100):
+        if not any(Path(f"/proc/{training}").exists() for training in trainings):
+            break
+        time.sleep(0.1)
+    else:
+        raise AssertionError(f"{trainings} go on")
+    for name in ("maml-5-shots", "meta-sgd-5-shots"):
+        assert RunFolder(folder / name).read_checkpoint().step > 0
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="only Linux tells the children of a process")
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=str)
+def test_a_signal_that_ends_reproduce_ends_its_trainings(number, status, reproducing, tmp_path):
+    process, trainings = reproducing
+    assert len(trainings) == 2
+    process.send_signal(number)
     _, said = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == status
     assert "the same command continues the trainings in table" in said
     assert "Traceback" not in said
+    assert_all_end(trainings, tmp_path / "table")
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="only Linux tells the children of a process")
+def test_trainings_end_with_a_reproduction_that_is_killed(reproducing, tmp_path):
+    process, trainings = reproducing
+    process.kill()
+    assert_all_end(trainings, tmp_path / "table")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["train", "maml", "--data", "sinusoid", "--steps", "1"],
+        ["reproduce", "sinusoid-table", "--steps", "1"],
+        ["oracle", "vectors"],
+    ],
+    ids=" ".join,
+)
+def test_an_empty_path_is_not_the_present_folder(words, run):
+    result = run(*words, "--out", "")
+    assert result.exit_code == 2
+    assert "the path is empty" in plain(result.output)
+    assert list(Path().iterdir()) == []
 
 
 def test_reproduce_prints_a_row_and_says_when_it_was_trained_before(run):
