@@ -16,7 +16,6 @@ import numpy as np
 
 from mltk.checks import did_you_mean
 from mltk.contracts import Engine
-from mltk.engines.analytic import AnalyticEngine
 from mltk.errors import ArrayError, SettingError
 from mltk.modules import functions
 from mltk.ops.kernels import Kernels, kernels_of, register
@@ -25,7 +24,7 @@ from mltk.training import fingerprint
 
 from . import clones, fingerprints
 from .bridges import from_module, to_module
-from .engine import AutogradEngine, DefaultEngine
+from .engine import AutogradEngine, DefaultEngine, HandDerivedEngine
 from .kernels import TorchKernels
 from .learnable_optimizer import LearnableOptimizer
 from .module_model import ModuleModel
@@ -40,7 +39,7 @@ fingerprint.register(ModuleModel, fingerprints.of_model)
 
 ENGINES: dict[str | None, Callable[[], Engine]] = {
     None: DefaultEngine,
-    "analytic": AnalyticEngine,
+    "analytic": HandDerivedEngine,
     "autograd": AutogradEngine,
 }
 

@@ -1,4 +1,4 @@
-"""Derivatives by Torch autograd: an independent second opinion, for any model."""
+"""Where Torch's derivatives come from: by hand, or by autograd, a second opinion for any model."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 
 from mltk import tree
 from mltk.contracts import HeadPullback, Linearization, Model, Objective
-from mltk.engines.analytic import AnalyticEngine, linearize_tasks
+from mltk.engines import AnalyticEngine
 from mltk.errors import UnsupportedError
 from mltk.heads import Head
 from mltk.models import Sequential
@@ -18,6 +18,24 @@ from mltk.tree import Tree
 
 from .module_model import ModuleModel
 from .second_derivatives import gradients
+from .task_by_task import linearize_tasks
+
+
+class HandDerivedEngine(AnalyticEngine):
+    """The rules of `mltk.ops`, on large images one task after the other."""
+
+    def linearize(
+        self,
+        objective: Objective,
+        params: Tree,
+        x: torch.Tensor,
+        y: torch.Tensor,
+        *,
+        wrt: Collection[str] | None = None,
+        curvature: bool = True,
+    ) -> Linearization:
+        """See `mltk.contracts.Engine.linearize`."""
+        return linearize_tasks(super().linearize, objective, params, x, y, wrt=wrt, curvature=curvature)
 
 
 @dataclass(frozen=True)
@@ -37,7 +55,7 @@ class AutogradEngine:
         curvature: bool = True,
     ) -> Linearization:
         """See `mltk.contracts.Engine.linearize`."""
-        return linearize_tasks(AutogradLinearization, objective, params, x, y, wrt, curvature)
+        return linearize_tasks(AutogradLinearization, objective, params, x, y, wrt=wrt, curvature=curvature)
 
     def vjp(
         self, model: Model, params: Tree, x: torch.Tensor
@@ -82,6 +100,7 @@ class AutogradLinearization:
         params: Tree,
         x: torch.Tensor,
         y: torch.Tensor,
+        *,
         wrt: Collection[str] | None,
         curvature: bool,
     ) -> None:
@@ -147,7 +166,7 @@ class DefaultEngine:
         self, head: Head, p: Tree, support: torch.Tensor, target: torch.Tensor, query: torch.Tensor
     ) -> tuple[torch.Tensor, HeadPullback]:
         """See `mltk.contracts.Engine.head`."""
-        return AnalyticEngine().head(head, p, support, target, query)
+        return HandDerivedEngine().head(head, p, support, target, query)
 
 
 def _name(model: Model) -> str:
@@ -155,8 +174,8 @@ def _name(model: Model) -> str:
     return repr(model) if isinstance(model, ModuleModel) else type(model).__name__
 
 
-def _engine_for(model: Model) -> AnalyticEngine | AutogradEngine:
-    return AnalyticEngine() if isinstance(model, Sequential) else AutogradEngine()
+def _engine_for(model: Model) -> HandDerivedEngine | AutogradEngine:
+    return HandDerivedEngine() if isinstance(model, Sequential) else AutogradEngine()
 
 
 def _leaves(

@@ -20,9 +20,6 @@ IMAGES = (-4, -2, -1)
 
 # These limits were found by `mltk bench conv4-maml` on a CPU with two cores.
 
-LARGE = 2**14
-"""Numbers in the images of one task from which on a CPU takes the tasks one after the other."""
-
 FEW_PLACES = 256
 """Places of a window in all images of a task up to which a convolution is a matrix product."""
 
@@ -35,10 +32,6 @@ TINY = 2**16
 
 class TorchKernels(Kernels):
     """Torch's fastest versions."""
-
-    def one_task_at_a_time(self, x: torch.Tensor) -> bool:
-        """See `Kernels.one_task_at_a_time`: on a CPU, where all tasks together overflow the caches."""
-        return x.device.type == "cpu" and x[0].numel() > LARGE
 
     def root(self, x: torch.Tensor) -> torch.Tensor:
         """See `Kernels.root`."""

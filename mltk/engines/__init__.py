@@ -1,5 +1,5 @@
 """Engines: where derivatives come from."""
 
-from mltk.engines.analytic import AnalyticEngine, AnalyticLinearization, linearize_tasks
+from mltk.engines.analytic import AnalyticEngine, AnalyticLinearization
 
-__all__ = ["AnalyticEngine", "AnalyticLinearization", "linearize_tasks"]
+__all__ = ["AnalyticEngine", "AnalyticLinearization"]

@@ -38,7 +38,7 @@ class AnalyticEngine:
         """See `Engine.linearize`."""
         if isinstance(objective.loss, FunctionLoss):
             raise objective.loss.without_autograd()
-        return linearize_tasks(AnalyticLinearization, objective, params, x, y, wrt, curvature)
+        return AnalyticLinearization(objective, params, x, y, wrt, curvature)
 
     def vjp(self, model: Model, params: Tree, x: Array) -> tuple[Array, Callable[[Array], Tree]]:
         """See `Engine.vjp`."""
@@ -51,52 +51,6 @@ class AnalyticEngine:
         """See `Engine.head`."""
         outputs, residuals = head.forward(p, support, target, query)
         return outputs, lambda cotangent: head.vjp(p, residuals, cotangent)
-
-
-def linearize_tasks(
-    linearization: Callable[..., Linearization],
-    objective: Objective,
-    params: Tree,
-    x: Array,
-    y: Array,
-    wrt: Collection[str] | None,
-    curvature: bool,
-) -> Linearization:
-    """Linearise all tasks at once, or one after the other where a library's convolutions prefer that."""
-    shapes = objective.model.shapes
-    together = x.shape[0] == 1 or not kernels_of(x).one_task_at_a_time(x)
-    if together or not any(len(shape) == 4 for shape in shapes.values()):
-        return linearization(objective, params, x, y, wrt, curvature)
-    shapes = {**shapes, **getattr(objective.model, "constant_shapes", {})}
-    flat = {name: leaf for name, leaf in tree.flatten(params).items() if name in shapes}
-    parts = []
-    for task in range(x.shape[0]):
-        one = slice(task, task + 1)
-        own = {name: leaf[one] if leaf.ndim > len(shapes[name]) else leaf for name, leaf in flat.items()}
-        parts.append(linearization(objective, tree.unflatten(own), x[one], y[one], wrt, curvature))
-    return _TaskByTask(parts)
-
-
-class _TaskByTask:
-    """The linearisations of tasks that were taken one after the other."""
-
-    def __init__(self, parts: list[Linearization]) -> None:
-        self._parts = parts
-        self.value = kernels_of(parts[0].value).xp.concat([part.value for part in parts])
-        self.grad = _concatenated([part.grad for part in parts])
-
-    def hvp(self, v: Tree) -> Tree:
-        """See `Linearization.hvp`; ``v`` carries the task axis."""
-        return _concatenated(
-            [
-                part.hvp(tree.map(lambda leaf, one=slice(task, task + 1): leaf[one], v))
-                for task, part in enumerate(self._parts)
-            ]
-        )
-
-
-def _concatenated(trees: list[Tree]) -> Tree:
-    return tree.map(lambda *leaves: kernels_of(leaves[0]).xp.concat(leaves), *trees)
 
 
 class AnalyticLinearization:

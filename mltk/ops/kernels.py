@@ -84,10 +84,6 @@ class Kernels:
     def __init__(self, xp: Any) -> None:
         self.xp = xp
 
-    def one_task_at_a_time(self, x: Array) -> bool:
-        """Whether networks with convolutions run faster on these inputs one task after the other."""
-        return False
-
     def at_least(self, x: Array, least: float) -> Array:
         """What lies below a bound raised to it."""
         return self.xp.maximum(x, least)

@@ -374,6 +374,6 @@ def test_large_tasks_one_after_the_other_give_the_same(monkeypatch, engine, adap
     episode = episode_of(backend, classes=3, tasks=3, shots=6, shape=(2, 16, 16))
     results = []
     for limit in (10**9, 0):
-        monkeypatch.setattr("mltk_backends.torch.kernels.LARGE", limit)
+        monkeypatch.setattr("mltk_backends.torch.task_by_task.LARGE", limit)
         results.append(meta_gradient(algorithm, backend, episode))
     assert_same(results[1], results[0], tolerance=1e-12)
