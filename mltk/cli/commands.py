@@ -21,7 +21,7 @@ from mltk.cli.choices import AlgorithmName, DataName, Dtype, Protocol, Transform
 from mltk.cli.exit_status import IMPOSSIBLE, INTERRUPTED
 from mltk.cli.held_out import about_training, draw, tasks_to_test_on, test_command
 from mltk.cli.out import folder as folder_to_write
-from mltk.cli.policies import FAMILIES, check_policy, draw_policy, policy_recipe
+from mltk.cli.policies import ACTED, check_policy, draw_policy, policy_recipe
 from mltk.cli.recipes import Wishes, recipe
 from mltk.cli.suggestions import SuggestingGroup
 from mltk.contracts import Backend
@@ -189,7 +189,7 @@ def train(
         at_least=at_least,
     )
     check_policy(algorithm, data)
-    training = (policy_recipe if data in FAMILIES else recipe)(algorithm, data, wishes)
+    training = (policy_recipe if data in ACTED else recipe)(algorithm, data, wishes)
     if about := about_training(training.tasks):
         say(about, sys.stderr)
     # The folder is chosen and taken in one step: others may be looking for one at the same time.
@@ -215,7 +215,7 @@ def train(
         except (KeyboardInterrupt, TerminatedError) as stop:
             _say_how_to_resume(files.path, given=out is not None)
             raise typer.Exit(_status(stop)) from None
-        show = draw_policy if data in FAMILIES else draw
+        show = draw_policy if data in ACTED else draw
         show(training, run.meta_params, files.path, backend=library, seed=seed)
         _say_what_was_done(run, files.path, test_command(training.tasks, files.path))
 

@@ -95,10 +95,11 @@ def draw(training: Recipe, meta_params: Tree, folder: Path, *, backend: Backend,
             seed=seed,
             training=trained_on(tasks),
         )
-    elif not isinstance(tasks, data.Blobs):
+    elif not hasattr(tasks, "ways"):
         from mltk.pictures import fits
 
-        fits(training.learner, meta_params, tasks, folder / "fits.svg", backend=backend, seed=seed)
+        with suppress(SettingError):  # there is no picture of more inputs or outputs than one
+            fits(training.learner, meta_params, tasks, folder / "fits.svg", backend=backend, seed=seed)
 
 
 def _folder_like(dataset: data.ImageDataset, folder: Path) -> data.ImageFolder:

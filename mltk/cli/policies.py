@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from mltk import algorithms, data, models
-from mltk.cli.choices import AlgorithmName, DataName
 from mltk.cli.recipes import Recipe, Wishes, given
 from mltk.contracts import Backend
 from mltk.errors import SettingError
@@ -13,14 +12,14 @@ from mltk.ops import Linear
 from mltk.optim import Adam
 from mltk.tree import Tree
 
-FAMILIES = (DataName.BANDITS, DataName.NAVIGATION)
+ACTED = ("bandits", "navigation")
 """Task families in which the learner acts."""
 
 NOT_HERE = ("ways", "queries", "transform", "part", "folder")
 """Wishes that make no sense for them."""
 
 
-def policy_recipe(_algorithm: AlgorithmName, family: DataName, wishes: Wishes) -> Recipe:
+def policy_recipe(_algorithm: str, family: str, wishes: Wishes) -> Recipe:
     """The training of stochastic MAML; ``shots`` are the trajectories of each inner step.
 
     Raises:
@@ -30,7 +29,7 @@ def policy_recipe(_algorithm: AlgorithmName, family: DataName, wishes: Wishes) -
         if getattr(wishes, name) is not None:
             raise SettingError(f"--{name} is given, but --data is {family}; expected no --{name}")
     tasks: data.Bandits | data.Navigation
-    if family == DataName.BANDITS:
+    if family == "bandits":
         tasks = data.Bandits(5, given(wishes.shots, 20))
         # The logits of the arms alone: the only observation is a 1.
         policy, inner_lr = models.Sequential([Linear(1, tasks.arms, bias=False)]), 10.0
@@ -52,12 +51,12 @@ def policy_recipe(_algorithm: AlgorithmName, family: DataName, wishes: Wishes) -
     )
 
 
-def check_policy(algorithm: AlgorithmName, family: DataName) -> None:
+def check_policy(algorithm: str, family: str) -> None:
     """Raise `SettingError` unless a learner of policies meets tasks where it acts."""
-    if (algorithm == AlgorithmName.STOCHASTIC_MAML) != (family in FAMILIES):
+    if (algorithm == "stochastic-maml") != (family in ACTED):
         raise SettingError(
             f"{algorithm} does not learn on {family}; expected stochastic-maml with --data "
-            f"{' or '.join(FAMILIES)}, and other learners with other data"
+            f"{' or '.join(ACTED)}, and other learners with other data"
         )
 
 

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from mltk import algorithms, data, models
+from mltk import data, models
+from mltk.backend import backend
 from mltk.checks import check_choice
-from mltk.cli.choices import AlgorithmName, DataName, TransformName
+from mltk.cli.choices import ALGORITHMS, FAMILIES, IMAGES, TRANSFORMS, settings_of
 from mltk.cli.own_images import own_images
 from mltk.contracts import Model
 from mltk.data.images.cifar_fs import SPLITS as CIFAR_FS_SPLITS
 from mltk.data.images.splits import OMNIGLOT_PARTS, OMNIGLOT_SPLITS
 from mltk.errors import SettingError
-from mltk.optim import Adam, Cosine, Transform, transforms
+from mltk.optim import Adam, Cosine, Transform
 
 HIDDEN = (40, 40)
 """The hidden layers of the networks for vectors, those of Finn et al. (2017) for sinusoids."""
@@ -54,7 +54,7 @@ class Wishes:
     queries: int | None = None
     inner_lr: float | None = None
     inner_steps: int | None = None
-    transform: TransformName | None = None
+    transform: str | None = None
     meta_lr: float | None = None
     part: str | None = None
     folder: Path | None = None
@@ -91,153 +91,109 @@ WAYS = 60
 STEPS = 12_000
 """Meta-iterations on Omniglot."""
 
-TRANSFORMS: dict[TransformName, transforms.GradientTransform] = {
-    TransformName.SCALE: transforms.Scale(),
-    TransformName.BIAS: transforms.Bias(),
-    TransformName.MOMENTUM: transforms.Momentum(),
-    TransformName.KRONECKER: transforms.Kronecker(),
-    TransformName.META_CURVATURE: transforms.MetaCurvature(),
-    TransformName.NETWORK: transforms.Network((10,), scale=2.0),
-    TransformName.CLIP: transforms.Clip(10.0),
+SETTINGS: dict[str, dict[str, Any]] = {
+    "meta-sgd": {"inner_lr": (0.005, 0.1)},
+    "implicit-maml": {"inner_lr": 0.01, "inner_steps": 16},
+    "network": {"hidden": (10,), "scale": 2.0},
+    "clip": {"limit": 10.0},
+    "harmonic": {"shots": 20, "queries": 20},
+    "linear-regression": {"features": 1},  # so that the fits can be drawn
 }
+"""Settings in place of the defaults of a learner, a transform or a family."""
 
+ON_BLOBS = {"inner_lr": 0.5, "inner_steps": 5}
+ON_IMAGES = {"inner_lr": 0.1, "inner_steps": 5}
+"""Settings of learners with an inner loop that hold where `SETTINGS` says nothing."""
 
-def _learned_optimizer(
-    network: Model,
-    loss: str,
-    *,
-    transform: TransformName = TransformName.SCALE,
-    inner_lr: float = 0.01,
-    inner_steps: int = 1,
-) -> algorithms.LearnedOptimizer:
-    return algorithms.LearnedOptimizer(network, loss, TRANSFORMS[transform], inner_steps, inner_lr)
+EMBEDDED_IMAGES: dict[str, dict[str, Any]] = {"matching": {"temperature": 0.1}, "ridge": {"reg_lambda": 10.0}}
+"""Settings of learners on embeddings of images."""
 
-
-GRADIENT_BASED: dict[AlgorithmName, tuple[Callable[..., Any], dict[str, Any]]] = {
-    AlgorithmName.MAML: (algorithms.MAML, {}),
-    AlgorithmName.FOMAML: (algorithms.MAML, {"first_order": True}),
-    AlgorithmName.META_SGD: (algorithms.MetaSGD, {"inner_lr": (0.005, 0.1)}),
-    AlgorithmName.ANIL: (algorithms.ANIL, {}),
-    AlgorithmName.BOIL: (algorithms.BOIL, {}),
-    AlgorithmName.REPTILE: (algorithms.Reptile, {}),
-    AlgorithmName.IMPLICIT_MAML: (algorithms.ImplicitMAML, {"inner_lr": 0.01, "inner_steps": 16}),
-    AlgorithmName.LEARNED_OPTIMIZER: (_learned_optimizer, {}),
-}
-
-EMBEDDING_BASED: dict[AlgorithmName, Callable[..., Any]] = {
-    AlgorithmName.PROTOTYPICAL: algorithms.Prototypical,
-    AlgorithmName.MATCHING: algorithms.Matching,
-    AlgorithmName.RIDGE: algorithms.RidgeRegression,
-    AlgorithmName.LOGISTIC: algorithms.LogisticRegression,
-}
-
-ON_IMAGES: dict[AlgorithmName, dict[str, Any]] = {
-    AlgorithmName.MATCHING: {"temperature": 0.1},
-    AlgorithmName.RIDGE: {"reg_lambda": 10.0},
-}
-"""Settings in place of a learner's own defaults."""
-
-VECTORS: dict[DataName, tuple[Callable[[Any, int, int], data.TaskSource], int | None, int, int]] = {
-    DataName.SINUSOID: (lambda _, shots, queries: data.Sinusoid(shots, queries), None, 10, 10),
-    DataName.HARMONIC: (lambda _, shots, queries: data.Harmonic(shots, queries), None, 20, 20),
-    # One input, so that the fits can be drawn.
-    DataName.LINEAR_REGRESSION: (
-        lambda _, shots, queries: data.LinearRegression(shots, queries, features=1),
-        None,
-        10,
-        10,
-    ),
-    DataName.BLOBS: (data.Blobs, 5, 5, 15),
-}
-"""Task families of vectors: how they are made; default ways (``None``: regression), shots and queries."""
-
-PARTS: dict[DataName, tuple[str, ...]] = {
-    DataName.OMNIGLOT: (*OMNIGLOT_PARTS, *OMNIGLOT_SPLITS),
-    DataName.CIFAR_FS: CIFAR_FS_SPLITS,
+PARTS: dict[str, tuple[str, ...]] = {
+    "omniglot": (*OMNIGLOT_PARTS, *OMNIGLOT_SPLITS),
+    "cifar-fs": CIFAR_FS_SPLITS,
 }
 """What ``--part`` may name."""
 
 
-def recipe(algorithm: AlgorithmName, family: DataName, wishes: Wishes) -> Recipe:
+def recipe(algorithm: str, family: str, wishes: Wishes) -> Recipe:
     """The training of a learner on a family of tasks.
 
     Raises:
         SettingError: If a wish does not fit the learner or the family.
     """
     for name in ("inner_lr", "inner_steps"):
-        if algorithm in EMBEDDING_BASED and getattr(wishes, name) is not None:
+        if _embeds(algorithm) and getattr(wishes, name) is not None:
             raise SettingError(f"--{name.replace('_', '-')} is given, but {algorithm} has no inner loop")
-    if wishes.transform is not None and algorithm != AlgorithmName.LEARNED_OPTIMIZER:
+    if wishes.transform is not None and algorithm != "learned-optimizer":
         raise SettingError(
             f"--transform is given, but the learner is {algorithm}; expected learned-optimizer"
         )
     if wishes.part is not None:
         _check_part(family, wishes.part)
     for name in ("folder", "at_least"):
-        if getattr(wishes, name) is not None and family != DataName.IMAGES:
+        if getattr(wishes, name) is not None and family != "images":
             raise SettingError(
                 f"--{name.replace('_', '-')} is given, but --data is {family}; expected --data images"
             )
-    if family in VECTORS:
+    if family in FAMILIES:
         return _on_vectors(algorithm, family, wishes)
     return _on_images(algorithm, family, wishes)
 
 
-def _on_vectors(algorithm: AlgorithmName, family: DataName, wishes: Wishes) -> Recipe:
-    make, ways, shots, queries = VECTORS[family]
-    if wishes.ways is not None and ways is None:
+def _on_vectors(algorithm: str, family: str, wishes: Wishes) -> Recipe:
+    make = FAMILIES[family]
+    regression = "ways" not in settings_of(make)
+    if wishes.ways is not None and regression:
         raise SettingError(f"--ways is {wishes.ways}, but {family} is regression; expected no --ways")
-    ways = given(wishes.ways, ways)
-    # Blobs have as many features as classes.
-    sizes = [ways or 1, *HIDDEN]
-    if algorithm in EMBEDDING_BASED:
+    sizes = {"shots": 10, "queries": 10} if regression else {"ways": 5, "shots": 5, "queries": 15}
+    settings = sizes | SETTINGS.get(family, {})
+    tasks = make(**{name: given(getattr(wishes, name, None), value) for name, value in settings.items()})
+    # What the network takes and gives is seen in a task.
+    episode = tasks.sample(1, 0, backend("numpy"))
+    widths, outputs = [episode.support_x.shape[-1], *HIDDEN], episode.ways or episode.support_y.shape[-1]
+    if _embeds(algorithm):
         # Ridge regression multiplies its outputs to make logits of them; values it gives as they are.
-        settings = {"scale": 1.0} if algorithm == AlgorithmName.RIDGE and ways is None else {}
-        learner = EMBEDDING_BASED[algorithm](models.mlp(sizes), **settings)
-        if ways is None and not learner.head.regresses:
+        scale = {"scale": 1.0} if algorithm == "ridge" and regression else {}
+        learner = ALGORITHMS[algorithm](models.mlp(widths), **scale)
+        if regression and not learner.head.regresses:
+            others = (name for name in ALGORITHMS if _unrolls(name))
             raise SettingError(
                 f"{algorithm} is for classification, but {family} is regression; "
-                f"expected ridge or one of {', '.join(GRADIENT_BASED)}"
+                f"expected ridge or one of {', '.join(others)}"
             )
     else:
-        preset = {"inner_lr": 0.5, "inner_steps": 5} if family == DataName.BLOBS else {}
-        learner = _gradient_based(
-            algorithm,
-            models.mlp([*sizes, ways or 1]),
-            "mse" if ways is None else "cross_entropy",
-            preset,
-            wishes,
-        )
+        loss = "mse" if regression else "cross_entropy"
+        preset = ON_BLOBS if family == "blobs" else {}
+        learner = _gradient_based(algorithm, models.mlp([*widths, outputs]), loss, preset, wishes)
     return Recipe(
         learner,
-        make(ways, given(wishes.shots, shots), given(wishes.queries, queries)),
+        tasks,
         Adam(given(wishes.meta_lr, 1e-3)),
         given(wishes.steps, 10_000),
         given(wishes.meta_batch, 4),
     )
 
 
-def _on_images(algorithm: AlgorithmName, family: DataName, wishes: Wishes) -> Recipe:
+def _on_images(algorithm: str, family: str, wishes: Wishes) -> Recipe:
     dataset = _images(family, wishes)
     channels, size, _ = dataset.image_shape
-    in_one_go = algorithm in EMBEDDING_BASED
+    in_one_go = _embeds(algorithm)
     ways = given(wishes.ways, min(WAYS if in_one_go else 5, dataset.n_classes))
     tasks = dataset.tasks(
         ways,
         given(wishes.shots, 1),
         given(wishes.queries, 1 if in_one_go else 5),
-        rotations=family == DataName.OMNIGLOT,
+        rotations=family == "omniglot",
         jitter=data.Jitter(),
     )
     learner: Any
     if in_one_go:
         embedding = models.conv4(channels, size, width=WIDTH)
-        learner = EMBEDDING_BASED[algorithm](embedding, **ON_IMAGES.get(algorithm, {}))
+        learner = ALGORITHMS[algorithm](embedding, **EMBEDDED_IMAGES.get(algorithm, {}))
     else:
         network = models.conv4(channels, size, width=WIDTH, out_features=ways, statistics="support")
-        preset = {"inner_lr": 0.1, "inner_steps": 5}
-        learner = _gradient_based(algorithm, network, "cross_entropy", preset, wishes)
-    steps = given(wishes.steps, STEPS if family == DataName.OMNIGLOT else 1000)
+        learner = _gradient_based(algorithm, network, "cross_entropy", ON_IMAGES, wishes)
+    steps = given(wishes.steps, STEPS if family == "omniglot" else 1000)
     rate = given(wishes.meta_lr, 5e-3 if in_one_go else 1e-3)
     return Recipe(
         learner,
@@ -248,33 +204,42 @@ def _on_images(algorithm: AlgorithmName, family: DataName, wishes: Wishes) -> Re
     )
 
 
-def _images(family: DataName, wishes: Wishes) -> data.ImageDataset:
+def _images(family: str, wishes: Wishes) -> data.ImageDataset:
     """The images that a family trains on."""
-    if family == DataName.IMAGES:
+    if family == "images":
         if wishes.folder is None:
             raise SettingError("--data images needs --folder, a folder that holds a folder of images a class")
         return own_images(wishes.folder, 28, ways=wishes.ways, at_least=wishes.at_least)
-    if family == DataName.OMNIGLOT:
+    if family == "omniglot":
         part = given(wishes.part, "background-train")
         return data.Omniglot(part) if part in OMNIGLOT_PARTS else data.Omniglot(split=part)
-    if family == DataName.CIFAR_FS:
+    if family == "cifar-fs":
         return data.CIFARFS(given(wishes.part, "train"))
-    return data.Glyphs()
+    images: data.ImageDataset = IMAGES[family]()
+    return images
 
 
-def _check_part(family: DataName, part: str) -> None:
+def _check_part(family: str, part: str) -> None:
     if family not in PARTS:
         raise SettingError(f"--part is {part!r}, but {family} has no parts; expected no --part")
     check_choice("--part", part, PARTS[family])
 
 
-def _gradient_based(
-    algorithm: AlgorithmName, network: Model, loss: str, preset: dict[str, Any], wishes: Wishes
-) -> Any:
-    make, settings = GRADIENT_BASED[algorithm]
-    given = {
-        "inner_lr": wishes.inner_lr,
-        "inner_steps": wishes.inner_steps,
-        "transform": wishes.transform,
-    }
-    return make(network, loss, **{**preset, **settings, **{k: v for k, v in given.items() if v is not None}})
+def _embeds(algorithm: str) -> bool:
+    """Whether a learner is a head on an embedding."""
+    return "embedding" in settings_of(ALGORITHMS[algorithm])
+
+
+def _unrolls(algorithm: str) -> bool:
+    """Whether a learner takes gradient steps on a loss."""
+    return "loss" in settings_of(ALGORITHMS[algorithm])
+
+
+def _gradient_based(algorithm: str, network: Model, loss: str, preset: dict[str, Any], wishes: Wishes) -> Any:
+    rates = {"inner_lr": wishes.inner_lr, "inner_steps": wishes.inner_steps}
+    settings = preset | SETTINGS.get(algorithm, {}) | {k: v for k, v in rates.items() if v is not None}
+    if algorithm == "learned-optimizer":
+        name = given(wishes.transform, "scale")
+        settings["transform"] = TRANSFORMS[name](**SETTINGS.get(name, {}))
+        settings["lr"] = settings.pop("inner_lr", 0.01)
+    return ALGORITHMS[algorithm](network, loss, **settings)

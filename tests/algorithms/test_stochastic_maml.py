@@ -14,7 +14,6 @@ import mltk
 from mltk import tree
 from mltk.algorithms import StochasticMAML
 from mltk.algorithms.stochastic_maml import mean_of_others
-from mltk.cli.choices import AlgorithmName, DataName
 from mltk.cli.policies import policy_recipe
 from mltk.cli.recipes import Wishes
 from mltk.data import Bandits, Navigation
@@ -291,7 +290,7 @@ def before_and_after_training(source, learner, *, seed, rate):
 @pytest.mark.parametrize(("sampled_step", "rate"), [(False, 3e-3), (True, 1e-3)])
 @pytest.mark.parametrize("seed", [1, 3])  # with outputs of full size the robot of seed 3 ran off for good
 def test_one_step_helps_to_navigate_after_training_and_not_before(sampled_step, rate, seed):
-    recipe = policy_recipe(AlgorithmName.STOCHASTIC_MAML, DataName.NAVIGATION, Wishes())
+    recipe = policy_recipe("stochastic-maml", "navigation", Wishes())
     learner = replace(recipe.learner, sampled_step=sampled_step)
     untrained, trained = before_and_after_training(recipe.tasks, learner, seed=seed, rate=rate)
     assert untrained.gain.mean < untrained.gain.interval

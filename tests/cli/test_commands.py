@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 import mltk
-from mltk.cli import app
+from mltk.cli import app, choices
 from mltk.training.run_folder import RunFolder
 from mltk.training.runs import load_run
 
@@ -103,6 +103,49 @@ def test_a_name_means_its_transform(transform, expected, run):
     found = settings_of("here")["algorithm"]
     assert found["transform"]["type"] == f"mltk.optim.transforms.{expected}"
     assert (found["lr"], found["inner_steps"]) == (0.03, 2)
+
+
+NEW = """
+from dataclasses import dataclass
+import mltk
+@dataclass(frozen=True)
+class SquareWaves:
+    shots: int
+    queries: int
+    def sample(self, n_tasks, rng, backend):
+        waves = mltk.data.Sinusoid(self.shots, self.queries).sample(n_tasks, rng, backend)
+        sets = {name: (getattr(waves, name) > 0) * getattr(waves, name) for name in ("support_y", "query_y")}
+        return mltk.Episode(waves.support_x, sets["support_y"], waves.query_x, sets["query_y"])
+class PatientReptile(mltk.algorithms.Reptile):
+    pass
+for module, made in ((mltk.data, SquareWaves), (mltk.algorithms, PatientReptile)):
+    setattr(module, made.__name__, made)
+    module.__all__.append(made.__name__)
+from mltk.cli import main
+main()
+"""
+
+
+def test_what_is_added_to_the_public_tables_can_be_named(tmp_path):
+    words = ["train", "patient-reptile", "--data", "square-waves", "--shots", "3", "--steps", "2"]
+    done = subprocess.run(
+        [sys.executable, "-c", NEW, *words, "--out", "here"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "SquareWaves(shots=3, queries=10)" in str(settings_of(tmp_path / "here")["tasks"])
+    assert (tmp_path / "here" / "fits.svg").exists()
+
+
+def test_every_dataset_learner_and_transform_has_a_name():
+    apart = {"Arrays", "ImageDataset", "ImageTasks", "Jitter", "Pictures", "Prefetch", "TaskSource"}
+    apart |= {"BrokenImageWarning", "SmallClassWarning", "data_home", "Chain", "GradientTransform", "chain"}
+    for module, table in (
+        (mltk.data, choices.FAMILIES | choices.IMAGES),
+        (mltk.algorithms, choices.ALGORITHMS),
+        (mltk.optim.transforms, choices.TRANSFORMS),
+    ):
+        named = {getattr(made, "__name__", "") for made in table.values()}
+        assert set(module.__all__) - apart <= named
 
 
 @pytest.mark.parametrize("family", ["bandits", "navigation"])
