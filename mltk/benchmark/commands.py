@@ -7,13 +7,12 @@ environment (``OMP_NUM_THREADS`` and its like) and, on Linux, whose set of cores
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -21,7 +20,7 @@ from mltk.benchmark.cases import CONV4_AIMS, PROTOTYPICAL_AIMS, SINUSOID_AIMS, A
 from mltk.benchmark.contestants import CONTESTANTS, TORCH, choose
 from mltk.benchmark.entrant import Remote
 from mltk.benchmark.memory import CHECKPOINTED, peak_memory
-from mltk.benchmark.timing import Row, run
+from mltk.benchmark.timing import run
 from mltk.errors import SettingError
 from mltk.peers import to_numpy
 
@@ -48,13 +47,16 @@ Only = Annotated[str | None, typer.Option(help="Names of those who take part, wi
 
 
 @app.command("sinusoid-maml")
-def sinusoid_maml(repeats: Repeats = 30, threads: Threads = 1, json: Json = None, only: Only = None) -> None:
+def sinusoid_maml(
+    context: typer.Context, repeats: Repeats = 30, threads: Threads = 1, json: Json = None, only: Only = None
+) -> None:
     """Second-order MAML on sinusoids: 25 tasks, 10 shots, 10 queries, network 1-40-40-1, 5 inner steps."""
-    _command("sinusoid-maml", {}, SINUSOID_AIMS, repeats=repeats, threads=threads, path=json, only=only)
+    _race(context, {}, SINUSOID_AIMS)
 
 
 @app.command("conv4-maml")
 def conv4_maml(
+    context: typer.Context,
     queries: Annotated[int, typer.Option(min=1, help="Queries a class; the aims are for 1 and 15.")] = 15,
     repeats: Repeats = 7,
     threads: Threads = 2,
@@ -62,13 +64,12 @@ def conv4_maml(
     only: Only = None,
 ) -> None:
     """Second-order MAML with Conv-4 on 28×28 images: 4 tasks, 5-way, 1 shot, 64 filters, 5 inner steps."""
-    settings = {"queries": queries}
-    aims = CONV4_AIMS.get(queries, ())
-    _command("conv4-maml", settings, aims, repeats=repeats, threads=threads, path=json, only=only)
+    _race(context, {"queries": queries}, CONV4_AIMS.get(queries, ()))
 
 
 @app.command("prototypical")
 def prototypical(
+    context: typer.Context,
     ways: Annotated[int, typer.Option(min=1, help="Classes a task.")] = 20,
     shots: Annotated[int, typer.Option(min=1, help="Support images a class.")] = 1,
     queries: Annotated[int, typer.Option(min=1, help="Query images a class.")] = 5,
@@ -80,86 +81,54 @@ def prototypical(
 ) -> None:
     """Training steps of a prototypical network: Conv-4 on 28×28 images, 64 filters, Adam; no sampling."""
     settings = {"ways": ways, "shots": shots, "queries": queries, "tasks": tasks}
-    _command(
-        "prototypical", settings, PROTOTYPICAL_AIMS, repeats=repeats, threads=threads, path=json, only=only
-    )
+    _race(context, settings, PROTOTYPICAL_AIMS)
 
 
 @app.command("episodes")
-def episodes(repeats: Repeats = 30, threads: Threads = 1, json: Json = None) -> None:
+def episodes(context: typer.Context, repeats: Repeats = 30, threads: Threads = 1, json: Json = None) -> None:
     """Sampling of tasks: 5-way, 1 shot, 15 queries, 28×28 images in memory, 32 tasks a call."""
-    _limit("episodes", {}, repeats=repeats, threads=threads, path=json)
+    _limit_threads(context)
     from mltk.benchmark.episodes import execute as execute_episodes
 
     execute_episodes(repeats=repeats, path=json)
 
 
 @app.command("modules")
-def modules(repeats: Repeats = 30, threads: Threads = 1, json: Json = None) -> None:
+def modules(context: typer.Context, repeats: Repeats = 30, threads: Threads = 1, json: Json = None) -> None:
     """Clone, update and a MAML step of Torch modules of 4, 50 and 500 tensors."""
-    _limit("modules", {}, repeats=repeats, threads=threads, path=json)
+    _limit_threads(context)
     from mltk.benchmark.modules import execute as execute_modules
 
     raise typer.Exit(execute_modules(repeats=repeats, path=json))
 
 
-def _command(
-    benchmark: str,
-    settings: dict[str, int],
-    aims: Sequence[Aim],
-    *,
-    repeats: int,
-    threads: int | None,
-    path: Path | None,
-    only: str | None,
-) -> None:
-    """Run a benchmark in a process with the right number of threads; exit with its status."""
-    names = [name.strip() for name in (only or "").split(",") if name.strip()]
+def _race(context: typer.Context, settings: dict[str, int], aims: Sequence[Aim]) -> None:
+    """Run the benchmark of a command; exit with its status."""
+    benchmark, options = str(context.info_name), context.params
+    names = [name.strip() for name in (options["only"] or "").split(",") if name.strip()]
     try:
         choose(benchmark, names)
     except SettingError as error:
         raise typer.BadParameter(str(error), param_hint="--only") from None
-    _limit(benchmark, settings, repeats=repeats, threads=threads, path=path, names=names)
+    _limit_threads(context)
     title = f"{benchmark} {' '.join(f'{k} {v}' for k, v in settings.items())}".strip()
-    raise typer.Exit(execute(benchmark, settings, aims, title=title, repeats=repeats, path=path, names=names))
+    run = {"repeats": options["repeats"], "path": options["json"], "names": names}
+    raise typer.Exit(execute(benchmark, settings, aims, title=title, **run))
 
 
-def _limit(
-    benchmark: str,
-    settings: dict[str, int],
-    *,
-    repeats: int,
-    threads: int | None,
-    path: Path | None,
-    names: Sequence[str] = (),
-) -> None:
-    """See that this process has the right number of threads; if not, run another that has, and exit."""
-    threads = _cores() if threads is None else threads
+def _limit_threads(context: typer.Context) -> None:
+    """See that this process has the threads that were asked for; if not, run the command in one that has."""
+    threads = context.params["threads"] or _cores()
     if os.environ.get(LIMITED) != str(threads):
-        raise typer.Exit(
-            _rerun(benchmark, settings, repeats=repeats, threads=threads, path=path, names=names)
-        )
+        options = {**context.params, "threads": threads}
+        words = [
+            word for key, value in options.items() if value is not None for word in (f"--{key}", str(value))
+        ]
+        environment = os.environ | dict.fromkeys((LIMITED, *THREAD_VARIABLES), str(threads))
+        command = [sys.executable, "-m", "mltk.benchmark", str(context.info_name), *words]
+        raise typer.Exit(subprocess.run(command, env=environment, check=False).returncode)
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
-
-
-def _rerun(
-    benchmark: str,
-    settings: dict[str, int],
-    *,
-    repeats: int,
-    threads: int,
-    path: Path | None,
-    names: Sequence[str],
-) -> int:
-    options: dict[str, Any] = {**settings, "repeats": repeats, "threads": threads, "json": path}
-    options["only"] = ",".join(names) or None
-    arguments = [
-        text for key, value in options.items() if value is not None for text in (f"--{key}", str(value))
-    ]
-    environment = os.environ | dict.fromkeys((LIMITED, *THREAD_VARIABLES), str(threads))
-    command = [sys.executable, "-m", "mltk.benchmark", benchmark, *arguments]
-    return subprocess.run(command, env=environment, check=False).returncode
 
 
 def execute(
@@ -175,7 +144,7 @@ def execute(
     """Compare, time, measure memory and print; the exit status is 1 if a gradient is wrong."""
     from rich.console import Console
 
-    from mltk.benchmark.report import as_json, print_checkpoint, print_rows
+    from mltk.benchmark.report import as_json, print_checkpoint, print_run, write
 
     console = Console()
     with console.status(f"timing {title}"):
@@ -184,8 +153,13 @@ def execute(
         contestants = [contestant.name for contestant in choose(benchmark, names)]
         rows = run(contestants, lambda name: Remote(benchmark, name, settings), reference, repeats=repeats)
     with console.status("measuring memory"):
-        rows = [_with_memory(row, benchmark, settings) for row in rows]
-    print_rows(console, title, rows, aims)
+        rows = [
+            dataclasses.replace(row, peak_bytes=peak_memory(benchmark, row.name, settings))
+            if row.seconds
+            else row
+            for row in rows
+        ]
+    print_run(console, title, rows, aims)
     report = {"benchmark": benchmark, "settings": settings, **as_json(rows, aims)}
     if benchmark == "conv4-maml" and any(row.name == TORCH.name and row.seconds for row in rows):
         with console.status("measuring memory with checkpoints"):
@@ -196,17 +170,10 @@ def execute(
                 )
                 for contestant in (TORCH, CHECKPOINTED)
             }
-        print_checkpoint(console, {kept: (one, twenty) for kept, (one, twenty) in peaks.items()})
+        print_checkpoint(console, peaks)
         report["peak_bytes_at_1_and_20_steps"] = {f"checkpoint={kept}": p for kept, p in peaks.items()}
-    if path is not None:
-        path.write_text(json.dumps(report, indent=1) + "\n")
+    write(path, report)
     return int(any(row.wrong for row in rows))
-
-
-def _with_memory(row: Row, benchmark: str, settings: dict[str, int]) -> Row:
-    if not row.seconds:
-        return row
-    return dataclasses.replace(row, peak_bytes=peak_memory(benchmark, row.name, settings))
 
 
 def _cores() -> int:

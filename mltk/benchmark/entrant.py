@@ -6,59 +6,22 @@ in one process, the idle threads of one library keep cores from another's.
 
 from __future__ import annotations
 
-import gc
-import json
-import subprocess
-import sys
-import tempfile
-import time
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any, Protocol
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
 from mltk.benchmark.cases import build, in_double
 from mltk.benchmark.contestants import choose
+from mltk.benchmark.timing import seconds_of
 from mltk.errors import UnsupportedError
+from mltk.messages import pack, unpack
 from mltk.peers import Case, Peer, to_numpy
-
-
-class Entrant(Protocol):
-    """A contestant that is ready to be timed.
-
-    Attributes:
-        gradient: What it computes, under dotted names.
-    """
-
-    gradient: dict[str, np.ndarray]
-
-    def gradient_in_double(self) -> dict[str, np.ndarray]:
-        """The gradient of the same numbers in float64."""
-
-    def sample(self, times: int) -> float:
-        """Seconds of one call, measured over a block of ``times`` calls."""
-
-    def close(self) -> None:
-        """End it."""
-
-
-def seconds_of(call: Callable[[], object], times: int) -> float:
-    """Seconds of one call, measured over a block; a call before the block brings caches and threads back."""
-    call()
-    gc.collect()
-    gc.disable()
-    try:
-        start = time.perf_counter()
-        for _ in range(times):
-            call()
-        return (time.perf_counter() - start) / times
-    finally:
-        gc.enable()
+from mltk.workers import Worker, module, questions
 
 
 class Local:
-    """A contestant in this process.
+    """A contestant in this process; see `mltk.benchmark.timing.Entrant`.
 
     Raises:
         UnsupportedError: If it is not installed or cannot express the model.
@@ -85,7 +48,7 @@ class Local:
 
 
 class Remote:
-    """A contestant in a process of its own.
+    """A contestant in a process of its own; see `mltk.benchmark.timing.Entrant`.
 
     Raises:
         UnsupportedError: If it is not installed or cannot express the model.
@@ -93,89 +56,55 @@ class Remote:
     """
 
     def __init__(self, benchmark: str, name: str, settings: dict[str, int]) -> None:
-        request = {"benchmark": benchmark, "name": name, "settings": settings}
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "mltk.benchmark.entrant", json.dumps(request)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
+        self._worker = Worker(module("mltk.benchmark.entrant"))
         try:
-            self._answer()
-            self.gradient = self._gradient("single")
+            answer = self._ask({"benchmark": benchmark, "name": name, "settings": settings})
+            self.gradient: dict[str, np.ndarray] = unpack(answer["gradient"])
         except BaseException:
             self.close()
             raise
 
     def gradient_in_double(self) -> dict[str, np.ndarray]:
         """See `Entrant.gradient_in_double`."""
-        return self._gradient("double")
+        return unpack(self._ask({})["gradient"])
 
     def sample(self, times: int) -> float:
         """See `Entrant.sample`."""
-        return self._ask(times)
+        return float(self._ask({"times": times})["seconds"])
 
     def close(self) -> None:
         """See `Entrant.close`."""
-        self._process.kill()
-        self._process.communicate()
+        self._worker.kill()
 
-    def _gradient(self, precision: str) -> dict[str, np.ndarray]:
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder, f"{precision}.npz")
-            self._ask(str(path))
-            with np.load(path) as arrays:
-                return dict(arrays)
-
-    def _ask(self, question: int | str) -> float:
-        assert self._process.stdin is not None
-        print(json.dumps(question), file=self._process.stdin, flush=True)
-        return self._answer()
-
-    def _answer(self) -> float:
-        """The next line of the process: a number, or what it raised."""
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            raise RuntimeError(f"its process ended with status {self._process.wait()}")
-        answer = json.loads(line)
+    def _ask(self, question: Mapping[str, Any]) -> dict[str, Any]:
+        answer = self._worker.ask(question)
+        if answer is None:
+            raise RuntimeError(f"its process {self._worker.ending()}")
         if "unsupported" in answer:
             raise UnsupportedError(answer["unsupported"])
         if "failed" in answer:
             raise RuntimeError(answer["failed"])
-        return float(answer["seconds"])
+        return answer
 
 
-def _main(text: str) -> None:
-    """The process of a `Remote`, which answers each line.
-
-    A number asks for a sample of so many calls, a path for a gradient, whose precision the name tells.
-    """
-    request = json.loads(text)
-
-    def answer(**content: object) -> None:
-        print(json.dumps(content), flush=True)
-
+def _main() -> None:
+    """The process of a `Remote`: is told who it is, then asked for samples or for the gradient in float64."""
+    asked = questions()
+    who, answer = next(asked)
     try:
-        benchmark = request["benchmark"]
-        (contestant,) = choose(benchmark, [request["name"]])
-        local = Local(contestant, build(benchmark, **request["settings"]))
-        answer(seconds=0.0)
-        for line in sys.stdin:
-            question = json.loads(line)
-            if isinstance(question, int):
-                answer(seconds=local.sample(question))
-                continue
-            double = Path(question).stem == "double"
-            arrays: dict[str, Any] = local.gradient_in_double() if double else local.gradient
-            np.savez(question, **arrays)
-            answer(seconds=0.0)
+        (contestant,) = choose(who["benchmark"], [who["name"]])
+        local = Local(contestant, build(who["benchmark"], **who["settings"]))
+        answer({"gradient": pack(local.gradient)})
+        for question, answer in asked:
+            if "times" in question:
+                answer({"seconds": local.sample(question["times"])})
+            else:
+                answer({"gradient": pack(local.gradient_in_double())})
     except UnsupportedError as error:
-        answer(unsupported=str(error))
+        answer({"unsupported": str(error)})
     except Exception as error:
-        answer(failed=f"{type(error).__name__}: {error}")
+        answer({"failed": f"{type(error).__name__}: {error}"})
 
 
 if __name__ == "__main__":
-    _main(sys.argv[1])
+    _main()

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import math
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,13 +12,11 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
-from rich.table import Table
 
 from mltk import backend
+from mltk.benchmark import report
 from mltk.benchmark.cases import SEED, Aim
-from mltk.benchmark.entrant import seconds_of
-from mltk.benchmark.report import as_json, print_aim, ratio
-from mltk.benchmark.timing import SHORTEST_SAMPLE, Row
+from mltk.benchmark.timing import time_in_turn
 from mltk.data import ImageDataset, ImageTasks, Pictures
 
 TASKS = 32
@@ -116,43 +112,15 @@ def samplers(tasks: ImageTasks, n_tasks: int) -> dict[str, Callable[[], Any]]:
     return found
 
 
-def time_in_turn(calls: dict[str, Callable[[], Any]], repeats: int) -> list[Row]:
-    """Time calls turn by turn, A B C A B C."""
-    blocks = {name: max(1, math.ceil(SHORTEST_SAMPLE / seconds_of(call, 1))) for name, call in calls.items()}
-    rows = {name: Row(name) for name in calls}
-    for _ in range(repeats):
-        for name, call in calls.items():
-            seconds = seconds_of(call, blocks[name])
-            rows[name] = replace(rows[name], seconds=(*rows[name].seconds, seconds))
-    return list(rows.values())
-
-
 def execute(*, repeats: int, path: Path | None) -> None:
     """Time, print, and write every sample to a file."""
     console = Console()
-    tasks = Noise().tasks(5, 1, 15)
     with console.status("timing"):
-        rows = time_in_turn(samplers(tasks, TASKS), repeats)
-    print_rates(console, "episodes", rows)
-    if path is not None:
-        report = {"benchmark": "episodes", "tasks": TASKS, **as_json(rows, AIMS)}
-        path.write_text(json.dumps(report, indent=1) + "\n")
-
-
-def print_rates(console: Console, title: str, rows: Sequence[Row]) -> None:
-    """The table of a run, fastest first, and the aims."""
-    table = Table(title=title)
-    table.add_column("implementation", no_wrap=True)
-    for heading in ("tasks\na second", "quartiles", "×\nmltk-numpy"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for row in sorted(rows, key=lambda row: row.median or 0):
-        low, high = row.quartiles or (math.nan, math.nan)
-        table.add_row(
-            row.name,
-            f"{TASKS / (row.median or math.nan):,.0f}",
-            f"{TASKS / high:,.0f}–{TASKS / low:,.0f}",
-            f"{1 / (ratio(rows, row.name, 'mltk-numpy') or math.nan):.2f}",
-        )
-    console.print(table)
-    for aim in AIMS:
-        print_aim(console, rows, aim)
+        rows = time_in_turn(samplers(Noise().tasks(5, 1, 15), TASKS), repeats)
+    columns: report.Columns = {
+        **report.measured("tasks\na second", lambda seconds: TASKS / seconds, "{:,.0f}"),
+        "×\nmltk-numpy": lambda row: report.number(report.ratio(rows, "mltk-numpy", row.name), "{:.2f}"),
+    }
+    report.print_table(console, "episodes", rows, columns)
+    report.print_aims(console, rows, AIMS)
+    report.write(path, {"benchmark": "episodes", "tasks": TASKS, **report.as_json(rows, AIMS)})

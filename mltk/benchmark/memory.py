@@ -12,15 +12,14 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
-import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 
 from mltk.benchmark.cases import WARM_UP, build
 from mltk.benchmark.contestants import CONTESTANTS, TORCH, Mltk
 from mltk.peers import Case, Peer
+from mltk.workers import Worker, module, questions
 
 OWN_MAPPINGS = {"MALLOC_MMAP_THRESHOLD_": "65536"}
 """The environment in which glibc gives each block of this many bytes, or more, a mapping of its own."""
@@ -36,10 +35,10 @@ def peak_memory(benchmark: str, contestant: str, settings: dict[str, int]) -> in
         contestant: Name of a contestant.
         settings: Of the case.
     """
-    request = json.dumps({"benchmark": benchmark, "contestant": contestant, "settings": settings})
-    command = [sys.executable, "-m", "mltk.benchmark.memory", request]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | OWN_MAPPINGS)
-    return int(done.stdout.splitlines()[-1]) if done.returncode == 0 else None
+    question = {"benchmark": benchmark, "contestant": contestant, "settings": settings}
+    with Worker(module("mltk.benchmark.memory"), environment=os.environ | OWN_MAPPINGS) as worker:
+        answer = worker.ask(question)
+    return None if answer is None else int(answer["bytes"])
 
 
 def measure(contestant: Peer, small: Case, case: Case) -> int:
@@ -86,14 +85,13 @@ def _status(key: str) -> int:
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{key}:"))
 
 
-if __name__ == "__main__":
-    request = json.loads(sys.argv[1])
-    name = request["benchmark"]
+def _main() -> None:
+    question, answer = next(questions())
+    name = question["benchmark"]
     found = {contestant.name: contestant for contestant in (*CONTESTANTS[name], CHECKPOINTED)}
-    print(
-        measure(
-            found[request["contestant"]],
-            build(name, **WARM_UP[name]),
-            build(name, **request["settings"]),
-        )
-    )
+    small, case = build(name, **WARM_UP[name]), build(name, **question["settings"])
+    answer({"bytes": measure(found[question["contestant"]], small, case)})
+
+
+if __name__ == "__main__":
+    _main()

@@ -6,8 +6,6 @@ A network of 4, 50 or 500 tensors is small, so that what is timed is the bookkee
 from __future__ import annotations
 
 import copy
-import json
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib import import_module
@@ -17,12 +15,10 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
-from rich.table import Table
 
+from mltk.benchmark import report
 from mltk.benchmark.cases import SEED, Aim
-from mltk.benchmark.episodes import time_in_turn
-from mltk.benchmark.report import as_json, print_aim, ratio
-from mltk.benchmark.timing import TOLERANCE, Row, relative_error
+from mltk.benchmark.timing import TOLERANCE, Row, relative_error, time_in_turn
 from mltk.errors import MissingLibraryError
 from mltk.installation import install_hint
 from mltk.modules.functions import clone_module, update_module
@@ -64,8 +60,7 @@ def network(tensors: int) -> Any:
 def clones(module: Any) -> Calls:
     """Who copies a module, and the call that gives its copy."""
     found: Calls = {"mltk": lambda: clone_module(module), "deepcopy": lambda: copy.deepcopy(module)}
-    if find_spec("learn2learn"):
-        learn2learn: Any = import_module("learn2learn")
+    if learn2learn := _library("learn2learn"):
         found["learn2learn"] = lambda: learn2learn.clone_module(module)
     return found
 
@@ -76,8 +71,7 @@ def updates(module: Any, addends: Sequence[Any]) -> Calls:
     For ``higher`` and ``torchopt`` these are the steps that their optimisers take around the gradient.
     """
     found: Calls = {"mltk": lambda: update_module(clone_module(module), addends)}
-    if find_spec("higher"):
-        import higher
+    if higher := _library("higher"):
 
         def by_higher() -> Any:
             fast = higher.monkeypatch(module, copy_initial_weights=False)
@@ -85,8 +79,7 @@ def updates(module: Any, addends: Sequence[Any]) -> Calls:
             return fast
 
         found["higher"] = by_higher
-    if find_spec("torchopt"):
-        import torchopt
+    if torchopt := _library("torchopt"):
 
         def by_torchopt() -> Any:
             fast = torchopt.module_clone(module, by="copy")
@@ -96,8 +89,7 @@ def updates(module: Any, addends: Sequence[Any]) -> Calls:
             return fast
 
         found["torchopt"] = by_torchopt
-    if find_spec("learn2learn"):
-        learn2learn: Any = import_module("learn2learn")
+    if learn2learn := _library("learn2learn"):
         found["learn2learn"] = lambda: learn2learn.update_module(learn2learn.clone_module(module), addends)
     return found
 
@@ -135,9 +127,7 @@ def maml_steps(module: Any) -> Calls:
         return torch.autograd.grad(mse(call(module, params, (query_x,)), query_y), origin)
 
     found: Calls = {"mltk": lambda: by_clone(clone_module, update_module), "torch-func": by_torch_func}
-    if find_spec("higher"):
-        import higher
-
+    if higher := _library("higher"):
         sgd = torch.optim.SGD(origin, lr=LR)
 
         def by_higher() -> Any:
@@ -146,8 +136,7 @@ def maml_steps(module: Any) -> Calls:
                 return torch.autograd.grad(mse(fast(query_x), query_y), origin)
 
         found["higher"] = by_higher
-    if find_spec("torchopt"):
-        import torchopt
+    if torchopt := _library("torchopt"):
 
         def by_torchopt() -> Any:
             fast = torchopt.module_clone(module, by="copy")
@@ -155,10 +144,14 @@ def maml_steps(module: Any) -> Calls:
             return torch.autograd.grad(mse(fast(query_x), query_y), origin)
 
         found["torchopt"] = by_torchopt
-    if find_spec("learn2learn"):
-        learn2learn: Any = import_module("learn2learn")
+    if learn2learn := _library("learn2learn"):
         found["learn2learn"] = lambda: by_clone(learn2learn.clone_module, learn2learn.update_module)
     return found
+
+
+def _library(name: str) -> Any:
+    """A peer, if it is installed."""
+    return import_module(name) if find_spec(name) else None
 
 
 def race(tensors: int, repeats: int) -> dict[str, list[Row]]:
@@ -206,38 +199,28 @@ def execute(*, repeats: int, path: Path | None) -> int:
     if not find_spec("torch"):
         raise MissingLibraryError(f"the benchmark of modules needs Torch: {install_hint('torch')}")
     console = Console()
-    report, wrong = [], False
+    found, wrong = [], False
     for tensors in TENSORS:
         with console.status(f"timing {tensors} tensors"):
             races = race(tensors, repeats)
         for title, rows in races.items():
-            print_times(console, f"{title}, {tensors} tensors", rows, AIMS[title])
-            wrong = wrong or any(row.error is not None and not row.error <= TOLERANCE for row in rows)
-            report.append({"race": title, "tensors": tensors, **as_json(rows, AIMS[title])})
-    if path is not None:
-        path.write_text(json.dumps({"benchmark": "modules", "races": report}, indent=1) + "\n")
+            columns: report.Columns = {
+                **report.measured("median µs", lambda seconds: 1e6 * seconds, "{:,.0f}"),
+                "× mltk": report.times_column(rows, "mltk"),
+                "error": lambda row: report.number(
+                    row.error, "[bold red]{:.0e}[/]" if _wrong(row) else "{:.0e}"
+                ),
+            }
+            report.print_table(console, f"{title}, {tensors} tensors", rows, columns)
+            report.print_aims(console, rows, AIMS[title])
+            wrong = wrong or any(map(_wrong, rows))
+            found.append({"race": title, "tensors": tensors, **report.as_json(rows, AIMS[title])})
+    report.write(path, {"benchmark": "modules", "races": found})
     return int(wrong)
 
 
-def print_times(console: Console, title: str, rows: Sequence[Row], aims: Sequence[Aim]) -> None:
-    """The table of one race, fastest first, and its aims."""
-    table = Table(title=title)
-    table.add_column("implementation", no_wrap=True)
-    for heading in ("median µs", "quartiles", "× mltk", "error"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for row in sorted(rows, key=lambda row: row.median or 0):
-        low, high = row.quartiles or (math.nan, math.nan)
-        error = "–" if row.error is None else f"{row.error:.0e}"
-        table.add_row(
-            row.name,
-            f"{1e6 * (row.median or math.nan):,.0f}",
-            f"{1e6 * low:,.0f}–{1e6 * high:,.0f}",
-            f"{ratio(rows, row.name, 'mltk') or math.nan:.2f}",
-            error if row.error is None or row.error <= TOLERANCE else f"[bold red]{error}[/]",
-        )
-    console.print(table)
-    for aim in aims:
-        print_aim(console, rows, aim)
+def _wrong(row: Row) -> bool:
+    return row.error is not None and not row.error <= TOLERANCE
 
 
 def _arrays(result: Any) -> dict[str, np.ndarray]:

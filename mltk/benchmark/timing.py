@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import gc
 import math
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from statistics import median, quantiles
+from typing import Any, Protocol
 
 import numpy as np
 
-from mltk.benchmark.entrant import Entrant
 from mltk.errors import UnsupportedError
 
 SHORTEST_SAMPLE = 0.02
@@ -20,6 +23,28 @@ TOLERANCE = 1e-3
 
 DOUBLE_TOLERANCE = 1e-8
 """Largest relative error of a float64 gradient."""
+
+Sample = Callable[[int], float]
+"""Gives the seconds of one call, measured over a block of so many."""
+
+
+class Entrant(Protocol):
+    """A contestant that is ready to be timed.
+
+    Attributes:
+        gradient: What it computes, under dotted names.
+    """
+
+    gradient: dict[str, np.ndarray]
+
+    def gradient_in_double(self) -> dict[str, np.ndarray]:
+        """The gradient of the same numbers in float64."""
+
+    def sample(self, times: int) -> float:
+        """Seconds of one call, measured over a block of ``times`` calls."""
+
+    def close(self) -> None:
+        """End it."""
 
 
 @dataclass(frozen=True)
@@ -97,19 +122,50 @@ def run(
                 if not error <= TOLERANCE:
                     error = relative_error(entrant.gradient_in_double(), reference)
                     rows[name] = replace(rows[name], error_in_double=error)
-                blocks[name] = max(1, math.ceil(SHORTEST_SAMPLE / entrant.sample(1)))
+                blocks[name] = block(entrant.sample)
             except UnsupportedError as error:
                 rows[name] = replace(rows[name], skipped=str(error))
             except Exception as error:  # another library's failure must not end the others' turns
                 rows[name] = replace(rows[name], failed=f"{type(error).__name__}: {error}")
-        for _ in range(repeats):
-            for name, block in blocks.items():
-                seconds = entrants[name].sample(block)
-                rows[name] = replace(rows[name], seconds=(*rows[name].seconds, seconds))
+        seconds = in_turn({name: entrants[name].sample for name in blocks}, blocks, repeats)
     finally:
         for entrant in entrants.values():
             entrant.close()
-    return list(rows.values())
+    return [replace(row, seconds=seconds.get(name, ())) for name, row in rows.items()]
+
+
+def time_in_turn(calls: Mapping[str, Callable[[], Any]], repeats: int) -> list[Row]:
+    """Time calls turn by turn, A B C A B C."""
+    samples = {name: partial(seconds_of, call) for name, call in calls.items()}
+    blocks = {name: block(sample) for name, sample in samples.items()}
+    return [Row(name, seconds=seconds) for name, seconds in in_turn(samples, blocks, repeats).items()]
+
+
+def in_turn(
+    samples: Mapping[str, Sample], blocks: Mapping[str, int], repeats: int
+) -> dict[str, tuple[float, ...]]:
+    """So many samples of each, turn by turn, over a block of calls each."""
+    turns = [{name: sample(blocks[name]) for name, sample in samples.items()} for _ in range(repeats)]
+    return {name: tuple(turn[name] for turn in turns) for name in samples}
+
+
+def block(sample: Sample) -> int:
+    """Over how many calls a sample is measured."""
+    return max(1, math.ceil(SHORTEST_SAMPLE / sample(1)))
+
+
+def seconds_of(call: Callable[[], object], times: int) -> float:
+    """Seconds of one call, measured over a block; a call before the block brings caches and threads back."""
+    call()
+    gc.collect()
+    gc.disable()
+    try:
+        start = time.perf_counter()
+        for _ in range(times):
+            call()
+        return (time.perf_counter() - start) / times
+    finally:
+        gc.enable()
 
 
 def relative_error(grads: dict[str, np.ndarray], reference: dict[str, np.ndarray]) -> float:
