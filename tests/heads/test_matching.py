@@ -1,14 +1,13 @@
-"""Matching networks: their heads on every backend against independent derivatives, and the learner."""
+"""Matching networks: their heads are those of the paper, and the functions on embeddings."""
 
-import itertools
-from dataclasses import dataclass
+from dataclasses import replace
 
-import array_api_strict
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
-from head_derivations import BACKENDS64, run_head
+from assertions import agree
+from head_problems import Problem, problems
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -22,137 +21,24 @@ from mltk.heads import (
     matching_loss,
 )
 
-FEATURES = 3
-HEADS = {
-    "plain": MatchingHead(),
-    "full context": FullContextMatchingHead(FEATURES, processing_steps=2),
-    "plain, cold": MatchingHead(temperature=0.1),
-    "full context, warm": FullContextMatchingHead(FEATURES, processing_steps=2, temperature=3.0),
-}
-
-both = pytest.mark.parametrize("head", HEADS.values(), ids=HEADS)
-
-
-@dataclass(frozen=True)
-class Problem:
-    """Embeddings of an episode, parameters of a head, and a cotangent of its outputs, in NumPy."""
-
-    p: dict
-    support: np.ndarray
-    labels: np.ndarray
-    query: np.ndarray
-    gy: np.ndarray
-
-    @property
-    def ways(self):
-        return self.gy.shape[-1]
-
-    @property
-    def target(self):
-        return np.eye(self.ways)[self.labels]
-
-    def arguments(self):
-        """What a head takes, and the cotangent of its outputs."""
-        return self.p, self.support, self.target, self.query, self.gy
-
-
-@st.composite
-def problems(draw, head, manners=("generic", "zeros", "duplicates", "constant"), **fixed):
-    """One class or more, one shot or more, as many of each class as it happens; each label at least once."""
-    tasks, ways, queries = (draw(st.integers(1, 3)) for _ in range(3))
-    ways = fixed.get("ways", ways)
-    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    examples = ways + draw(st.integers(0, 3))
-    labels = np.concatenate([np.arange(ways), rng.integers(0, ways, examples - ways)])
-    labels = rng.permuted(np.tile(labels, (tasks, 1)), axis=1)
-    support = rng.normal(size=(tasks, examples, FEATURES))
-    query = rng.normal(size=(tasks, queries, FEATURES))
-    manner = draw(st.sampled_from(manners))
-    if manner == "zeros":
-        support[:, 0] = 0
-        query[:, 0] = 0
-    elif manner == "duplicates":
-        support[:, -1] = support[:, 0]
-        query[:, 0] = support[:, 0]
-    elif manner == "constant":
-        support[...] = query[...] = rng.normal()
-    p = head.init(rng)
-    if draw(st.booleans()):  # parameters of each task
-        p = tree.map(lambda leaf: rng.normal(size=(tasks, *leaf.shape)) / 2, p)
-    return Problem(p, support, labels, query, rng.normal(size=(tasks, queries, ways)))
-
-
-def with_problems(**options):
-    """Run a test for both heads and over problems for them."""
-
-    def decorate(test):
-        @both
-        @settings(max_examples=25)
-        @given(data=st.data())
-        def run(head, data):
-            test(head, data.draw(problems(head, **options)))
-
-        return run
-
-    return decorate
-
-
-def agree(actual, expected, tolerance=1e-10):
-    assert set(actual) == set(expected)
-    for name, array in expected.items():
-        assert np.isfinite(array).all()
-        np.testing.assert_allclose(
-            actual[name], array, rtol=0, atol=tolerance * (1 + np.abs(array).max()), err_msg=name
-        )
-
-
-@with_problems()
-def test_values_and_gradients_agree_between_backends_and_with_autograd(head, problem):
-    expected = run_head(head, BACKENDS64["torch-autograd"], *problem.arguments())
-    agree(run_head(head, BACKENDS64["numpy"], *problem.arguments()), expected)
-    agree(run_head(head, BACKENDS64["torch-analytic"], *problem.arguments()), expected)
-
-
-@with_problems()
-def test_runs_on_the_array_api_standard_alone(head, problem):
-    strict = run_head(head, BACKENDS64["numpy"], *problem.arguments(), convert=array_api_strict.asarray)
-    agree(strict, run_head(head, BACKENDS64["numpy"], *problem.arguments()))
-
-
-@with_problems(manners=["generic"])
-def test_pullbacks_are_central_differences(head, problem):
-    found = run_head(head, BACKENDS64["numpy"], *problem.arguments())
-    rng, step = np.random.default_rng(0), 1e-5
-    shapes = {"support": problem.support.shape, "query": problem.query.shape}
-    shapes |= {name: leaf.shape for name, leaf in tree.flatten(problem.p).items()}
-    along = {name: rng.normal(size=shape) for name, shape in shapes.items()}
-
-    def value(distance):
-        moved = {name: leaf + distance * along[name] for name, leaf in tree.flatten(problem.p).items()}
-        support = problem.support + distance * along["support"]
-        query = problem.query + distance * along["query"]
-        p = tree.unflatten(moved)
-        return (problem.gy * head.predict(p, head.fit(p, support, problem.target), query)).sum()
-
-    # Cotangents of parameters are per task, also where the tasks share the parameters.
-    slope = sum((found[name] * direction).sum() for name, direction in along.items())
-    assert slope == pytest.approx((value(step) - value(-step)) / (2 * step), rel=1e-6, abs=1e-7)
+KINDS = ("matching", "matching, full context")
 
 
 def published(head, p, support, labels, query, ways):
     """The log-probabilities of one task after the formulas of the paper, in Torch, one query at a time."""
+    features = support.shape[-1]
     if isinstance(head, FullContextMatchingHead):
-        lstm = torch.nn.LSTM(FEATURES, FEATURES, bidirectional=True, dtype=torch.float64)
+        lstm = torch.nn.LSTM(features, features, bidirectional=True, dtype=torch.float64)
         state = {f"{name}_l0": leaf for name, leaf in p["forward"].items()}
         state |= {f"{name}_l0_reverse": leaf for name, leaf in p["backward"].items()}
         lstm.load_state_dict(state)
         outputs, _ = lstm(support)
-        support = outputs[:, :FEATURES] + outputs[:, FEATURES:] + support
+        support = outputs[:, :features] + outputs[:, features:] + support
     rows = []
     for q in query:
         f = q
         if isinstance(head, FullContextMatchingHead):
-            own, cell = p["attention"], torch.zeros(FEATURES, dtype=torch.float64)
+            own, cell = p["attention"], torch.zeros(features, dtype=torch.float64)
             for _ in range(head.processing_steps):
                 read = torch.softmax(support @ f, 0) @ support
                 z = own["weight_ih"] @ q + own["weight_hh"] @ torch.cat([f, read])
@@ -164,78 +50,38 @@ def published(head, p, support, labels, query, ways):
     return torch.stack(rows).detach()
 
 
-@with_problems(manners=["generic", "duplicates"])
-def test_outputs_are_those_of_the_paper(head, problem):
-    p, *arrays = problem.arguments()
-    p = tree.map(torch.as_tensor, p)
-    support, target, query, _ = map(torch.as_tensor, arrays)
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=25)
+@given(data=st.data())
+def test_outputs_are_those_of_the_paper(kind, data):
+    problem = data.draw(problems(kind, flaws=data.draw(st.sampled_from(["", "duplicates"]))))
+    head, p = problem.head, tree.map(torch.as_tensor, problem.p)
+    support, target, query = map(torch.as_tensor, (problem.support, problem.target, problem.query))
     y = head.predict(p, head.fit(p, support, target), query)
     assert torch.allclose(y.exp().sum(-1), torch.ones_like(y[..., 0]), rtol=0, atol=1e-12)
     for task in range(len(y)):
-        own = {
-            name: leaf[task] if leaf.ndim > len(head.shapes[name]) else leaf
-            for name, leaf in tree.flatten(p).items()
-        }
+        own = tree.map(torch.as_tensor, problem.one(task).p)
+        own = {name: leaf.reshape(head.shapes[name]) for name, leaf in tree.flatten(own).items()}
         labels = torch.as_tensor(problem.labels[task])
         expected = published(head, tree.unflatten(own), support[task], labels, query[task], problem.ways)
         assert torch.allclose(y[task], expected, rtol=0, atol=1e-10)
 
 
-@with_problems()
-def test_permuting_classes_permutes_outputs(head, problem):
-    order = np.random.default_rng(0).permutation(problem.ways)
-    p, support, target, query, _ = problem.arguments()
-    y, _ = head.forward(p, support, target, query)
-    permuted, _ = head.forward(p, support, target[..., order], query)
-    np.testing.assert_allclose(permuted, y[..., order], rtol=0, atol=1e-12)
-
-
-def permuted_support(head, problem):
-    """How far the outputs move when the support set comes in another order."""
-    p, support, target, query, _ = problem.arguments()
-    y, _ = head.forward(p, support, target, query)
-    return np.abs(head.forward(p, support[:, ::-1], target[:, ::-1], query)[0] - y).max()
-
-
-@settings(max_examples=25)
-@given(problem=problems(HEADS["plain"]))
-def test_the_order_of_the_support_set_does_not_matter(problem):
-    assert permuted_support(HEADS["plain"], problem) <= 1e-12
-
-
 @settings(max_examples=10)
-@given(problem=problems(HEADS["full context"], manners=["generic"], ways=3))
+@given(problem=problems("matching, full context", flaws="", features=3, ways=3))
 def test_the_order_of_the_support_set_is_part_of_the_full_context(problem):
-    assert permuted_support(HEADS["full context"], problem) > 1e-8
-
-
-@with_problems()
-def test_other_queries_do_not_matter(head, problem):
-    p, support, target, query, _ = problem.arguments()
-    y, _ = head.forward(p, support, target, query)
-    alone, _ = head.forward(p, support, target, query[:, :1])
-    np.testing.assert_allclose(alone, y[:, :1], rtol=0, atol=1e-12)
+    other = replace(problem, support=problem.support[:, ::-1], target=problem.target[:, ::-1])
+    assert np.abs(other.by_hand()["outputs"] - problem.by_hand()["outputs"]).max() > 1e-8
 
 
 @settings(max_examples=25)
-@given(problem=problems(HEADS["plain"]), scales=st.tuples(*[st.sampled_from([1e-30, 1e-3, 1e3, 1e30])] * 2))
+@given(
+    problem=problems("matching", scale=1.0),
+    scales=st.tuples(*[st.sampled_from([1e-30, 1e-3, 1e3, 1e30])] * 2),
+)
 def test_cosine_is_free_of_scale(problem, scales):
-    _, support, target, query, _ = problem.arguments()
-    y, _ = HEADS["plain"].forward({}, support, target, query)
-    scaled, _ = HEADS["plain"].forward({}, support * scales[0], target, query * scales[1])
-    np.testing.assert_allclose(scaled, y, rtol=0, atol=1e-12)
-
-
-@with_problems(manners=["generic", "duplicates"])
-def test_single_precision_stays_close_to_double(head, problem):
-    for name, norm in itertools.product(("numpy", "torch"), (1e-3, 1.0, 1e3)):
-        scaled = Problem(problem.p, norm * problem.support, problem.labels, norm * problem.query, problem.gy)
-        double = run_head(head, mltk.backend(name, dtype="float64"), *scaled.arguments())
-        single = run_head(head, mltk.backend(name, dtype="float32"), *scaled.arguments())
-        assert single["outputs"].dtype == np.float32
-        for array in ("outputs", "support", "query"):
-            size = np.abs(double[array]).max() + (1 if array == "outputs" else 1 / norm)
-            np.testing.assert_allclose(single[array], double[array], rtol=0, atol=1e-3 * size, err_msg=array)
+    scaled = replace(problem, support=problem.support * scales[0], query=problem.query * scales[1])
+    np.testing.assert_allclose(scaled.by_hand()["outputs"], problem.by_hand()["outputs"], rtol=0, atol=1e-12)
 
 
 def embeddings(rng, convert=np.asarray):
@@ -283,14 +129,15 @@ def test_functions_are_finite_for_zero_vectors_and_duplicates_with_autograd():
     assert torch.allclose(y[0], shares.log().expand(3, 3), rtol=0, atol=1e-12)
 
 
-def test_a_class_without_examples_is_finite_and_as_good_as_impossible():
+def test_a_class_without_examples_is_finite_and_as_good_as_impossible(backend64):
     rng = np.random.default_rng(0)
     support, query = rng.normal(size=(1, 2, 3)), rng.normal(size=(1, 2, 3))
-    problem = Problem({}, support, np.asarray([[0, 2]]), query, rng.normal(size=(1, 2, 3)))
-    expected = run_head(MatchingHead(), BACKENDS64["torch-autograd"], *problem.arguments())
-    agree(run_head(MatchingHead(), BACKENDS64["numpy"], *problem.arguments()), expected)
-    assert (expected["outputs"][..., 1] < -300).all()
-    np.testing.assert_allclose(np.exp(expected["outputs"]).sum(-1), 1, rtol=0, atol=1e-12)
+    target = np.eye(3)[np.asarray([[0, 2]])]
+    problem = Problem(MatchingHead(), {}, support, target, query, rng.normal(size=(1, 2, 3)))
+    found = problem.run(backend64)
+    agree(found, problem.run(mltk.backend("torch", dtype="float64", engine="autograd")), atol=1e-10)
+    assert (found["outputs"][..., 1] < -300).all()
+    np.testing.assert_allclose(np.exp(found["outputs"]).sum(-1), 1, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("convert", [np.asarray, torch.as_tensor])

@@ -1,9 +1,10 @@
 """Every operation of `mltk.ops` against independent derivatives, over shapes, task axes and values."""
 
-import array_api_strict
 import numpy as np
 import pytest
+import strict
 import torch
+from assertions import agree
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from operation_problems import ALL, KINKED, PARAMETRIC, SMOOTH, problems
@@ -27,19 +28,6 @@ def over(kinds, **options):
         return run
 
     return decorate
-
-
-def agree(actual, expected, *, rtol=1e-9, atol=1e-12):
-    """Trees of arrays are equal up to rounding of their largest number."""
-    if isinstance(expected, dict):
-        assert set(actual) == set(expected)
-        for name in expected:
-            agree(actual[name], expected[name], rtol=rtol, atol=atol)
-    else:
-        actual, expected = np.asarray(actual), np.asarray(expected)
-        assert actual.shape == expected.shape
-        scale = np.abs(expected).max()
-        np.testing.assert_allclose(actual, expected, rtol=0, atol=rtol * scale + atol)
 
 
 def rounding(problem):
@@ -151,8 +139,10 @@ def test_pullback_is_adjoint_and_curvature_symmetric(problem):
 
 @over(ALL)
 def test_runs_on_the_array_api_standard_alone(problem):
-    strict = problem.to(array_api_strict.asarray).results()
-    agree(tree.map(np.asarray, strict), problem.results())
+    expected = problem.results()
+    for device in strict.DEVICES:
+        found = problem.to(strict.to(device)).results()
+        agree(tree.map(strict.back(device), found), expected)
 
 
 @over(ALL)
