@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from mltk.arguments import check_finite_on_host, check_support_labels, check_values, host_values, validate
 from mltk.backend import check_backend, check_same, common_backend
 from mltk.checks import check_count
 from mltk.errors import ArrayError, DtypeError, LabelError, SettingError, ShapeError
 from mltk.summary import Lines, Summary, array_in_words
 from mltk.tree import Array
-from mltk.values import check_finite, check_finite_on_host, check_labels, check_support_labels, host_values
 
 if TYPE_CHECKING:
     from mltk.contracts import Backend
@@ -68,7 +67,7 @@ class Episode(Summary):
     classes: np.ndarray | None = field(default=None, kw_only=True)
     groups: np.ndarray | None = field(default=None, kw_only=True)
 
-    _validated = False  # no field: what is made of this episode has not passed
+    values_passed = False  # no field: what is made of this episode has not passed
 
     def __post_init__(self) -> None:
         if self.ways is not None:
@@ -128,41 +127,12 @@ class Episode(Summary):
             NotFiniteError: If an array holds NaN or infinity.
             LabelError: If a label lies outside ``0..ways-1`` or a class has no support example.
         """
-        for name in ("support_x", "query_x"):
-            check_finite(self.backend, name, getattr(self, name))
-        self._check_target_values()
-        object.__setattr__(self, "_validated", True)
+        validate(self)
         return self
 
-    def _check_target_values(self) -> None:
-        """Check the values of labels or targets alone."""
-        if self.ways is None:
-            check_finite(self.backend, "support_y", self.support_y)
-            check_finite(self.backend, "query_y", self.query_y)
-        else:
-            check_labels("query_y", self.backend.to_numpy(self.query_y), self.ways)
-            check_support_labels("support_y", self.backend.to_numpy(self.support_y), self.ways)
-
     def check_values(self, *, fetch_targets: bool = False) -> None:
-        """`validate`, if that waits for no device and this episode has not passed before.
-
-        Learners, training and evaluation call it first of all. Arrays that were changed after the episode has
-        passed are not looked at again, but by `validate`.
-
-        Args:
-            fetch_targets: Whether to fetch labels or targets from a device, to check them alone.
-
-        Raises:
-            NotFiniteError: As from `validate`.
-            LabelError: As from `validate`.
-        """
-        if self._validated:
-            return
-        if self.backend.device == "cpu":
-            with contextlib.suppress(ArrayError):  # there are no values within a transform of torch.func
-                self.validate()
-        elif fetch_targets:
-            self._check_target_values()
+        """See `mltk.arguments.check_values`."""
+        check_values(self, fetch_targets=fetch_targets)
 
     def _check_sets(self) -> None:
         """Support and query must hold the same tasks, and examples of the same shape."""

@@ -13,8 +13,8 @@ import numpy as np
 from mltk import tree
 from mltk.backend import check_backend
 from mltk.checks import check_choice, check_count, check_scale
-from mltk.contracts import Backend, Model
-from mltk.errors import SettingError, ShapeError
+from mltk.contracts import Backend
+from mltk.errors import SettingError
 from mltk.ops import (
     BatchNorm,
     Convolution,
@@ -74,23 +74,34 @@ class Sequential:
         """Dotted name and shape of every constant that may stand beside the parameters."""
         return tree.flatten({name: layer.constant_shapes for name, layer in self.named_layers})
 
-    def output_axes(self, axes: int) -> int:
-        """How many axes an example of the outputs has.
+    @cached_property
+    def example_axes(self) -> frozenset[int] | None:
+        """How many axes an example of the inputs may have; ``None`` for any number.
 
-        Args:
-            axes: How many one of the inputs has.
-
-        Raises:
-            ShapeError: If a layer gets other examples than it takes: it would take their axes for tasks.
+        It is empty if none gets through all layers: one of them would take their axes for tasks.
         """
+        first = (layer for layer in self.layers if (layer.example_axes, layer.output_axes) != (None, None))
+        asked = next((layer.example_axes for layer in first), None)
+        if self.misfit(1 if asked is None else asked) is not None:
+            return frozenset()
+        return None if asked is None else frozenset([asked])
+
+    def output_axes(self, axes: int) -> int:
+        """How many axes an example of the outputs has, if one of the inputs has so many."""
+        for layer in self.layers:
+            axes = layer.output_axes or axes
+        return axes
+
+    def misfit(self, axes: int) -> str | None:
+        """Which layer gets other examples than it takes, if one of the inputs has so many axes."""
         for name, layer in self.named_layers:
             if layer.example_axes not in (None, axes):
-                raise ShapeError(
+                return (
                     f"examples with {axes} axes reach {type(layer).__name__}, layer {name} of the model; "
                     f"expected {layer.example_axes}{': flatten each example' * (layer.example_axes == 1)}"
                 )
             axes = layer.output_axes or axes
-        return axes
+        return None
 
     @property
     def out_features(self) -> int | None:
@@ -137,25 +148,6 @@ def check_model(name: str, value: Any) -> None:
         )
     if isinstance(value, type) or not hasattr(value, "shapes"):
         raise SettingError(f"{name} is {value!r}; expected a model, as from mltk.models")
-
-
-def check_examples(model: Model, name: str, x: Array, *, leading: int = 2) -> None:
-    """Check that no layer of a model would take axes of its examples for tasks.
-
-    Args:
-        model: Any model.
-        name: The name of the argument.
-        x: Inputs ``(T, N, *features)``.
-        leading: How many axes stand before the features.
-
-    Raises:
-        ShapeError: If a layer would.
-    """
-    if isinstance(model, Sequential):
-        try:
-            model.output_axes(x.ndim - leading)
-        except ShapeError as error:
-            raise ShapeError(f"{name} has shape {tuple(x.shape)}, and {error}") from None
 
 
 def mlp(sizes: Sequence[int], *, activation: str = "relu", output_scale: float | None = None) -> Sequential:

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mltk import tree
+from mltk.arguments import check_values
 from mltk.backend import backend_of
 from mltk.checks import check_count, check_has
 from mltk.contracts import Model
@@ -183,11 +185,8 @@ def without_statistics(model: Model, params: Tree, *, of: str | None = None) -> 
         params: Its parameters.
         of: Which ``statistics`` the batch norms have that it is about; ``None`` for all of them.
     """
-    found = dict(params)
-    for name, layer in _batch_norms(model):
-        if name in found and of in (None, layer.statistics):
-            found[name] = {key: x for key, x in found[name].items() if key not in layer.constant_shapes}
-    return found
+    layers = [(name, layer) for name, layer in _batch_norms(model) if of in (None, layer.statistics)]
+    return tree.without(params, [f"{name}.{key}" for name, layer in layers for key in layer.constant_shapes])
 
 
 def check_calibrated(model: Model, params: Tree) -> None:
@@ -224,7 +223,7 @@ def _drawn(tasks: TaskSource, params: Tree, episodes: int | None, seed: int) -> 
     drawn, examples = 0, 0
     while examples < ENOUGH_EXAMPLES if episodes is None else drawn < episodes:
         episode = tasks.sample(1, rng, backend)
-        episode.check_values()
+        check_values(episode)
         both = backend.xp.concat([episode.support_x, episode.query_x], axis=1)
         drawn, examples = drawn + 1, examples + both.shape[1]
         yield both

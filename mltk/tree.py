@@ -121,3 +121,9 @@ def select(tree: Tree, names: Iterable[str]) -> Tree:
     """The part of ``tree`` whose dotted names are in ``names``, in the order of ``tree``."""
     wanted = frozenset(names)
     return unflatten({name: leaf for name, leaf in flatten(tree).items() if name in wanted})
+
+
+def without(tree: Tree, names: Iterable[str]) -> Tree:
+    """The rest of ``tree``: the leaves whose dotted names are not in ``names``."""
+    unwanted = frozenset(names)
+    return unflatten({name: leaf for name, leaf in flatten(tree).items() if name not in unwanted})

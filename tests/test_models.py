@@ -1,9 +1,12 @@
-"""Networks: what they start from."""
+"""Networks: what they start from, and which examples they take."""
+
+from itertools import product
 
 import numpy as np
 import pytest
 
 import mltk
+from mltk import ops
 from mltk.errors import SettingError
 from mltk.models import Sequential, mlp
 from mltk.ops import Linear, Tanh
@@ -39,3 +42,20 @@ def test_a_configuration_knows_the_output_scale():
 def test_an_output_scale_is_a_number(scale):
     with pytest.raises(SettingError, match="output_scale is"):
         mlp([1, 1], output_scale=scale)
+
+
+def test_what_axes_a_model_takes_is_what_gets_through_all_layers():
+    layers = [
+        ops.Linear(3, 3),
+        ops.ReLU(),
+        ops.Flatten(),
+        ops.Convolution(1, 1, 1),
+        ops.LayerNorm((2, 3)),
+        ops.GlobalAveragePool(),
+    ]
+    for count in range(4):
+        for chosen in product(layers, repeat=count):
+            model = Sequential(chosen)
+            for axes in range(1, 5):
+                taken = model.example_axes is None or axes in model.example_axes
+                assert taken == (model.misfit(axes) is None), (chosen, axes)

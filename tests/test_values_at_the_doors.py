@@ -24,8 +24,8 @@ from mltk.algorithms import (
     Reptile,
     RidgeRegression,
 )
+from mltk.arguments import check_support_labels
 from mltk.errors import LabelError, NotFiniteError, SettingError, ShapeError
-from mltk.values import check_support_labels
 
 NUMPY = mltk.backend("numpy", dtype="float64")
 TORCH = mltk.backend("torch", dtype="float64", engine="autograd")
@@ -316,9 +316,9 @@ def test_an_absurd_label_takes_no_memory():
 def counted(monkeypatch):
     """How often values are looked at, by the names of the arrays."""
     seen = []
-    original = mltk.episode.check_finite
+    original = mltk.arguments.check_finite
     monkeypatch.setattr(
-        mltk.episode,
+        mltk.arguments,
         "check_finite",
         lambda backend, name, array: (seen.append(name), original(backend, name, array)),
     )

@@ -10,14 +10,15 @@ from functools import cached_property
 import numpy as np
 
 from mltk import ops, tree
-from mltk.algorithms.parameters import check_params, free_key, mean_over_tasks, split
+from mltk.algorithms.keys import free_key, split
+from mltk.arguments import check_examples, check_params, check_values
 from mltk.backend import check_same, common_backend
 from mltk.contracts import Backend, Engine, Model
 from mltk.data.source import TaskSource
 from mltk.episode import Episode, check_inputs, check_query, check_support
-from mltk.errors import ArrayError, DtypeError, ShapeError, TreeError
+from mltk.errors import DtypeError, ShapeError, TreeError
 from mltk.heads import Head
-from mltk.models import check_examples, check_model
+from mltk.models import check_model
 from mltk.normalization import (
     calibrate_on_tasks,
     check_calibrated,
@@ -26,6 +27,7 @@ from mltk.normalization import (
     with_support_rows,
     without_statistics,
 )
+from mltk.ops.loss import mean_over_tasks
 from mltk.ops.one_hot import one_hot
 from mltk.tree import Array, Tree
 
@@ -161,9 +163,7 @@ class EmbeddingBased(ABC):
         Returns:
             A 0-d array, and a tree like ``meta_params``.
         """
-        if not isinstance(episode, Episode):
-            raise ArrayError(f"episode is a {type(episode).__name__}; expected an mltk.Episode")
-        episode.check_values()
+        check_values(episode)
         check_examples(self.embedding, "support_x", episode.support_x)
         check_params("meta_params", meta_params, self.meta_shapes, episode.backend, beside="episode")
         engine = episode.backend.engine

@@ -10,15 +10,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mltk import ops
-from mltk.algorithms.parameters import check_params
+from mltk.arguments import StepCheck, check_examples, check_params
 from mltk.backend import backend_of, check_same, common_backend
 from mltk.checks import check_count, check_range, check_scale
 from mltk.contracts import Backend, Engine, Model, Objective
-from mltk.episode import Episode, check_inputs, check_query, check_support
-from mltk.errors import ArrayError, SettingError, ShapeError
-from mltk.models import check_examples, check_model
+from mltk.episode import check_inputs, check_query, check_support
+from mltk.errors import SettingError
+from mltk.models import check_model
 from mltk.normalization import (
-    behind_support,
     calibrate_on_tasks,
     check_calibrated,
     support_statistics,
@@ -41,7 +40,7 @@ class GradientBased(ABC):
         check_model("model", self.model)
         if not self.model.shapes:
             raise SettingError("model has no parameters; expected one that can be adapted")
-        _ = self.objective
+        _ = self.objective, self._check
         check_count("inner_steps", getattr(self, "inner_steps", 0), at_least=0)
         rate = getattr(self, "inner_lr", 0.0)
         if isinstance(rate, tuple):
@@ -53,6 +52,11 @@ class GradientBased(ABC):
     def objective(self) -> Objective:
         """Model and loss, as the engines take them."""
         return Objective(self.model, ops.loss(self.loss))
+
+    @cached_property
+    def _check(self) -> StepCheck:
+        """What is checked before each step of meta-training."""
+        return StepCheck(self.model)
 
     @property
     def meta_shapes(self) -> dict[str, tuple[int, ...]]:
@@ -93,7 +97,8 @@ class GradientBased(ABC):
         backend = self._backend_for(meta_params, support_x, support_y)
         ways = check_support(backend, support_x, support_y, ways, wait=False)
         check_examples(self.model, "support_x", support_x)
-        self._check_ways(ways, meta_params, support_x)
+        if ways is not None:
+            self._check.check_ways(ways, meta_params, support_x)
         check_calibrated(self.model, meta_params)
         start = without_statistics(self.model, meta_params, of="support")
         params = self._adapt(backend.engine, start, support_x, support_y)
@@ -143,47 +148,6 @@ class GradientBased(ABC):
         """
         check_params("meta_params", meta_params, self.meta_shapes, backend_of(meta_params))
         return calibrate_on_tasks(self.model, meta_params, tasks, episodes=episodes, seed=seed)
-
-    def _query(self, engine: Engine, episode: Episode, params: Tree) -> tuple[Array, Tree]:
-        """The query loss at adapted parameters, ``(T,)``, and its gradient."""
-        model, query_x = behind_support(self.model, episode)
-        objective = self.objective._replace(model=model)
-        lin = engine.linearize(objective, params, query_x, episode.query_y, curvature=False)
-        return lin.value, lin.grad
-
-    def _check(self, meta_params: Tree, episode: Episode) -> tuple[Engine, Tree]:
-        """Check that the meta-parameters fit the model and the episode.
-
-        Returns:
-            The episode's engine, and the meta-parameters that training moves: without statistics of batch
-            norms, which take the current sets.
-        """
-        if not isinstance(episode, Episode):
-            raise ArrayError(f"episode is a {type(episode).__name__}; expected an mltk.Episode")
-        episode.check_values()
-        check_examples(self.model, "support_x", episode.support_x)
-        check_params("meta_params", meta_params, self.meta_shapes, episode.backend, beside="episode")
-        self._check_ways(episode.ways, meta_params, episode.support_x)
-        return episode.backend.engine, without_statistics(self.model, meta_params)
-
-    def _check_ways(self, ways: int | None, meta_params: Tree, x: Array) -> None:
-        """Check that each class has an output: of a model that does not say how many, by applying it once."""
-        if ways is None:
-            return
-        width = getattr(self.model, "out_features", None)
-        if width is None:
-            features = tuple(x.shape[2:])
-            if features not in self._widths:
-                shape = self.model.apply(meta_params, x).shape  # of images: (T, N, classes, *places)
-                self._widths[features] = int(shape[min(2, len(shape) - 1)])
-            width = self._widths[features]
-        if width < ways:
-            raise ShapeError(f"the model has {width} outputs; expected at least as many as ways, {ways}")
-
-    @cached_property
-    def _widths(self) -> dict[tuple[int, ...], int]:
-        """How many outputs the model was found to have for inputs of a shape."""
-        return {}
 
     def _backend_for(self, meta_params: Tree, support_x: Array, support_y: Array) -> Backend:
         """Check that the meta-parameters fit the model and the support set; return its backend."""

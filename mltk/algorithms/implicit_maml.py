@@ -7,11 +7,13 @@ from dataclasses import KW_ONLY, dataclass
 
 from mltk import ops, tree
 from mltk.algorithms.gradient_based import GradientBased
-from mltk.algorithms.parameters import mean_over_tasks, per_task
+from mltk.algorithms.unroll import query_loss
 from mltk.checks import check_count, check_scale
 from mltk.contracts import Engine, Model
 from mltk.episode import Episode
 from mltk.ops.kernels import kernels_of
+from mltk.ops.loss import mean_over_tasks
+from mltk.optim.transforms.granularity import along_tasks
 from mltk.tree import Array, Tree
 
 
@@ -64,9 +66,9 @@ class ImplicitMAML(GradientBased):
         Returns:
             A 0-d array, and a tree like ``meta_params``.
         """
-        engine, meta_params = self._check(meta_params, episode)
+        engine, meta_params = self._check(self.meta_shapes, meta_params, episode)
         params = self._adapt(engine, meta_params, episode.support_x, episode.support_y)
-        value, grad = self._query(engine, episode, params)
+        value, grad = query_loss(engine, self.objective, episode, params)
         support = engine.linearize(self.objective, params, episode.support_x, episode.support_y)
 
         def regularised(v: Tree) -> Tree:
@@ -102,11 +104,11 @@ def conjugate_gradients(matrix: Callable[[Tree], Tree], right: Tree, steps: int)
         image = matrix(direction)
         active = square > xp.finfo(square.dtype).eps ** 2 * start
         length = xp.where(active, square / xp.where(active, _dot(direction, image), 1), 0)
-        solution = tree.map(lambda s, d, a=length: s + per_task(a, d) * d, solution, direction)
-        residual = tree.map(lambda r, i, a=length: r - per_task(a, i) * i, residual, image)
+        solution = tree.map(lambda s, d, a=length: s + along_tasks(a, d) * d, solution, direction)
+        residual = tree.map(lambda r, i, a=length: r - along_tasks(a, i) * i, residual, image)
         before, square = square, _dot(residual, residual)
         turn = xp.where(active, square / xp.where(active, before, 1), 0)
-        direction = tree.map(lambda r, d, b=turn: r + per_task(b, d) * d, residual, direction)
+        direction = tree.map(lambda r, d, b=turn: r + along_tasks(b, d) * d, residual, direction)
     return solution
 
 

@@ -9,14 +9,15 @@ import numpy as np
 
 from mltk import ops, tree
 from mltk.algorithms.checkpoints import unroll_from_checkpoints
-from mltk.algorithms.parameters import free_key, mean_over_tasks, split
+from mltk.algorithms.keys import free_key, split
 from mltk.algorithms.transformed_step import TransformedStep
-from mltk.algorithms.unroll import GradientStep, unroll
+from mltk.algorithms.unroll import GradientStep, query_loss, unroll
 from mltk.algorithms.unrolled_learner import UnrolledLearner
 from mltk.checks import check_scale
 from mltk.contracts import Backend, Engine, Model
 from mltk.episode import Episode
 from mltk.errors import SettingError
+from mltk.ops.loss import mean_over_tasks
 from mltk.optim.transforms import GradientTransform
 from mltk.tree import Array, Tree
 
@@ -99,11 +100,12 @@ class LearnedOptimizer(UnrolledLearner):
         Returns:
             A 0-d array, and a tree like ``meta_params``.
         """
-        engine, meta_params = self._check(meta_params, episode)
+        engine, meta_params = self._check(self.meta_shapes, meta_params, episode)
         params, learned = split(meta_params, self.learned_key)
         step = self._step(engine, learned, episode.support_x, episode.support_y)
         way = unroll_from_checkpoints if self.checkpoint else unroll
-        value, grads, of_steps = step.unroll(way, params, partial(self._query, engine, episode))
+        query = partial(query_loss, engine, self.objective, episode)
+        value, grads, of_steps = step.unroll(way, params, query)
         grads = tree.map(mean_over_tasks, grads)
         if not self.learn_init:
             grads = tree.map(lambda grad: 0 * grad, grads)
@@ -120,5 +122,6 @@ class LearnedOptimizer(UnrolledLearner):
 
     def _step(self, engine: Engine, learned: Tree, x: Array, y: Array) -> TransformedStep:
         """The steps on a support set."""
-        plain = GradientStep(engine, self.objective, x, y, self.lr, self.adapted_on(x), self.first_order)
+        adapted = None if self.adapt_only is None else self.adapted_on(x)
+        plain = GradientStep(engine, self.objective, x, y, self.lr, adapted, self.first_order)
         return TransformedStep(plain, self.transform, [learned] * self.inner_steps, self.learn_init)

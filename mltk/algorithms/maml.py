@@ -10,14 +10,15 @@ import numpy as np
 
 from mltk import ops, tree
 from mltk.algorithms.checkpoints import unroll_from_checkpoints
+from mltk.algorithms.keys import free_key, split
 from mltk.algorithms.learned_rates import LearnedRates
-from mltk.algorithms.parameters import free_key, mean_over_tasks, split
-from mltk.algorithms.unroll import GradientStep, descend, unroll
+from mltk.algorithms.unroll import GradientStep, descend, query_loss, unroll
 from mltk.algorithms.unrolled_learner import UnrolledLearner
 from mltk.checks import check_choice
 from mltk.contracts import Backend, Engine, Model
 from mltk.episode import Episode
 from mltk.errors import SettingError
+from mltk.ops.loss import mean_over_tasks
 from mltk.optim.transforms.granularity import GRANULARITIES
 from mltk.tree import Array, Tree
 
@@ -108,9 +109,9 @@ class MAML(UnrolledLearner):
         Returns:
             A 0-d array, and a tree like ``meta_params``.
         """
-        engine, meta_params = self._check(meta_params, episode)
+        engine, meta_params = self._check(self.meta_shapes, meta_params, episode)
         step = self._step(engine, episode.support_x, episode.support_y)
-        query = partial(self._query, engine, episode)
+        query = partial(query_loss, engine, self.objective, episode)
         way = unroll_from_checkpoints if self.checkpoint else unroll
         if self._rates is None:
             value, grads = way(step, meta_params, self.inner_steps, query)
@@ -130,7 +131,8 @@ class MAML(UnrolledLearner):
     def _step(self, engine: Engine, x: Array, y: Array) -> GradientStep:
         """A step on a support set; learned step sizes come on top of it."""
         rate = 1.0 if self.learn_lr is not None or isinstance(self.inner_lr, tuple) else self.inner_lr
-        return GradientStep(engine, self.objective, x, y, rate, self.adapted_on(x), self.first_order)
+        adapted = None if self.adapt_only is None else self.adapted_on(x)
+        return GradientStep(engine, self.objective, x, y, rate, adapted, self.first_order)
 
 
 def MetaSGD(  # noqa: N802 - named like the algorithm

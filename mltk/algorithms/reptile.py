@@ -6,11 +6,11 @@ from dataclasses import KW_ONLY, dataclass
 
 from mltk import ops, tree
 from mltk.algorithms.gradient_based import GradientBased
-from mltk.algorithms.parameters import mean_over_tasks
 from mltk.checks import check_count, check_scale
 from mltk.contracts import Engine, Model
 from mltk.episode import Episode
 from mltk.normalization import support_statistics
+from mltk.ops.loss import mean_over_tasks
 from mltk.tree import Array, Tree
 
 
@@ -56,7 +56,7 @@ class Reptile(GradientBased):
         Returns:
             A 0-d array, and a tree like ``meta_params``.
         """
-        engine, meta_params = self._check(meta_params, episode)
+        engine, meta_params = self._check(self.meta_shapes, meta_params, episode)
         state, total = self._descend(engine, meta_params, episode.support_x, episode.support_y)
         state = support_statistics(self.model, state, episode.support_x)
         outputs = self.model.apply(state, episode.query_x)

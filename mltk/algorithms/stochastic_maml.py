@@ -10,8 +10,8 @@ import numpy as np
 
 from mltk import tree
 from mltk.algorithms.checkpoints import unroll_from_checkpoints
-from mltk.algorithms.parameters import check_params, mean_over_tasks, per_task
 from mltk.algorithms.unroll import GradientStep, Pullback, descend, unroll
+from mltk.arguments import check_params
 from mltk.backend import check_backend
 from mltk.checks import check_count, check_has, check_scale
 from mltk.contracts import Backend, Model, Objective
@@ -19,7 +19,9 @@ from mltk.data.families.rollouts import Environments, Rollout
 from mltk.models import check_model
 from mltk.ops import LogLikelihood, PolicyLoss
 from mltk.ops.kernels import kernels_of
+from mltk.ops.loss import mean_over_tasks
 from mltk.ops.policy_loss import costs_to_go
+from mltk.optim.transforms.granularity import along_tasks
 from mltk.tree import Array, Tree
 
 
@@ -165,7 +167,7 @@ class StochasticMAML:
         def pull_back_both(after: Adjoint) -> Adjoint:
             adjoint = pull_back(after.params)
             if score is not None:
-                adjoint = tree.map(lambda a, s: a + per_task(after.credit, s) * s, adjoint, score)
+                adjoint = tree.map(lambda a, s: a + along_tasks(after.credit, s) * s, adjoint, score)
             return after._replace(params=adjoint)
 
         return moved, pull_back_both

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from mltk import tree
-from mltk.algorithms.parameters import mean_over_tasks
 from mltk.algorithms.unroll import GradientStep, Pullback, Query, descend
 from mltk.ops.kernels import kernels_of
+from mltk.ops.loss import mean_over_tasks
 from mltk.optim.transforms import GradientTransform
 from mltk.tree import Array, Tree
 

@@ -16,6 +16,8 @@ from typing import Any, Protocol
 
 from mltk import tree
 from mltk.contracts import Engine, Linearization, Objective
+from mltk.episode import Episode
+from mltk.normalization import behind_support
 from mltk.tree import Array, Tree
 
 Pullback = Callable[[Any], Any]
@@ -119,3 +121,13 @@ def unroll(step: InnerStep, start: Any, steps: int, query: Query) -> tuple[Array
     while pullbacks:
         adjoint = pullbacks.pop()(adjoint)
     return value, adjoint
+
+
+def query_loss(engine: Engine, objective: Objective, episode: Episode, params: Tree) -> tuple[Array, Tree]:
+    """The loss of an episode's queries at adapted parameters, ``(T,)``, and its gradient."""
+    query_x = episode.query_x
+    if getattr(objective.model, "constant_shapes", {}):
+        model, query_x = behind_support(objective.model, episode)
+        objective = objective._replace(model=model)
+    lin = engine.linearize(objective, params, query_x, episode.query_y, curvature=False)
+    return lin.value, lin.grad

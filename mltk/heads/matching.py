@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from mltk.arguments import check_labels, check_support_labels, host_values
 from mltk.backend import common_backend
 from mltk.checks import check_count, check_scale
 from mltk.contracts import Backend
@@ -16,7 +17,6 @@ from mltk.heads.similarity import Unit, cosine_pullback, normalize
 from mltk.ops.kernels import kernels_of
 from mltk.ops.one_hot import one_hot
 from mltk.tree import Array, Tree
-from mltk.values import check_labels, check_support_labels, host_values
 
 COLDEST = 0.03
 """The smallest temperature: the exponential of -2 over it is still a normal number in float32."""

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
+from mltk.arguments import check_support_labels, host_values
 from mltk.backend import check_same, common_backend
 from mltk.checks import check_count, check_scale, check_switch, is_number
 from mltk.contracts import Backend
@@ -17,7 +18,6 @@ from mltk.heads.linear import LinearHead, LinearSolution, double, raised, raised
 from mltk.ops.kernels import kernels_of
 from mltk.ops.one_hot import one_hot
 from mltk.tree import Array
-from mltk.values import check_support_labels, host_values
 
 
 @dataclass(frozen=True)

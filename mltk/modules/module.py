@@ -11,11 +11,11 @@ from functools import partial
 from typing import Any
 
 from mltk import ops, tree
-from mltk.algorithms.parameters import check_params
+from mltk.arguments import check_examples, check_params
 from mltk.backend import backend_of, check_backend, check_same
 from mltk.contracts import Backend, Linearization, Model, Objective
 from mltk.errors import DtypeError, SettingError, ShapeError, TreeError, UnsupportedError
-from mltk.models import Sequential, check_examples
+from mltk.models import Sequential
 from mltk.modules.array import LinkedArray
 from mltk.modules.tape import Node, Source, pull_back
 from mltk.ops import BatchNorm, LossLike

@@ -144,6 +144,11 @@ def mean_of_task(values: Array, *, times: Array | None = None) -> Array:
     return kernels_of(values).sum(values, axes_of_task(values.ndim), times=times) / numbers_of_task(values)
 
 
+def mean_over_tasks(leaf: Array) -> Array:
+    """The mean over the leading axis, the tasks: of their losses, or of a gradient of each."""
+    return kernels_of(leaf).sum(leaf, (0,)) / leaf.shape[0]
+
+
 def scaled(gy: Array | float, factor: float, ndim: int = 3) -> Array | float:
     """A factor times the cotangent of the value, shaped to multiply outputs of ``ndim`` axes."""
     if isinstance(gy, float):

@@ -7,10 +7,11 @@ from functools import partial
 from typing import Any
 
 from mltk import heads, ops, tree
-from mltk.algorithms.parameters import check_params, mean_over_tasks
+from mltk.arguments import check_params
 from mltk.contracts import Backend
 from mltk.heads import pairwise_cosine_similarity, pairwise_sqeuclidean, ridge_regression
 from mltk.heads.similarity import centred, cosine_pullback, normalize, sqeuclidean_pullback
+from mltk.ops.loss import mean_over_tasks
 from mltk.ops.one_hot import one_hot
 from mltk.oracle.case import Values
 from mltk.oracle.computation import Computation

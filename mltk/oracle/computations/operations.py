@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from mltk import tree
-from mltk.algorithms.parameters import check_params
+from mltk.arguments import check_params
 from mltk.backend import backend as choose_backend
 from mltk.contracts import Backend
 from mltk.ops import Operation
