@@ -1,4 +1,4 @@
-"""Progress of trainings: bars on a terminal, a line in a notebook, plain lines elsewhere."""
+"""How far trainings and downloads are: bars on a terminal, a line in a notebook, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import Lock
-from typing import Any, TextIO, cast
+from typing import TYPE_CHECKING, Any, Protocol, Self, TextIO, cast
+
+if TYPE_CHECKING:
+    from rich.progress import ProgressColumn, TaskID
 
 LINES = 20
 """At most about so many plain lines are printed for one training."""
@@ -15,8 +18,18 @@ LINES = 20
 Progress = Callable[[int, int, float | None], None]
 """Called as ``progress(step, steps, loss)``: at the start, with no loss, and at each logged step."""
 
-Report = Callable[[str, int, int, float | None], None]
+StepReport = Callable[[str, int, int, float | None], None]
 """Called as ``report(training, step, steps, loss)``, from any thread."""
+
+
+class ByteReport(Protocol):
+    """Where a download says how it goes."""
+
+    def say(self, text: str) -> None:
+        """Tell something that happened."""
+
+    def advance(self, done: int, total: int | None) -> None:
+        """Tell that so many bytes are here, of so many in total if that is known."""
 
 
 @contextmanager
@@ -42,7 +55,7 @@ def showing(progress: bool | Progress | None, name: str) -> Iterator[Progress | 
 
 
 @contextmanager
-def reporting(file: TextIO | None) -> Iterator[Report]:
+def reporting(file: TextIO | None) -> Iterator[StepReport]:
     """A function that shows how far each training is, with its loss and the time left.
 
     Args:
@@ -50,34 +63,85 @@ def reporting(file: TextIO | None) -> Iterator[Report]:
     """
     file = cast(TextIO, Forgiving(file))
     if not file.isatty():
-        yield PlainLines(file)
+        yield StepLines(file)
         return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bars
+    from rich.progress import MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
-    bars = Bars(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("loss {task.fields[loss]}"),
-        TimeRemainingColumn(compact=True),
-        TextColumn("left"),
-        console=Console(file=file),
-    )
-    tasks: dict[str, TaskID] = {}
-    lock = Lock()
+    left = TimeRemainingColumn(compact=True), TextColumn("left")
+    with Bars(file, MofNCompleteColumn(), TextColumn("loss {task.fields[loss]}"), *left, loss="…") as bars:
 
-    def report(name: str, step: int, steps: int, loss: float | None) -> None:
-        with lock:
-            if name not in tasks:
-                tasks[name] = bars.add_task(name, total=steps, completed=step, loss="…")
-        bars.update(tasks[name], completed=step)
-        if loss is not None:
-            bars.update(tasks[name], loss=f"{loss:.4g}")
+        def report(name: str, step: int, steps: int, loss: float | None) -> None:
+            bars.advance(name, step, steps, **({} if loss is None else {"loss": f"{loss:.4g}"}))
 
-    with bars:
         yield report
+
+
+@contextmanager
+def downloading(name: str, file: TextIO | None) -> Iterator[ByteReport]:
+    """A report of one download.
+
+    Args:
+        name: Of the file that is downloaded.
+        file: Where to: a bar if it is a terminal, lines if not; ``None`` for nowhere.
+    """
+    file = cast(TextIO, Forgiving(file))
+    if not file.isatty():
+        yield ByteLines(name, file)
+        return
+    from rich.progress import DownloadColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    with Bars(file, DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn(compact=True)) as bars:
+        yield ByteBar(name, bars)
+
+
+class Bars:
+    """A bar for each of several jobs, on a terminal; safe from any thread."""
+
+    def __init__(self, file: TextIO, *columns: ProgressColumn, **fields: Any) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, TextColumn
+        from rich.progress import Progress as RichProgress
+
+        self._fields = fields
+        self._tasks: dict[str, TaskID] = {}
+        self._lock = Lock()
+        self._shown = RichProgress(
+            TextColumn("{task.description}"), BarColumn(), *columns, console=Console(file=file)
+        )
+
+    def __enter__(self) -> Self:
+        self._shown.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._shown.stop()
+
+    def say(self, text: str) -> None:
+        """Print a line above the bars."""
+        self._shown.console.print(text, markup=False, highlight=False)
+
+    def advance(self, name: str, done: int, total: int | None, **fields: Any) -> None:
+        """Show how far a job is, with what else stands beside its bar."""
+        with self._lock:
+            if name not in self._tasks:
+                self._tasks[name] = self._shown.add_task(name, total=total, **self._fields)
+        self._shown.update(self._tasks[name], completed=done, total=total, **fields)
+
+
+class ByteBar:
+    """See `ByteReport`."""
+
+    def __init__(self, name: str, bars: Bars) -> None:
+        self._name, self._bars = name, bars
+        self.advance(0, None)
+
+    def say(self, text: str) -> None:
+        """See `ByteReport`."""
+        self._bars.say(f"{self._name}: {text}")
+
+    def advance(self, done: int, total: int | None) -> None:
+        """See `ByteReport`."""
+        self._bars.advance(self._name, done, total)
 
 
 class Forgiving:
@@ -128,7 +192,7 @@ class NotebookLine:
     """One line of text below a notebook's cell, which is replaced as the training goes on."""
 
     def __init__(self, name: str) -> None:
-        self._lines = PlainLines(cast(TextIO, self))
+        self._lines = StepLines(cast(TextIO, self))
         self._name = name
         self._handle: Any = None
 
@@ -151,7 +215,7 @@ class NotebookLine:
         """A display is shown at once."""
 
 
-class PlainLines:
+class StepLines:
     """Prints about `LINES` lines for each training."""
 
     def __init__(self, file: TextIO) -> None:
@@ -161,7 +225,7 @@ class PlainLines:
         self._lock = Lock()
 
     def __call__(self, name: str, step: int, steps: int, loss: float | None) -> None:
-        """See `Report`."""
+        """See `StepReport`."""
         with self._lock:
             now = time.monotonic()
             first, since = self._started.setdefault(name, (step, now))
@@ -174,8 +238,39 @@ class PlainLines:
             print(text, file=self._file, flush=True)
 
 
+class ByteLines:
+    """Prints a line for each tenth of a file, or for every 10 MB if its length is not known."""
+
+    def __init__(self, name: str, file: TextIO) -> None:
+        self._name = name
+        self._file = file
+        self._printed = 0
+
+    def say(self, text: str) -> None:
+        """See `ByteReport`."""
+        print(f"{self._name}: {text}", file=self._file, flush=True)
+
+    def advance(self, done: int, total: int | None) -> None:
+        """See `ByteReport`."""
+        part = done * 10 // total if total else done // 10_000_000
+        if part > self._printed:
+            self.say(f"{part * 10} % of {in_bytes(total)}" if total else in_bytes(done))
+        self._printed = part
+
+
 def duration(seconds: float) -> str:
     """``"1:02:03"``, or ``"2:03"`` below an hour."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+
+
+def in_bytes(size: int | None) -> str:
+    """``"9.5 MB"``: a number of bytes to two or three digits; ``"?"`` if it is not known."""
+    if size is None:
+        return "?"
+    for unit, factor in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if size >= factor:
+            number = size / factor
+            return f"{number:.0f} {unit}" if number >= 99.5 else f"{number:.1f} {unit}"
+    return f"{size} bytes"

@@ -25,6 +25,7 @@ from mltk.checks import check_count
 from mltk.errors import MltkError, RunError, SettingError
 from mltk.evaluation import evaluate
 from mltk.files import reason, replace_file
+from mltk.progress import StepReport
 from mltk.training.interruption import terminating
 from mltk.training.run_claim import shown
 from mltk.training.runs import load_run, train
@@ -47,9 +48,6 @@ TEST_QUERIES = 100
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 ONE_THREAD = dict.fromkeys(THREADS, "1")
 """The environment of a training process: the products are too small to gain from a second thread."""
-
-Progress = Callable[[str, int, int, float | None], None]
-"""Called as ``progress(training, step, steps, loss)``, from several threads."""
 
 
 class Estimate(NamedTuple):
@@ -134,7 +132,7 @@ def sinusoid_table(
     steps: int = STEPS,
     seed: int = 0,
     jobs: int | None = None,
-    progress: Progress | None = None,
+    progress: StepReport | None = None,
 ) -> list[Outcome]:
     """Train and test both methods, and write tables and pictures.
 
@@ -222,7 +220,7 @@ def _cells(outcome: Outcome) -> list[tuple[Estimate, Estimate]]:
 
 
 def _run_all(
-    trainings: Sequence[Training], folder: Path, jobs: int, progress: Progress | None
+    trainings: Sequence[Training], folder: Path, jobs: int, progress: StepReport | None
 ) -> list[Outcome]:
     """Run the trainings, ``jobs`` at a time; on any error, Ctrl-C or SIGTERM, stop the others at once."""
     running: set[Worker] = set()
@@ -246,7 +244,7 @@ def _run_one(
     folder: Path,
     running: set[Worker],
     stopped: threading.Event,
-    progress: Progress | None,
+    progress: StepReport | None,
 ) -> Outcome:
     """Train and test in a process of its own, which stands in ``running`` while it lives."""
     question = {"training": asdict(training), "folder": str(folder / training.name)}

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 import mltk
-from mltk.progress import PlainLines, duration
+from mltk.progress import StepLines, duration
 
 MLTK = [sys.executable, "-c", "from mltk.cli import main; main()"]
 
@@ -158,7 +158,7 @@ def test_a_closed_standard_error_ends_no_training_in_python(monkeypatch, tmp_pat
 
 
 def test_plain_lines_tell_trainings_apart_and_skip_what_is_not_news(capsys):
-    lines = PlainLines(sys.stdout)
+    lines = StepLines(sys.stdout)
     for step in range(0, 101):
         lines("a", step, 100, None if step == 0 else 2.0)
         lines("b", step, 100, None if step == 0 else 0.123456)

@@ -18,9 +18,9 @@ def show() -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from mltk.data.files.download_progress import in_words
     from mltk.data.files.fetch import data_home, present
     from mltk.data.files.registry import FILES
+    from mltk.progress import in_bytes
 
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("name", no_wrap=True)
@@ -29,7 +29,7 @@ def show() -> None:
     table.add_column("used by", overflow="fold")
     for name, file in FILES.items():
         here = present(name)
-        table.add_row(name, in_words(file.size), here.name if here else "absent", file.purpose)
+        table.add_row(name, in_bytes(file.size), here.name if here else "absent", file.purpose)
     typer.echo(f"Data folder: {data_home()} (the environment variable MLTK_DATA names another)")
     Console().print(table)
 

@@ -255,10 +255,11 @@ def _same(path: Path, other: Path) -> bool:
 def _progress() -> Iterator[Progress]:
     """Shows how far a command is, on a terminal alone."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+    from rich.progress import Progress as RichProgress
 
     console = Console(stderr=True)
-    bar = Progress(
+    bar = RichProgress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),

@@ -12,18 +12,16 @@ import shutil
 import time
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import TYPE_CHECKING
 
 from mltk import outside
-from mltk.data.files.download_progress import Report, in_words
 from mltk.data.files.partial_files import Entity, begin, forget, is_plain, length, read_entity
 from mltk.errors import DownloadError, StorageError
 from mltk.files import open_to_append
+from mltk.progress import ByteReport, in_bytes
 
 if TYPE_CHECKING:
     from requests import Response
@@ -69,7 +67,7 @@ class _InterruptedError(Exception):
         self.wait = wait
 
 
-def download(url: str, part: Path, *, size: int | None, patience: Patience, report: Report) -> None:
+def download(url: str, part: Path, *, size: int | None, patience: Patience, report: ByteReport) -> None:
     """Complete a partial file, which need not exist.
 
     Args:
@@ -126,7 +124,7 @@ class _Clock:
 
 
 def _attempt(
-    url: str, part: Path, *, size: int | None, patience: Patience, clock: _Clock, report: Report
+    url: str, part: Path, *, size: int | None, patience: Patience, clock: _Clock, report: ByteReport
 ) -> None:
     """Ask once for what is missing.
 
@@ -152,7 +150,7 @@ def _attempt(
         with _ask(url, headers, patience, clock) as response:
             if entity and done and response.status_code in (206, 416):
                 _check_range(response, part, entity, done)
-                report.say(f"going on after {in_words(done)}")
+                report.say(f"going on after {in_bytes(done)}")
             elif response.status_code == 200:
                 entity, done = _described(response, url, size), 0
             else:
@@ -165,7 +163,7 @@ def _attempt(
     except requests.ConnectionError as error:
         raise _InterruptedError(f"no connection ({_root(error)})") from error
     except urllib3.exceptions.HTTPError as error:
-        raise _InterruptedError(f"the connection broke after {in_words(length(part))}") from error
+        raise _InterruptedError(f"the connection broke after {in_bytes(length(part))}") from error
     except requests.RequestException as error:
         raise DownloadError(str(error)) from error
 
@@ -213,14 +211,10 @@ def _refusal(response: Response) -> Exception:
 
 def _retry_after(response: Response) -> float | None:
     """The seconds that a server asks to wait: it gives them or a date."""
-    value = response.headers.get("Retry-After", "").strip()
+    from urllib3 import Retry
+
     with suppress(DownloadError), outside.reading("Retry-After", DownloadError):
-        if value.isdecimal():
-            return float(value)
-        then = parsedate_to_datetime(value)
-        if then.tzinfo is None:
-            then = then.replace(tzinfo=UTC)
-        return max(0.0, (then - datetime.now(UTC)).total_seconds())
+        return Retry().parse_retry_after(response.headers["Retry-After"])
     return None
 
 
@@ -263,7 +257,7 @@ def _check_range(response: Response, part: Path, entity: Entity, done: int) -> N
 
 
 def _receive(
-    response: Response, part: Path, entity: Entity, done: int, most: int, clock: _Clock, report: Report
+    response: Response, part: Path, entity: Entity, done: int, most: int, clock: _Clock, report: ByteReport
 ) -> None:
     """Write the content of a response behind the bytes that are here already, and never more than it has."""
     total = entity.total
@@ -272,7 +266,7 @@ def _receive(
     try:
         if total is not None and total - done > (free := shutil.disk_usage(part.parent).free):
             raise StorageError(
-                f"{in_words(total - done)} do not fit into {part.parent}: {in_words(free)} are free there"
+                f"{in_bytes(total - done)} do not fit into {part.parent}: {in_bytes(free)} are free there"
             )
         with open_to_append(part, buffering=0) if done else begin(part, entity) as file:
             report.advance(done, total)
@@ -295,13 +289,13 @@ def _receive(
             ) from None
         raise _InterruptedError("the server sends more than it should: starting anew") from None
     except OSError as error:
-        missing = f" {in_words(total - done)} are missing." if total is not None else ""
+        missing = f" {in_bytes(total - done)} are missing." if total is not None else ""
         raise StorageError(
             f"{part} cannot be written: {error.strerror or error}.{missing} "
             f"What is there is kept, and the next attempt goes on from it; delete it to free its room"
         ) from error
     if total is not None and done < total:
-        raise _InterruptedError(f"the connection broke after {in_words(done)} of {in_words(total)}")
+        raise _InterruptedError(f"the connection broke after {in_bytes(done)} of {in_bytes(total)}")
 
 
 class _TooMuchError(Exception):

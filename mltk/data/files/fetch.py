@@ -11,13 +11,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from mltk.data.files.download_progress import Report, reporting
 from mltk.data.files.downloads import Patience, download
 from mltk.data.files.partial_files import forget
 from mltk.data.files.registry import RemoteFile, look_up
 from mltk.errors import AbsentDataError, ChecksumError, DownloadError, StorageError
 from mltk.files import lock, open_to_append, sync_folder
 from mltk.installation import needed_for
+from mltk.progress import ByteReport, downloading
 
 LOOK_AGAIN = 0.1
 """Seconds between two looks whether another process has finished a download."""
@@ -112,7 +112,7 @@ def fetch_file(
     if _is_file(path):
         _verify(file, path)
         return path
-    with reporting(file.filename, sys.stderr if progress else None) as report, _alone(file, path, report):
+    with downloading(file.filename, sys.stderr if progress else None) as report, _alone(file, path, report):
         if _is_file(path):  # another process has fetched it meanwhile
             _verify(file, path)
         else:
@@ -120,7 +120,7 @@ def fetch_file(
     return path
 
 
-def _retrieve(file: RemoteFile, path: Path, patience: Patience, report: Report) -> None:
+def _retrieve(file: RemoteFile, path: Path, patience: Patience, report: ByteReport) -> None:
     """Download a file; pooch verifies its checksum and then gives it its name."""
     with needed_for("downloads"):
         import pooch
@@ -157,7 +157,7 @@ def _retrieve(file: RemoteFile, path: Path, patience: Patience, report: Report) 
 
 
 @contextmanager
-def _alone(file: RemoteFile, path: Path, report: Report) -> Iterator[None]:
+def _alone(file: RemoteFile, path: Path, report: ByteReport) -> Iterator[None]:
     """Keep every other process from fetching the same file, or wait until the one that does is done."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -13,10 +13,10 @@ import pytest
 from loopback_server import HASTE, get, refuse, remote, worse
 
 from mltk.data.files import registry
-from mltk.data.files.download_progress import PlainLines, in_words, reporting
 from mltk.data.files.fetch import absent, data_home, fetch, fetch_file, find, present
 from mltk.data.files.registry import FILES, look_up
 from mltk.errors import AbsentDataError, SettingError
+from mltk.progress import ByteLines, downloading, in_bytes
 
 
 def test_the_data_folder(monkeypatch, tmp_path):
@@ -86,7 +86,7 @@ def test_plain_lines_are_few_and_tell_the_progress(server, tmp_path, capsys):
 
 
 def test_plain_lines_without_a_length(capsys):
-    lines = PlainLines("file", sys.stderr)
+    lines = ByteLines("file", sys.stderr)
     for done in range(0, 25_000_001, 100_000):
         lines.advance(done, None)
     assert capsys.readouterr().err == "file: 10.0 MB\nfile: 20.0 MB\n"
@@ -109,7 +109,7 @@ def test_a_terminal_gets_a_bar():
 
     watching = threading.Thread(target=watch)
     watching.start()
-    with os.fdopen(follower, "w") as file, reporting("file.zip", file) as report:
+    with os.fdopen(follower, "w") as file, downloading("file.zip", file) as report:
         report.say("[no] markup")
         report.advance(500, 1000)
         report.advance(1000, 1000)
@@ -132,4 +132,4 @@ def test_a_terminal_gets_a_bar():
     ],
 )
 def test_sizes_in_words(size, words):
-    assert in_words(size) == words
+    assert in_bytes(size) == words
