@@ -13,7 +13,8 @@ from collections.abc import Iterable
 import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
 
-from mltk.ops.kernels import Kernels, Window
+from mltk.ops.image_kernels import Window
+from mltk.ops.kernels import Kernels
 
 IMAGES = (-4, -2, -1)
 """The axes over which batch norm standardises images."""

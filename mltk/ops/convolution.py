@@ -11,7 +11,8 @@ import numpy as np
 
 from mltk.checks import check_count
 from mltk.errors import SettingError
-from mltk.ops.kernels import Window, kernels_of
+from mltk.ops.image_kernels import Window
+from mltk.ops.kernels import kernels_of
 from mltk.ops.operation import Operation, unfit
 from mltk.tree import Array, Tree
 

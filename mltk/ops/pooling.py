@@ -9,7 +9,8 @@ from functools import cached_property
 from mltk.checks import check_count
 from mltk.errors import SettingError, ShapeError
 from mltk.ops.convolution import pair
-from mltk.ops.kernels import Window, kernels_of
+from mltk.ops.image_kernels import Window
+from mltk.ops.kernels import kernels_of
 from mltk.ops.operation import Operation, Residuals, unfit
 from mltk.tree import Array, Tree
 

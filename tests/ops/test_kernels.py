@@ -12,7 +12,8 @@ from mltk_backends.numpy import NumpyKernels
 
 import mltk
 from mltk.errors import SettingError, ShapeError
-from mltk.ops.kernels import Kernels, Window, kernels_of
+from mltk.ops.image_kernels import Window
+from mltk.ops.kernels import Kernels, kernels_of
 
 mltk.backend("torch")  # registers its kernels
 
