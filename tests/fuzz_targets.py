@@ -25,8 +25,7 @@ from mltk.errors import ArchiveError, BackendError, DataError, RunError, Setting
 from mltk.evaluation import read_runs
 from mltk.messages import MessageError, from_line, to_line
 from mltk.oracle import vectors
-from mltk.oracle.calling import Outcome
-from mltk.oracle.messages import pack_outcome, unpack_outcome
+from mltk.oracle.candidate.request import Outcome, pack_outcome, unpack_outcome
 from mltk.training.run_folder import RunFolder
 
 URL = "https://example.org/file.zip"

@@ -21,9 +21,9 @@ from mltk.errors import (
     ShapeError,
     TreeError,
 )
+from mltk.oracle.candidate.settings import Settings
 from mltk.oracle.computations import computation
 from mltk.oracle.layers import operation
-from mltk.oracle.settings import Settings
 
 NUMPY = mltk.backend("numpy")
 BLOBS = mltk.data.Blobs(2, 1, 1, features=3)

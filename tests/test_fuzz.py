@@ -15,8 +15,8 @@ from fuzz_targets import TARGETS
 from mutations import mutated
 
 from mltk.messages import from_line, to_line
-from mltk.oracle.calling import Request, call
-from mltk.oracle.messages import pack_outcome, unpack_outcome
+from mltk.oracle.candidate.calling import call
+from mltk.oracle.candidate.request import Request, pack_outcome, unpack_outcome
 
 MEMORY = 1 << 26
 """Bytes that reading one of the small files may allocate in Python and NumPy."""

@@ -75,7 +75,12 @@ def test_dotted_names_in_the_documentation_and_in_docstrings_are_there():
 
 
 def test_a_name_that_is_not_there_is_found_out():
-    for dotted in ("mltk.data.Prefetch", "mltk.contracts.Backend", "mltk.oracle.worker", "mltk.Episode.ways"):
+    for dotted in (
+        "mltk.data.Prefetch",
+        "mltk.contracts.Backend",
+        "mltk.oracle.candidate.worker",
+        "mltk.Episode.ways",
+    ):
         assert there(dotted)
     for dotted in ("mltk.data.Nothing", "mltk.nowhere.Sinusoid", "mltk.Episode.nothing", "mltk.nothing"):
         assert not there(dotted)

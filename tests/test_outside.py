@@ -15,8 +15,8 @@ from mltk.data.files.cache import read_cache, write_cache
 from mltk.errors import DataError, MltkError, RunError
 from mltk.messages import MessageError, from_line
 from mltk.oracle import vectors
-from mltk.oracle.calling import Request, call
-from mltk.oracle.messages import unpack_outcome
+from mltk.oracle.candidate.calling import call
+from mltk.oracle.candidate.request import Request, unpack_outcome
 from mltk.outside import DEEPEST, LONGEST, check_depth, read_bytes, read_json, reading
 from mltk.training.run_folder import Checkpoint, RunFolder
 

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mltk.oracle import random_cases, vectors
-from mltk.oracle.calling import Outcome, some
 from mltk.oracle.candidate import Command, Runner, runner
+from mltk.oracle.candidate.calling import some
+from mltk.oracle.candidate.command import snippet as command_snippet
+from mltk.oracle.candidate.request import Outcome
 from mltk.oracle.case import Case, Values
-from mltk.oracle.command import snippet as command_snippet
 from mltk.oracle.computation import Computation
 from mltk.oracle.computations import computation as named
 from mltk.oracle.coverage import never_read, never_run

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from mltk.oracle.calling import some
+from mltk.oracle.candidate.calling import some
 from mltk.oracle.verdict import CORRECT, IN_PART, SKIPPED, Report, Verdict
 
 STYLES = {CORRECT: "green", IN_PART: "yellow", SKIPPED: "yellow"}

@@ -79,7 +79,7 @@ def snippet(
     lines = [
         "from types import SimpleNamespace\n",
         *HEADERS[library],
-        "from mltk.oracle.settings import Settings",
+        "from mltk.oracle.candidate import Settings",
         *imports,
         "",
         *double,

@@ -8,9 +8,9 @@ from oracle_cases import CANDIDATES, few_cases, few_vectors, maml_case, verdict 
 
 from mltk.errors import TreeError, UnsupportedError
 from mltk.oracle import vectors
+from mltk.oracle.candidate.settings import Settings
 from mltk.oracle.check import check
 from mltk.oracle.report import to_text
-from mltk.oracle.settings import Settings
 from mltk.peers import PEERS
 
 

@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 
 from mltk.cli import app
 from mltk.oracle import CandidateError, Command, check, vectors
-from mltk.oracle.calling import request
-from mltk.oracle.command import as_message
+from mltk.oracle.candidate.command import as_message
+from mltk.oracle.candidate.request import request
 from mltk.oracle.computations import computation, computations
 from mltk.oracle.report import to_text
 

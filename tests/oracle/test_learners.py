@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 import mltk
 from mltk import tree
 from mltk.oracle import vectors
+from mltk.oracle.candidate.settings import Settings
 from mltk.oracle.case import flat
 from mltk.oracle.computations import computation, learners, modules, optimizers, self_tuning
 from mltk.oracle.judgement import disagreement
 from mltk.oracle.layers import model
-from mltk.oracle.settings import Settings
 
 OWN = (*learners.COMPUTATIONS, *optimizers.COMPUTATIONS, *modules.COMPUTATIONS)
 DESCENDING = [c.name for c in OWN if c.name in ("maml", "meta-sgd", "boil", "anil", "maml-learned-rates")]

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from mltk.errors import UnsupportedError
+from mltk.oracle.candidate.settings import Settings
 from mltk.oracle.case import flat
 from mltk.oracle.computations import computations
 from mltk.oracle.judgement import disagreement
-from mltk.oracle.settings import Settings
 from mltk.oracle.specimens import CORRECT, SPECIMENS, UNNAMED, WRONG
 from mltk.peers import PEERS
 

@@ -12,12 +12,12 @@ from mltk import ops, tree
 from mltk.backend import backend as choose_backend
 from mltk.models import Sequential, mlp
 from mltk.modules import Module, clone_module, detach_module, meta_grad, update_module
+from mltk.oracle.candidate.settings import Settings
 from mltk.oracle.case import Case, Kind, Values
 from mltk.oracle.computation import NUMPY, TORCH, Computation, Draw
 from mltk.oracle.computations.episodes import episode
 from mltk.oracle.exact import modules as exact
 from mltk.oracle.layers import model
-from mltk.oracle.settings import Settings
 
 Program = list[list[Any]]
 """``["clone", new, of]``, ``["update", module, batch, rate, names]`` with ``None`` for all names, and

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType, SimpleNamespace
 from typing import Any
@@ -12,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from mltk.errors import UnsupportedError
-from mltk.oracle.autograd import gradients_of
-from mltk.oracle.case import Case, Values, flat
-from mltk.oracle.computation import Computation
-from mltk.oracle.conversion import FormError, converter, given_back, kind, precision, returned
-from mltk.oracle.settings import Settings
+from mltk.oracle.candidate.autograd import gradients_of
+from mltk.oracle.candidate.conversion import FormError, converter, given_back, kind, precision, returned
+from mltk.oracle.candidate.request import Outcome, Problem, Request
+from mltk.oracle.candidate.settings import Settings
+from mltk.oracle.case import Values, flat
 
 Candidate = Callable[[dict[str, Any], SimpleNamespace, Settings], Any]
 """From parameters, data and settings to what is judged."""
@@ -27,80 +26,11 @@ FRAMES = 3
 LONGEST = 2000
 """Characters of an error's message that are shown."""
 
+ORACLE = Path(__file__).parents[:2]
+"""Folders whose files are never the candidate's own."""
+
 SHOWN = 6
 """How many names a message lists."""
-
-
-@dataclass(frozen=True)
-class Problem:
-    """Why the outputs of a call cannot be judged.
-
-    Attributes:
-        kind: ``"hangs"``, ``"crashes"``, ``"raises"``, ``"unsupported"``, ``"malformed"``, ``"wrong-names"``,
-            ``"wrong-shapes"`` or ``"not-finite"``.
-        message: What was found, and what was expected.
-    """
-
-    kind: str
-    message: str
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What came of a call.
-
-    Attributes:
-        outputs: In NumPy's float64; ``None`` if there is a problem.
-        problem: Why there are none.
-        changed: Dotted names of the inputs that the call changed.
-        read: The settings that the call has read; ``None`` where that is not known.
-        derived: Whether the gradients are those of the returned loss or logits, by Torch's autograd.
-    """
-
-    outputs: Values | None
-    problem: Problem | None
-    changed: tuple[str, ...] = ()
-    read: tuple[str, ...] | None = None
-    derived: bool = False
-
-
-@dataclass(frozen=True)
-class Request:
-    """A case, without what a candidate must not see.
-
-    Attributes:
-        computation: Its name.
-        settings: Of the case.
-        inputs: Of the case.
-        outputs: The names of what may be returned; the first is that of a bare array.
-        shapes: The shapes of the expected outputs, groups as dicts; empty if nothing is expected.
-        differentiable: See `Computation`.
-    """
-
-    computation: str
-    settings: Mapping[str, Any]
-    inputs: Values
-    outputs: tuple[str, ...]
-    shapes: Mapping[str, Any]
-    differentiable: bool = False
-
-
-def request(computation: Computation, case: Case) -> Request:
-    """What a candidate is asked in a case."""
-    shapes = {
-        name: {key: list(array.shape) for key, array in value.items()}
-        if isinstance(value, dict)
-        else list(value.shape)
-        for name, value in case.expected.items()
-    }
-    return Request(
-        computation.name,
-        case.settings,
-        case.inputs,
-        tuple(computation.outputs),
-        shapes,
-        computation.differentiable,
-    )
 
 
 def call(function: Candidate, asked: Request, *, arrays: str, dtype: str, folder: Path | None) -> Outcome:
@@ -311,7 +241,7 @@ def _message(error: BaseException) -> str:
 
 
 def _is_own(file: Path, folder: Path | None) -> bool:
-    if folder is None or not file.is_relative_to(folder) or file.parent == Path(__file__).parent:
+    if folder is None or not file.is_relative_to(folder) or file.parent in ORACLE:
         return False
     return "site-packages" not in file.relative_to(folder).parts
 

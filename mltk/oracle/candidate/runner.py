@@ -1,4 +1,4 @@
-"""Candidates: implementations that the oracle calls, and how it calls them."""
+"""How a candidate is called: as a function here, in a process of its own, or as a program."""
 
 from __future__ import annotations
 
@@ -8,16 +8,15 @@ from threading import Thread
 from typing import Any, Protocol
 
 from mltk.errors import SettingError
-from mltk.oracle.calling import Outcome, Problem, call, places, request, stack
+from mltk.oracle.candidate.calling import call, places, stack
+from mltk.oracle.candidate.command import Command, CommandRunner
+from mltk.oracle.candidate.conversion import check_format, converter
+from mltk.oracle.candidate.loading import CandidateError, Loaded, of_function, of_peer
+from mltk.oracle.candidate.process import Process
+from mltk.oracle.candidate.request import Outcome, Problem, request
 from mltk.oracle.case import Case
-from mltk.oracle.command import Command, CommandRunner
 from mltk.oracle.computation import Computation
-from mltk.oracle.conversion import check_format, converter
-from mltk.oracle.loading import CandidateError, Loaded, load, of_function, of_peer
-from mltk.oracle.process import Process
 from mltk.peers import HeadPeer, Peer
-
-__all__ = ["CandidateError", "Command", "Outcome", "Problem", "Runner", "load", "runner"]
 
 
 class Runner(Protocol):

@@ -1,4 +1,4 @@
-"""The process of a candidate: is asked, calls it, answers. See `mltk.oracle.process`."""
+"""The process of a candidate: is asked, calls it, answers. See `mltk.oracle.candidate.process`."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from pathlib import Path
 from threading import Timer, main_thread
 from typing import Any
 
-from mltk.oracle.calling import call, places, stack
-from mltk.oracle.conversion import converter
-from mltk.oracle.loading import CandidateError, Loaded, find
-from mltk.oracle.messages import pack_outcome, unpack_request
+from mltk.oracle.candidate.calling import call, places, stack
+from mltk.oracle.candidate.conversion import converter
+from mltk.oracle.candidate.loading import CandidateError, Loaded, find
+from mltk.oracle.candidate.request import pack_outcome, unpack_request
 from mltk.workers import questions
 
 

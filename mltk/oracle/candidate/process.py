@@ -6,11 +6,10 @@ from abc import ABC, abstractmethod
 from typing import Self
 
 from mltk.messages import MessageError
-from mltk.oracle.calling import Outcome, Problem, request
+from mltk.oracle.candidate.loading import Ability, CandidateError
+from mltk.oracle.candidate.request import Outcome, Problem, pack_request, request, unpack_outcome
 from mltk.oracle.case import Case
 from mltk.oracle.computation import Computation
-from mltk.oracle.loading import Ability, CandidateError
-from mltk.oracle.messages import pack_request, unpack_outcome
 from mltk.workers import GRACE, Worker, module
 
 START = 120.0
@@ -27,7 +26,7 @@ class WorkerRunner(ABC):
         """The running process, or a new one."""
 
     def restart(self) -> bool:
-        """See `mltk.oracle.candidate.Runner.restart`."""
+        """See `mltk.oracle.candidate.runner.Runner.restart`."""
         self.close()
         return True
 
@@ -45,7 +44,7 @@ class WorkerRunner(ABC):
 
 
 class Process(WorkerRunner):
-    """A runner; see `mltk.oracle.candidate.Runner`.
+    """A runner; see `mltk.oracle.candidate.runner.Runner`.
 
     Args:
         candidate: ``package.module:function``, ``path/to/file.py:function`` or the name of a peer.
@@ -64,7 +63,7 @@ class Process(WorkerRunner):
         self._ready()
 
     def run(self, computation: Computation, case: Case) -> Outcome:
-        """See `mltk.oracle.candidate.Runner.run`."""
+        """See `mltk.oracle.candidate.runner.Runner.run`."""
         worker = self._ready()
         if (refusal := self._ability.refusal(computation.name)) is not None:
             return Outcome(None, refusal)
@@ -85,7 +84,7 @@ class Process(WorkerRunner):
     def _ready(self) -> Worker:
         """A process that has imported the candidate."""
         if self._worker is None:
-            self._worker = Worker(module("mltk.oracle.worker"))
+            self._worker = Worker(module("mltk.oracle.candidate.worker"))
             try:
                 answer = self._worker.ask(self._setup, START)
             except MessageError as error:

@@ -18,8 +18,9 @@ import numpy as np
 
 from mltk.errors import MltkError, UnsupportedError
 from mltk.oracle import layers
-from mltk.oracle.calling import Candidate, Problem, describe
-from mltk.oracle.settings import Settings
+from mltk.oracle.candidate.calling import Candidate, describe
+from mltk.oracle.candidate.request import Problem
+from mltk.oracle.candidate.settings import Settings
 from mltk.peers import HEAD_PEERS, PEERS, Case, HeadPeer, Peer
 
 MAML_COMPUTATIONS = ("maml", "fomaml")

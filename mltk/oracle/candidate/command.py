@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 
 from mltk.messages import MessageError
-from mltk.oracle.calling import Outcome, Problem, Request, outcome_of, request
+from mltk.oracle.candidate.calling import outcome_of
+from mltk.oracle.candidate.loading import CandidateError
+from mltk.oracle.candidate.process import WorkerRunner
+from mltk.oracle.candidate.request import Outcome, Problem, Request, request
 from mltk.oracle.case import Case
 from mltk.oracle.computation import Computation
-from mltk.oracle.loading import CandidateError
-from mltk.oracle.process import WorkerRunner
 from mltk.workers import Worker
 
 FIRST = 60.0
@@ -55,7 +56,7 @@ class Command:
 
 
 class CommandRunner(WorkerRunner):
-    """A runner; see `mltk.oracle.candidate.Runner`.
+    """A runner; see `mltk.oracle.candidate.runner.Runner`.
 
     Args:
         command: The candidate.
@@ -71,7 +72,7 @@ class CommandRunner(WorkerRunner):
         self._ready()
 
     def run(self, computation: Computation, case: Case) -> Outcome:
-        """See `mltk.oracle.candidate.Runner.run`."""
+        """See `mltk.oracle.candidate.runner.Runner.run`."""
         worker = self._ready()
         asked = request(computation, case)
         timeout = self._timeout if worker.asked else self._timeout + FIRST
