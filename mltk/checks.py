@@ -166,5 +166,5 @@ Part = Annotated[float, check_part]
 Bounds = Annotated[tuple[float, float], check_range]
 """A pair of finite numbers ``(low, high)``, in order."""
 
-Switch = Annotated[bool, check_switch]
+Flag = Annotated[bool, check_switch]
 """``True`` or ``False``."""

@@ -47,7 +47,7 @@ class Form:
     shape: tuple[int, ...]
 
 
-class Arrays:
+class NpzArrays:
     """The arrays of an open file.
 
     Attributes:
@@ -103,7 +103,7 @@ class Arrays:
 
 
 @contextmanager
-def open_npz(path: Path, *, most_bytes: float, most_ratio: float) -> Iterator[Arrays]:
+def open_npz(path: Path, *, most_bytes: float, most_ratio: float) -> Iterator[NpzArrays]:
     """Open a file of arrays.
 
     Args:
@@ -118,7 +118,7 @@ def open_npz(path: Path, *, most_bytes: float, most_ratio: float) -> Iterator[Ar
     with open_to_read(path) as file:
         size = os.fstat(file.fileno()).st_size
         with zipfile.ZipFile(file) as archive:
-            yield Arrays(archive, most=min(most_bytes, max(ALWAYS_ALLOWED, most_ratio * size)))
+            yield NpzArrays(archive, most=min(most_bytes, max(ALWAYS_ALLOWED, most_ratio * size)))
 
 
 def _array_name(member: zipfile.ZipInfo) -> str:

@@ -72,7 +72,7 @@ PUBLISHED = {
 
 
 @dataclass(frozen=True)
-class Training:
+class TableRun:
     """One of the six trainings of the table.
 
     Attributes:
@@ -115,7 +115,7 @@ class Outcome:
         seconds: How long the training took.
     """
 
-    training: Training
+    training: TableRun
     tested: tuple[Estimate, ...]
     seconds: float
 
@@ -167,7 +167,7 @@ def sinusoid_table(
         folder.mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as error:  # a name with NUL is a ValueError
         raise RunError(f"{shown(folder)} cannot be made: {reason(error)}") from error
-    trainings = [Training(method, row, steps, seed) for row in dict.fromkeys(shots) for method in METHODS]
+    trainings = [TableRun(method, row, steps, seed) for row in dict.fromkeys(shots) for method in METHODS]
     outcomes = _run_all(trainings, folder, _cores() if jobs is None else jobs, progress)
     _write(outcomes, folder)
     return outcomes
@@ -220,7 +220,7 @@ def _cells(outcome: Outcome) -> list[tuple[Estimate, Estimate]]:
 
 
 def _run_all(
-    trainings: Sequence[Training], folder: Path, jobs: int, progress: StepReport | None
+    trainings: Sequence[TableRun], folder: Path, jobs: int, progress: StepReport | None
 ) -> list[Outcome]:
     """Run the trainings, ``jobs`` at a time; on any error, Ctrl-C or SIGTERM, stop the others at once."""
     running: set[Worker] = set()
@@ -240,7 +240,7 @@ def _run_all(
 
 
 def _run_one(
-    training: Training,
+    training: TableRun,
     folder: Path,
     running: set[Worker],
     stopped: threading.Event,
@@ -267,7 +267,7 @@ def _run_one(
 
 
 def _train_and_test(
-    training: Training, folder: Path, report: Callable[[int, int, float | None], None]
+    training: TableRun, folder: Path, report: Callable[[int, int, float | None], None]
 ) -> dict[str, Any]:
     """What a training process does."""
     from mltk.pictures import fits
@@ -353,7 +353,7 @@ def _main() -> None:
         answer({"step": step, "loss": loss})
 
     try:
-        answer(_train_and_test(Training(**question["training"]), Path(question["folder"]), report))
+        answer(_train_and_test(TableRun(**question["training"]), Path(question["folder"]), report))
     except MltkError as error:
         answer({"error": str(error)})
 

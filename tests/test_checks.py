@@ -10,12 +10,12 @@ from mltk.checks import (
     Checked,
     Count,
     CountOrZero,
+    Flag,
     NonNegative,
     Number,
     Part,
     Positive,
     Several,
-    Switch,
 )
 from mltk.errors import SettingError
 
@@ -30,7 +30,7 @@ class Waves(Checked):
     width: Positive = 1.0
     share: Part = 0.5
     phase: Bounds = (0.0, 1.0)
-    turned: Switch = False
+    turned: Flag = False
     kind: Literal["sine", "square"] = "sine"
     features: Count | None = None
     shape: Literal["round"] | None = None

@@ -10,7 +10,7 @@ from rich.console import Console
 import mltk
 from mltk import reproduce
 from mltk.errors import RunError, SettingError
-from mltk.reproduce import METHODS, PUBLISHED, SHOTS, Estimate, Outcome, Training, render, sinusoid_table
+from mltk.reproduce import METHODS, PUBLISHED, SHOTS, Estimate, Outcome, TableRun, render, sinusoid_table
 from mltk.training.runs import load_run
 
 PAPER = """
@@ -48,7 +48,7 @@ def test_the_published_figures_are_those_of_the_paper():
 
 def test_settings_are_those_of_the_paper():
     for method in METHODS:
-        training = Training(method, 10, 60_000, 0)
+        training = TableRun(method, 10, 60_000, 0)
         assert (training.algorithm.inner_steps, training.algorithm.first_order) == (1, False)
         assert {
             name: shape for name, shape in training.algorithm.model.shapes.items() if "weight" in name
@@ -59,7 +59,7 @@ def test_settings_are_those_of_the_paper():
         }
         tasks = training.tasks(10, 10)
         assert (tasks.amplitude, tasks.frequency, tasks.x) == ((0.1, 5.0), (0.8, 1.2), (-5.0, 5.0))
-    maml, meta_sgd = (Training(method, 5, 1, 0).algorithm for method in METHODS)
+    maml, meta_sgd = (TableRun(method, 5, 1, 0).algorithm for method in METHODS)
     assert (maml.inner_lr, maml.learn_lr) == (0.01, None)
     assert (meta_sgd.inner_lr, meta_sgd.learn_lr) == ((0.005, 0.1), "element")
 
@@ -91,7 +91,7 @@ def test_errors_are_those_of_the_trained_model_on_unseen_tasks(reproduced):
 
 def test_the_same_training_in_this_process_ends_alike(reproduced):
     out, _, _ = reproduced
-    training = Training("MAML", 5, 30, 3)
+    training = TableRun("MAML", 5, 30, 3)
     run = mltk.train(
         training.algorithm,
         training.tasks(5, 5),
@@ -126,8 +126,8 @@ def test_lower_errors_are_marked_and_counted():
     better, worse = Estimate(0.5, 0.01), Estimate(2.0, 0.02)
     equal = PUBLISHED["MAML", 5][2]
     outcomes = [
-        Outcome(Training("MAML", 5, 60_000, 0), (better, worse, equal), 1.0),
-        Outcome(Training("Meta-SGD", 5, 60_000, 0), (better, better, worse), 1.0),
+        Outcome(TableRun("MAML", 5, 60_000, 0), (better, worse, equal), 1.0),
+        Outcome(TableRun("Meta-SGD", 5, 60_000, 0), (better, better, worse), 1.0),
     ]
     text = shown(outcomes, width=80)
     rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in text.splitlines() if "│" in line]

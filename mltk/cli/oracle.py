@@ -29,7 +29,7 @@ WRONG = 1
 """The exit status of a wrong candidate; `IMPOSSIBLE` is that of one that cannot be checked."""
 
 
-class Arrays(StrEnum):
+class Library(StrEnum):
     """Libraries of a candidate's arrays."""
 
     TORCH = "torch"
@@ -65,7 +65,7 @@ def check(
         typer.Option(help="In place of it, a program in any language that answers lines of JSON."),
     ] = None,
     computation: Names = None,
-    arrays: Annotated[Arrays, typer.Option(help="The library of a function's arrays.")] = Arrays.TORCH,
+    arrays: Annotated[Library, typer.Option(help="The library of a function's arrays.")] = Library.TORCH,
     dtype: Annotated[Dtype, typer.Option(help="Their precision.")] = Dtype.FLOAT64,
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds for one call.")] = 20.0,
     examples: Annotated[int, typer.Option(min=0, help="Random cases besides the test vectors.")] = 50,

@@ -10,7 +10,7 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 
 from mltk.backend import check_backend
-from mltk.checks import Checked, Count, Several, Switch
+from mltk.checks import Checked, Count, Flag, Several
 from mltk.contracts import Backend
 from mltk.data.distinct import distinct
 from mltk.data.images.class_identity import digests
@@ -155,7 +155,7 @@ class ImageDataset(ABC):
         return tasks
 
 
-class Drawn(NamedTuple):
+class DrawnImages(NamedTuple):
     """What was drawn for T tasks.
 
     Attributes:
@@ -214,7 +214,7 @@ class ImageTasks(Checked):
     queries: Count
     _: KW_ONLY
     within: str | None = None
-    rotations: Switch = False
+    rotations: Flag = False
     jitter: Jitter | None = None
     prefetch: ClassVar[bool] = True
 
@@ -289,7 +289,7 @@ class ImageTasks(Checked):
             sets += [backend.asarray(x), backend.asarray(labels)]
         return Episode(*sets, ways=self.ways, backend=backend, classes=classes, groups=groups)
 
-    def _draw(self, n_tasks: int, rng: np.random.Generator) -> Drawn:
+    def _draw(self, n_tasks: int, rng: np.random.Generator) -> DrawnImages:
         """Choose classes and images."""
         choice, quarters = self._choice, QUARTERS if self.rotations else 1
         group = rng.integers(len(choice.sizes), size=n_tasks)
@@ -301,7 +301,7 @@ class ImageTasks(Checked):
         images = images.reshape(n_tasks, self.ways, -1) + choice.first[classes][..., None]
         images += (len(self.dataset.pictures.images) * quarter)[..., None]
         groups = self.dataset.group_numbers
-        return Drawn(
+        return DrawnImages(
             images, classes + self.dataset.n_classes * quarter, None if groups is None else groups[classes]
         )
 

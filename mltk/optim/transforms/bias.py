@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from mltk import tree
+from mltk.optim.transforms.gradient_transform import GradientTransform, Shapes
 from mltk.optim.transforms.granularity import draw, learned_shapes
-from mltk.optim.transforms.transform import GradientTransform, Shapes
 from mltk.tree import Tree
 
 

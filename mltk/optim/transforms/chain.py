@@ -10,7 +10,7 @@ import numpy as np
 
 from mltk import tree
 from mltk.errors import SettingError
-from mltk.optim.transforms.transform import GradientTransform, Residuals, Shapes
+from mltk.optim.transforms.gradient_transform import GradientTransform, Residuals, Shapes
 from mltk.tree import Tree
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from mltk import tree
 from mltk.ops.kernels import kernels_of
-from mltk.optim.transforms.transform import Shapes
+from mltk.optim.transforms.gradient_transform import Shapes
 from mltk.tree import Array, Tree
 
 Granularity = Literal["element", "tensor", "scalar"]

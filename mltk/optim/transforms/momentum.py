@@ -9,6 +9,7 @@ import numpy as np
 from mltk import tree
 from mltk.checks import Checked, Number
 from mltk.ops.kernels import kernels_of
+from mltk.optim.transforms.gradient_transform import GradientTransform, Shapes
 from mltk.optim.transforms.granularity import (
     Granularity,
     draw,
@@ -16,7 +17,6 @@ from mltk.optim.transforms.granularity import (
     spread,
     sums_of_products,
 )
-from mltk.optim.transforms.transform import GradientTransform, Shapes
 from mltk.tree import Tree
 
 SINGLE = "decay"

@@ -14,7 +14,7 @@ from mltk.checks import Checked, Positive
 from mltk.errors import SettingError
 from mltk.models import Sequential, mlp
 from mltk.ops.kernels import kernels_of
-from mltk.optim.transforms.transform import GradientTransform, Shapes
+from mltk.optim.transforms.gradient_transform import GradientTransform, Shapes
 from mltk.tree import Array, Tree
 
 BLOCK = 2**14

@@ -10,6 +10,7 @@ import numpy as np
 from mltk import tree
 from mltk.checks import Checked, check_range, is_number
 from mltk.errors import SettingError
+from mltk.optim.transforms.gradient_transform import GradientTransform, Shapes
 from mltk.optim.transforms.granularity import (
     Granularity,
     draw,
@@ -17,7 +18,6 @@ from mltk.optim.transforms.granularity import (
     spread,
     sums_of_products,
 )
-from mltk.optim.transforms.transform import GradientTransform, Shapes
 from mltk.tree import Tree
 
 SINGLE = "scale"
