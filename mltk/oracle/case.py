@@ -50,6 +50,21 @@ class Case:
     convention: str | None = None
 
 
+class Deferred(dict[str, Any]):
+    """Outputs of which some, here as functions, are computed when they are asked for."""
+
+    def __getitem__(self, name: str) -> Any:
+        """What is asked for."""
+        value = super().__getitem__(name)
+        if callable(value):
+            value = self[name] = value()
+        return value
+
+    def items(self) -> Any:
+        """All of them."""
+        return [(name, self[name]) for name in self]
+
+
 def flat(values: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """One level of dotted names: ``{"gradients": {"0.weight": g}}`` becomes ``{"gradients.0.weight": g}``."""
     return {

@@ -15,11 +15,13 @@ from mltk.oracle.case import flat
 from mltk.oracle.computation import TORCH
 from mltk.oracle.computations.heads import COMPUTATIONS
 from mltk.oracle.diagnosis import diagnose
+from mltk.oracle.exact.head_knobs import Knobs
+from mltk.oracle.exact.linear_heads import least_squares
+from mltk.oracle.exact.tensor import constant, grad, variable
 from mltk.oracle.explanation import DISTINCT, LENIENT
 from mltk.oracle.judgement import disagreement, tolerance
 from mltk.oracle.mistakes.head import outputs
 from mltk.oracle.mistakes.heads import MISTAKES
-from mltk.oracle.mistakes.knobs import Knobs
 from mltk.oracle.mistakes.mistake import Family
 from mltk.oracle.random_cases import completed
 
@@ -157,6 +159,19 @@ def test_without_a_mistake_the_catalogue_gives_the_truth(name):
         assert disagreement(found, case.expected) <= allowed, case.name
 
 
+@pytest.mark.parametrize("intercept", [True, False])
+@pytest.mark.parametrize("examples", [3, 6])  # fewer than features, and more
+def test_the_exact_ridge_fit_is_where_the_penalised_squares_are_least(examples, intercept):
+    rng = np.random.default_rng(0)
+    x, y = constant(rng.normal(size=(2, examples, 4))), constant(rng.normal(size=(2, examples, 3)))
+    fit = least_squares(Knobs(), x, y, constant(0.7), intercept=intercept)
+    weight, bias = (variable(each.value) for each in fit)
+    error = x @ weight + bias - y
+    slopes = grad((error * error).sum() + 0.7 * (weight * weight).sum(), [weight, bias])
+    assert np.abs(slopes[0].double()).max() < 1e-45
+    assert np.abs(slopes[1].double()).max() < 1e-45 if intercept else not bias.double().any()
+
+
 def product(name, case, values):
     """The number that gradients are of."""
     if "loss" in values:
@@ -228,17 +243,17 @@ def test_each_way_happens_somewhere(mistake):
 
 FITTED = [
     ("prototypical", {"smoothing": 0.13}, "label-smoothing"),
-    ("prototypical", {"temperature": lambda t: np.asarray(3.3)}, "temperature-left-out"),
+    ("prototypical", {"temperature": lambda t: 0 * t + 3.3}, "temperature-left-out"),
     ("prototypical", {"factor": lambda d: 1.7}, "logits-scaled"),
     ("matching", {"log_epsilon": 0.002}, "epsilon-in-logarithm"),
     ("matching", {"epsilon": 0.0005}, "epsilon-in-length"),
     ("matching", {"epsilon_inside": 0.0005}, "epsilon-in-length"),
     ("matching", {"smoothing": 0.3}, "label-smoothing"),
-    ("ridge", {"penalty": lambda s, n, d: np.full_like(s, 3.7)}, "regulariser-left-out"),
+    ("ridge", {"penalty": lambda s, n, d: 0 * s + 3.7}, "regulariser-left-out"),
     ("ridge", {"penalty": lambda s, n, d: s + 0.0037}, "regulariser-jitter"),
     ("ridge", {"target": lambda t: 0.93 * t + 0.07 / t.shape[-1]}, "targets-recoded"),
     ("logistic", {"penalty": lambda s, n, d: s + 0.0037}, "regulariser-jitter"),
-    ("ridge-regression", {"penalty": lambda s, n, d: np.full_like(s, 3.7)}, "regulariser-left-out"),
+    ("ridge-regression", {"penalty": lambda s, n, d: 0 * s + 3.7}, "regulariser-left-out"),
 ]
 
 

@@ -17,6 +17,7 @@ from mltk.oracle.case import Values
 from mltk.oracle.computation import Computation
 from mltk.oracle.computations import full_context_cases, function_cases, head_cases, linear_head_cases
 from mltk.oracle.exact import heads as exact
+from mltk.oracle.exact import linear_heads, metric_heads
 from mltk.oracle.routes import both, episode_of
 from mltk.tree import Array, Tree
 
@@ -200,7 +201,7 @@ def _head(name: str, summary: str, make: MakeHead, logits: exact.Logits, **more:
         summary,
         OUTPUTS,
         both(partial(compute_head, make)),
-        exact.judged(logits),
+        exact.truth(exact.judged(logits)),
         signature=SIGNATURE,
         differentiable=True,
         **more,
@@ -222,7 +223,7 @@ COMPUTATIONS = (
         "prototypical",
         "Prototypical networks on embeddings (Snell, Swersky & Zemel 2017, equations 1 and 2).",
         prototypical,
-        exact.prototypical,
+        metric_heads.prototypical,
         cases=head_cases.prototypical_cases,
         random=head_cases.random_prototypical,
     ),
@@ -230,7 +231,7 @@ COMPUTATIONS = (
         "matching",
         "Matching networks on embeddings (Vinyals et al. 2016, equation 1).",
         matching,
-        exact.matching,
+        metric_heads.matching,
         cases=head_cases.matching_cases,
         random=head_cases.random_matching,
     ),
@@ -238,7 +239,7 @@ COMPUTATIONS = (
         "matching-full-context",
         "Matching networks with full context embeddings (Vinyals et al. 2016, appendix A).",
         full_context,
-        exact.full_context,
+        metric_heads.full_context,
         cases=full_context_cases.full_context_cases,
         random=full_context_cases.random_full_context,
     ),
@@ -246,7 +247,7 @@ COMPUTATIONS = (
         "ridge",
         "Ridge regression on embeddings: R2-D2 (Bertinetto et al. 2019, section 3.2).",
         ridge,
-        exact.ridge,
+        linear_heads.ridge,
         cases=linear_head_cases.ridge_cases,
         random=linear_head_cases.random_ridge,
     ),
@@ -254,7 +255,7 @@ COMPUTATIONS = (
         "logistic",
         "Logistic regression on embeddings by Newton steps: LR-D2 (Bertinetto et al. 2019, section 3.3).",
         logistic,
-        exact.logistic,
+        linear_heads.logistic,
         cases=linear_head_cases.logistic_cases,
         random=linear_head_cases.random_logistic,
     ),
@@ -267,7 +268,7 @@ COMPUTATIONS = (
             "gradients": "what g_weight and g_bias, cotangents of both, pull back to: embeddings, reg_lambda",
         },
         both(compute_ridge_regression),
-        exact.ridge_regression,
+        exact.truth(exact.ridge_regression),
         function_cases.ridge_regression_cases,
         function_cases.random_ridge_regression,
         "(params, data, settings): params['reg_lambda'] () or (T,) where settings.reg_lambda is None, "
@@ -278,7 +279,7 @@ COMPUTATIONS = (
         "sqeuclidean",
         "Squared Euclidean distances of all pairs of two sets of vectors.",
         routes=both(partial(compute_pairs, pairwise_sqeuclidean, _sqeuclidean_pullback)),
-        exact=exact.pairwise(exact.squared_distances),
+        exact=exact.truth(exact.pairs),
         cases=function_cases.sqeuclidean_cases,
         random=function_cases.random_sqeuclidean,
     ),
@@ -286,7 +287,7 @@ COMPUTATIONS = (
         "cosine-similarity",
         "Cosines of all pairs of two sets of vectors; zero, with zero gradients, for vectors of zero.",
         routes=both(partial(compute_pairs, pairwise_cosine_similarity, _cosine_pullback)),
-        exact=exact.pairwise(exact.cosines),
+        exact=exact.truth(exact.pairs),
         cases=function_cases.cosine_cases,
         random=function_cases.random_cosine,
     ),

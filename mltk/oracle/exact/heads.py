@@ -1,48 +1,57 @@
-"""Heads and similarities in 50 digits: their definitions, task by task, differentiated automatically."""
+"""Heads, the ridge solver and similarities: definitions with knobs, differentiated automatically."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from mltk.oracle.case import Values
-from mltk.oracle.exact.network import LOSSES
-from mltk.oracle.exact.tensor import DIGITS, Tensor, concat, constant, grad, solve, stack, variable, where
+from mltk.oracle.computation import Route
+from mltk.oracle.exact.head_knobs import Examples, Knobs, Settings, impossible
+from mltk.oracle.exact.linear_heads import least_squares, penalty
+from mltk.oracle.exact.metric_heads import similarities, softmax, unit
+from mltk.oracle.exact.tensor import DIGITS, Tensor, constant, grad, variable
 
 NOISE = 10.0 ** (10 - DIGITS)
 
-Params = Mapping[str, Tensor]
-Logits = Callable[[Mapping[str, Any], Params, Tensor, Tensor, Tensor], Tensor]
-"""From the settings, the head's parameters and a task's support set, targets and queries to its logits."""
+Logits = Callable[[Knobs, Settings, Examples], Tensor]
+Leaf = Callable[[np.ndarray], Tensor]
+"""From an array to what is differentiated, in the precision of the computation."""
 
 
-def judged(logits: Logits) -> Callable[[Mapping[str, Any], Values], Values]:
-    """Logits, mean loss and gradients of a head."""
+class Traced(NamedTuple):
+    """Outputs, and what their gradients are taken of.
 
-    def outputs(settings: Mapping[str, Any], inputs: Values) -> Values:
-        params = {name: variable(array) for name, array in inputs.get("params", {}).items()}
-        leaves = {
-            "support_x": variable(inputs["support_x"]),
-            "query_x": variable(inputs["query_x"]),
-            **params,
-        }
-        found, loss, tasks = [], constant(0.0), len(inputs["support_x"])
-        for task in range(tasks):
-            support, query = leaves["support_x"][task], leaves["query_x"][task]
-            target = targets(inputs["support_y"][task], settings["ways"])
-            found.append(logits(settings, params, support, target, query))
-            judge = LOSSES["mse" if settings["ways"] is None else "cross_entropy"]
-            loss = loss + judge(found[-1], inputs["query_y"][task]) / tasks
-        gradients = grad(loss, list(leaves.values()))
-        return {
-            "logits": clean(stack(found)),
-            "loss": clean(loss),
-            "gradients": {name: clean(g) for name, g in zip(leaves, gradients, strict=True)},
-        }
+    Attributes:
+        leaves: What the gradients are for.
+        outputs: Those that are no gradients.
+        number: What they are of.
+    """
 
-    return outputs
+    leaves: dict[str, Tensor]
+    outputs: dict[str, Tensor]
+    number: Tensor
+
+    def gradients(self) -> dict[str, Tensor]:
+        """The gradients under the names of the leaves."""
+        found = grad(self.number, list(self.leaves.values()))
+        return dict(zip(self.leaves, found, strict=True))
+
+
+Definition = Callable[[Knobs, Settings, Values, Leaf], Traced]
+
+
+def truth(definition: Definition) -> Route:
+    """What a definition gives in 50 digits, with no knob turned."""
+
+    def route(settings: Mapping[str, Any], inputs: Values) -> Values:
+        traced = definition(Knobs(), settings, inputs, variable)
+        found = {name: clean(output) for name, output in traced.outputs.items()}
+        return {**found, "gradients": {name: clean(g) for name, g in traced.gradients().items()}}
+
+    return route
 
 
 def clean(result: Tensor) -> Tensor:
@@ -51,177 +60,78 @@ def clean(result: Tensor) -> Tensor:
     return constant(np.where(abs(value) < NOISE, 0 * value, value))
 
 
-def targets(y: np.ndarray, ways: int | None) -> Tensor:
-    """Labels ``(N,)`` as one-hot rows; values as they are."""
-    return constant(y if ways is None else y[:, None] == np.arange(ways))
+def targets(y: np.ndarray, ways: int | None, like: Tensor) -> Tensor:
+    """Labels ``(T, N)`` as one-hot rows; values as they are."""
+    return constant(y if ways is None else y[..., None] == np.arange(ways), like=like)
 
 
-def prototypical(
-    settings: Mapping[str, Any], params: Params, support: Tensor, target: Tensor, query: Tensor
-) -> Tensor:
-    """Minus squared distances to class means, or cosines, over the temperature."""
-    prototypes = (target.mT @ support) / target.sum(0).reshape((-1, 1))
-    if settings["distance"] == "cosine":
-        similarity = cosines(query, prototypes)
-    else:
-        similarity = -squared_distances(query, prototypes)
-    learned = params.get("log_temperature")
-    return similarity / (settings["temperature"] if learned is None else learned.exp())
+def judged(logits: Logits) -> Definition:
+    """Logits and the mean loss of a head."""
+
+    def definition(knobs: Knobs, settings: Settings, inputs: Values, leaf: Leaf) -> Traced:
+        ways = settings["ways"]
+        if ways is None and knobs.turned & {"finish", "smoothing", "squared_error", "by_class"}:
+            raise impossible("there are no classes")
+        params = {name: leaf(array) for name, array in inputs.get("params", {}).items()}
+        support, query = leaf(inputs["support_x"]), leaf(inputs["query_x"])
+        given, wanted = (targets(inputs[f"{part}_y"], ways, support) for part in ("support", "query"))
+        examples = Examples(support, given, query, wanted, params)
+        if knobs.swapped:
+            if ways and not wanted.value.any(axis=1).all():
+                raise impossible("a class has no query")
+            examples = examples.exchanged()
+        z = logits(knobs, settings, examples)
+        if knobs.factor is not None:
+            z = knobs.factor(query.shape[2]) * z
+        if knobs.finish is not None:
+            z = softmax(z) if knobs.finish == "softmax" else softmax(z).log()
+        value = loss(knobs, z, examples.query_target, labels=ways is not None)
+        found = {"logits": z} if z.shape[1] == query.shape[1] else {}
+        return Traced({"support_x": support, "query_x": query, **params}, {**found, "loss": value}, value)
+
+    return definition
 
 
-def matching(
-    settings: Mapping[str, Any], params: Params, support: Tensor, target: Tensor, query: Tensor
-) -> Tensor:
-    """The logarithms of the attention that falls on each class."""
-    attention = softmax(cosines(query, support) / settings["temperature"])
-    return (attention @ target).log()
+def loss(knobs: Knobs, z: Tensor, target: Tensor, *, labels: bool) -> Tensor:
+    """The mean squared error, or the mean cross-entropy of one-hot targets."""
+    if not labels or knobs.squared_error:
+        return ((z - target) * (z - target)).mean()
+    if knobs.smoothing is not None:
+        target = (1 - knobs.smoothing) * target + knobs.smoothing / target.shape[-1]
+    shifted = z - constant(z.value.max(axis=-1, keepdims=True), like=z)
+    losses = shifted.exp().sum(-1, keepdims=True).log() - (target * shifted).sum(-1, keepdims=True)
+    if knobs.by_class:
+        counts = target.value.sum(1, keepdims=True)
+        shares = target.value / np.where(counts > 0, counts, 1) / (counts > 0).sum(-1, keepdims=True)
+        return (losses * constant(shares, like=z)).sum() / len(z)
+    return losses.mean()
 
 
-def full_context(
-    settings: Mapping[str, Any], params: Params, support: Tensor, target: Tensor, query: Tensor
-) -> Tensor:
-    """Matching after two LSTMs over the support set, and one with attention over each query."""
-    forth = _read(params, "forward", support, range(len(support)))
-    back = _read(params, "backward", support, range(len(support) - 1, -1, -1))
-    g = forth + back + support
-    own = {name.removeprefix("attention."): p for name, p in params.items() if name.startswith("attention.")}
-    output = state = constant(np.zeros(query.shape))
-    for _ in range(settings["processing_steps"]):
-        h = output + query
-        readout = softmax(h @ g.mT) @ g
-        output, state = cell(own, query, concat([h, readout], 1), state)
-    return matching(settings, params, g, target, output + query)
-
-
-def _read(params: Params, name: str, x: Tensor, order: range) -> Tensor:
-    """The outputs of an LSTM, each in the place of its input."""
-    own = {key.removeprefix(f"{name}."): p for key, p in params.items() if key.startswith(f"{name}.")}
-    output = state = constant(np.zeros((1, x.shape[1])))
-    outputs: dict[int, Tensor] = {}
-    for i in order:
-        output, state = cell(own, x[i : i + 1], output, state)
-        outputs[i] = output
-    return concat([outputs[i] for i in range(len(x))], 0)
-
-
-def cell(p: Params, x: Tensor, recurrent: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-    """Output and state of an LSTM after a step, gates in Torch's order: input, forget, candidate, output."""
-    z = x @ p["weight_ih"].mT + recurrent @ p["weight_hh"].mT + p["bias_ih"] + p["bias_hh"]
-    size = state.shape[1]
-    i, f, g, o = (z[:, k * size : (k + 1) * size] for k in range(4))
-    state = sigmoid(f) * state + sigmoid(i) * g.tanh()
-    return sigmoid(o) * state.tanh(), state
-
-
-def ridge(
-    settings: Mapping[str, Any], params: Params, support: Tensor, target: Tensor, query: Tensor
-) -> Tensor:
-    """The outputs of the regularised least squares fit, scaled and shifted."""
-    weight, bias = least_squares(support, target, penalty(settings, params), intercept=settings["intercept"])
-    return calibrated(settings, params, query @ weight + bias)
-
-
-def logistic(
-    settings: Mapping[str, Any], params: Params, support: Tensor, target: Tensor, query: Tensor
-) -> Tensor:
-    """The outputs of a logistic regression for each class, after Newton steps from zero on the weights."""
-    strength = penalty(settings, params)
-    regulariser = strength * constant(np.eye(support.shape[1]))
-    columns = []
-    for k in range(target.shape[1]):
-        w = constant(np.zeros((support.shape[1], 1)))
-        for _ in range(settings["steps"]):
-            share = sigmoid(support @ w)
-            gradient = support.mT @ (share - target[:, k : k + 1]) + strength * w
-            hessian = support.mT @ (share * (1 - share) * support) + regulariser
-            w = w - solve(hessian, gradient)
-        columns.append(w)
-    return calibrated(settings, params, query @ concat(columns, 1))
-
-
-def penalty(settings: Mapping[str, Any], params: Params) -> Tensor:
-    """The regulariser, learned or given."""
-    return params["log_lambda"].exp() if "log_lambda" in params else constant(settings["reg_lambda"])
-
-
-def calibrated(settings: Mapping[str, Any], params: Params, outputs: Tensor) -> Tensor:
-    """Times the scale plus the shift, learned or given."""
-    scaled = outputs * params.get("scale", constant(settings["scale"]))
-    return scaled + params["bias"] if "bias" in params else scaled
-
-
-def least_squares(x: Tensor, y: Tensor, regulariser: Tensor, *, intercept: bool) -> tuple[Tensor, Tensor]:
-    """Weight ``(d, o)`` and bias ``(1, o)`` from the normal equations for both."""
-    features = x.shape[1]
-    gram = x.mT @ x + regulariser * constant(np.eye(features))
-    if not intercept:
-        return solve(gram, x.mT @ y), constant(np.zeros((1, y.shape[1])))
-    ones = constant(np.ones((len(x), 1)))
-    system = concat([concat([gram, x.mT @ ones], 1), concat([ones.mT @ x, ones.mT @ ones], 1)], 0)
-    both = solve(system, concat([x.mT @ y, ones.mT @ y], 0))
-    return both[:features], both[features:]
-
-
-def ridge_regression(settings: Mapping[str, Any], inputs: Values) -> Values:
+def ridge_regression(knobs: Knobs, settings: Settings, inputs: Values, leaf: Leaf) -> Traced:
     """Weight and bias of each task, and the pullback of their cotangents."""
-    x = variable(inputs["embeddings"])
-    leaves = {"embeddings": x}
-    if "params" in inputs:
-        leaves["reg_lambda"] = variable(inputs["params"]["reg_lambda"])
-    tasks = len(inputs["embeddings"])
-    strengths = leaves.get("reg_lambda", constant(settings["reg_lambda"])).broadcast_to((tasks,))
-    weights, biases = [], []
-    for task in range(tasks):
-        y = targets(inputs["targets"][task], settings["ways"])
-        weight, bias = least_squares(x[task], y, strengths[task], intercept=settings["bias"])
-        weights.append(weight.mT * settings["scale"])
-        biases.append(bias.reshape((-1,)) * settings["scale"])
-    weight, bias = stack(weights), stack(biases)
-    product = (weight * constant(inputs["g_weight"])).sum() + (bias * constant(inputs["g_bias"])).sum()
-    gradients = grad(product, list(leaves.values()))
-    return {
-        "weight": clean(weight),
-        "bias": clean(bias),
-        "gradients": {name: clean(g) for name, g in zip(leaves, gradients, strict=True)},
-    }
+    ways = settings["ways"]
+    if knobs.target is not None and ways is None:
+        raise impossible("the targets are values")
+    leaves = {"embeddings": leaf(inputs["embeddings"])}
+    leaves |= {name: leaf(p) for name, p in inputs.get("params", {}).items()}
+    x = leaves["embeddings"]
+    y, scale = targets(inputs["targets"], ways, x), constant(settings["scale"], like=x)
+    y = y if knobs.target is None else knobs.target(y)
+    scale = scale if knobs.scale is None else knobs.scale(scale)
+    right = leaves["reg_lambda"] if "reg_lambda" in leaves else constant(settings["reg_lambda"], like=x)
+    x = unit(Knobs(), x) if knobs.unit_first else x
+    strength = penalty(knobs, right.reshape((-1, 1, 1)), x)
+    weight, bias = least_squares(knobs, x, y, strength, intercept=settings["bias"])
+    weight, bias = scale * weight.mT, scale * bias[:, 0]
+    number = (weight * constant(inputs["g_weight"], like=x)).sum()
+    number = number + (bias * constant(inputs["g_bias"], like=x)).sum()
+    return Traced(leaves, {"weight": weight, "bias": bias}, number)
 
 
-def pairwise(similarity: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Mapping[str, Any], Values], Values]:
-    """The similarities of all pairs, and the pullback of a cotangent."""
-
-    def outputs(settings: Mapping[str, Any], inputs: Values) -> Values:
-        a, b = variable(inputs["a"]), variable(inputs["b"])
-        value = stack([similarity(a[task], b[task]) for task in range(len(a))])
-        ga, gb = grad(value, [a, b], constant(inputs["gy"]))
-        return {"value": clean(value), "gradients": {"a": clean(ga), "b": clean(gb)}}
-
-    return outputs
-
-
-def squared_distances(a: Tensor, b: Tensor) -> Tensor:
-    """Between all pairs of rows."""
-    difference = a.reshape((len(a), 1, -1)) - b.reshape((1, len(b), -1))
-    return (difference * difference).sum(2)
-
-
-def cosines(a: Tensor, b: Tensor) -> Tensor:
-    """Between all pairs of rows; zero, and constant, for rows of zeros."""
-    return unit(a) @ unit(b).mT
-
-
-def unit(x: Tensor) -> Tensor:
-    """Rows of length one; rows of zeros stay."""
-    zero = np.asarray((x.value == 0).all(axis=1, keepdims=True), dtype=bool)
-    length = where(zero, 1, (x * x).sum(1, keepdims=True) + constant(zero.astype(float))).sqrt()
-    return where(np.broadcast_to(zero, x.shape), 0, x / length)
-
-
-def softmax(x: Tensor) -> Tensor:
-    """Rows of probabilities."""
-    exponentials = x.exp()
-    return exponentials / exponentials.sum(1, keepdims=True)
-
-
-def sigmoid(x: Tensor) -> Tensor:
-    """The logistic function."""
-    return 1 / (1 + (-x).exp())
+def pairs(knobs: Knobs, settings: Settings, inputs: Values, leaf: Leaf) -> Traced:
+    """Cosines or squared distances of all pairs of rows, and the pullback of their cotangent."""
+    leaves = {name: leaf(inputs[name]) for name in ("a", "b")}
+    cosine = settings["similarity"] == "cosine"
+    value = similarities(knobs, leaves["a"], leaves["b"], cosine=cosine)
+    value = value if cosine else -value  # distances, and not the logits that they become
+    return Traced(leaves, {"value": value}, (value * constant(inputs["gy"], like=value)).sum())

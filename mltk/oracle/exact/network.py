@@ -37,7 +37,7 @@ def sigmoid(settings: Mapping[str, Any], p: Parameters, x: Tensor) -> Tensor:
 
 def silu(settings: Mapping[str, Any], p: Parameters, x: Tensor) -> Tensor:
     """The input times its logistic function."""
-    return x / (1 + (-x).exp())
+    return x * x.sigmoid()
 
 
 def flatten(settings: Mapping[str, Any], p: Parameters, x: Tensor) -> Tensor:
@@ -103,17 +103,34 @@ def layer_norm(settings: Mapping[str, Any], p: Parameters, x: Tensor) -> Tensor:
 
 
 def lstm(settings: Mapping[str, Any], p: Parameters, x: Tensor) -> Tensor:
-    """The examples are read one after the other; the gates are input, forget, candidate and output."""
-    hidden = p["weight_hh"].shape[1]
-    output = state = constant(np.zeros((1, hidden)))
+    """The examples are read one after the other."""
+    return read(p, x, reverse=settings["reverse"])
+
+
+def read(p: Parameters, x: Tensor, *, reverse: bool = False) -> Tensor:
+    """The outputs of an LSTM for examples ``(..., N, d)``, each in the place of its input.
+
+    Args:
+        p: The parameters of a cell.
+        x: The examples.
+        reverse: Whether they are read from the last to the first.
+    """
+    count = x.shape[-2]
+    output = state = constant(np.zeros((*x.shape[:-2], 1, p["weight_hh"].shape[-1])), like=x)
     outputs: list[Tensor] = []
-    for t in reversed(range(len(x))) if settings["reverse"] else range(len(x)):
-        z = x[t : t + 1] @ p["weight_ih"].mT + p["bias_ih"] + output @ p["weight_hh"].mT + p["bias_hh"]
-        entered, kept, candidate, shown = (z[:, k * hidden : (k + 1) * hidden] for k in range(4))
-        state = state / (1 + (-kept).exp()) + candidate.tanh() / (1 + (-entered).exp())
-        output = state.tanh() / (1 + (-shown).exp())
+    for t in reversed(range(count)) if reverse else range(count):
+        output, state = cell(p, x[..., t : t + 1, :], output, state)
         outputs.append(output)
-    return concat(outputs[::-1] if settings["reverse"] else outputs, 0)
+    return concat(outputs[::-1] if reverse else outputs, -2)
+
+
+def cell(p: Parameters, x: Tensor, recurrent: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+    """Output and state of an LSTM after a step, gates in Torch's order: input, forget, candidate, output."""
+    z = x @ p["weight_ih"].mT + p["bias_ih"] + recurrent @ p["weight_hh"].mT + p["bias_hh"]
+    size = state.shape[-1]
+    entered, kept, candidate, shown = (z[..., k * size : (k + 1) * size] for k in range(4))
+    state = kept.sigmoid() * state + entered.sigmoid() * candidate.tanh()
+    return shown.sigmoid() * state.tanh(), state
 
 
 def attention(settings: Mapping[str, Any], p: Parameters, x: Tensor) -> Tensor:

@@ -20,11 +20,18 @@ context.dps = DIGITS
 
 _number = np.frompyfunc(lambda value: context.mpf(value), 1, 1)
 _exact: dict[np.ufunc, Any] = {
-    f: np.frompyfunc(getattr(context, f.__name__), 1, 1) for f in (np.exp, np.log, np.tanh, np.sqrt)
+    f: np.frompyfunc(getattr(context, f.__name__.replace("arc", "a")), 1, 1)
+    for f in (np.exp, np.log, np.tanh, np.sqrt, np.arccos)
 }
 _double = np.frompyfunc(float, 1, 1)
 
 Number = int | float
+
+Pullback = Callable[["Tensor", "Tensor"], "Tensor"]
+"""From the cotangent of a result, and the result itself, to the cotangent of what it was computed from.
+
+It is handed the result, and does not hold it: tensors that hold themselves wait for the garbage collector.
+"""
 
 
 class Tensor:
@@ -43,14 +50,14 @@ class Tensor:
     def __init__(
         self,
         value: Any,
-        parents: Sequence[tuple[Tensor, Callable[[Tensor], Tensor]]] = (),
+        parents: Sequence[tuple[Tensor, Pullback]] = (),
         *,
         varies: bool = False,
     ) -> None:
-        self.value: np.ndarray = np.asarray(value)
-        if self.value.dtype != np.float64:
-            self.value = np.asarray(value, dtype=object)
-        self.parents = tuple(parent for parent in parents if parent[0].varies)
+        if type(value) is not np.ndarray:
+            value = np.asarray(value)
+        self.value: np.ndarray = value if value.dtype.char == "d" else value.astype(object, copy=False)
+        self.parents = [parent for parent in parents if parent[0].varies]
         self.varies: bool = varies or bool(self.parents)
 
     @property
@@ -66,7 +73,7 @@ class Tensor:
     @property
     def mT(self) -> Tensor:  # noqa: N802 - the name of the standard
         """Its last two axes exchanged."""
-        return self.transpose((*range(self.ndim - 2), self.ndim - 1, self.ndim - 2))
+        return Tensor(self.value.mT, [(self, lambda g, y: g.mT)])
 
     def __len__(self) -> int:
         return len(self.value)
@@ -75,16 +82,20 @@ class Tensor:
         other = self._constant(other)
         return Tensor(
             self.value + other.value,
-            [(self, lambda g: g._sum_to(self.shape)), (other, lambda g: g._sum_to(other.shape))],
+            ((self, lambda g, y: g._sum_to(self.shape)), (other, lambda g, y: g._sum_to(other.shape))),
         )
 
     __radd__ = __add__
 
     def __neg__(self) -> Tensor:
-        return Tensor(-self.value, [(self, lambda g: -g)])
+        return Tensor(-self.value, [(self, lambda g, y: -g)])
 
     def __sub__(self, other: Tensor | Number) -> Tensor:
-        return self + -self._constant(other)
+        other = self._constant(other)
+        return Tensor(
+            self.value - other.value,
+            ((self, lambda g, y: g._sum_to(self.shape)), (other, lambda g, y: -g._sum_to(other.shape))),
+        )
 
     def __rsub__(self, other: Tensor | Number) -> Tensor:
         return self._constant(other) - self
@@ -94,8 +105,8 @@ class Tensor:
         return Tensor(
             self.value * other.value,
             [
-                (self, lambda g: (g * other)._sum_to(self.shape)),
-                (other, lambda g: (g * self)._sum_to(other.shape)),
+                (self, lambda g, y: (g * other)._sum_to(self.shape)),
+                (other, lambda g, y: (g * self)._sum_to(other.shape)),
             ],
         )
 
@@ -106,8 +117,8 @@ class Tensor:
         return Tensor(
             self.value / other.value,
             [
-                (self, lambda g: (g / other)._sum_to(self.shape)),
-                (other, lambda g: (-(g * self) / (other * other))._sum_to(other.shape)),
+                (self, lambda g, y: (g / other)._sum_to(self.shape)),
+                (other, lambda g, y: (-(g * self) / (other * other))._sum_to(other.shape)),
             ],
         )
 
@@ -119,32 +130,39 @@ class Tensor:
         return Tensor(
             self.value @ other.value,
             [
-                (self, lambda g: (g @ other.mT)._sum_to(self.shape)),
-                (other, lambda g: (self.mT @ g)._sum_to(other.shape)),
+                (self, lambda g, y: (g @ other.mT)._sum_to(self.shape)),
+                (other, lambda g, y: (self.mT @ g)._sum_to(other.shape)),
             ],
         )
 
     def __getitem__(self, index: Any) -> Tensor:
-        return Tensor(self.value[index], [(self, lambda g: _scatter(g, index, self.shape))])
+        return Tensor(self.value[index], [(self, lambda g, y: _scatter(g, index, self.shape))])
 
     def exp(self) -> Tensor:
         """The exponential."""
-        result = Tensor(self._of(np.exp), [(self, lambda g: g * result)])
-        return result
+        return Tensor(self._of(np.exp), [(self, lambda g, y: g * y)])
 
     def log(self) -> Tensor:
         """The natural logarithm."""
-        return Tensor(self._of(np.log), [(self, lambda g: g / self)])
+        return Tensor(self._of(np.log), [(self, lambda g, y: g / self)])
 
     def tanh(self) -> Tensor:
         """The hyperbolic tangent."""
-        result = Tensor(self._of(np.tanh), [(self, lambda g: g * (1 - result * result))])
-        return result
+        return Tensor(self._of(np.tanh), [(self, lambda g, y: g * (1 - y * y))])
+
+    def sigmoid(self) -> Tensor:
+        """The logistic function."""
+        below = 1 + Tensor(-self.value)._of(np.exp)
+        return Tensor(1 / below, [(self, lambda g, y: g * (y * (-self).sigmoid()))])
 
     def sqrt(self) -> Tensor:
         """The square root, of positive numbers."""
-        result = Tensor(self._of(np.sqrt), [(self, lambda g: g / (2 * result))])
-        return result
+        return Tensor(self._of(np.sqrt), [(self, lambda g, y: g / (2 * y))])
+
+    def arccos(self) -> Tensor:
+        """The angle between 0 and π of a cosine, which rounding may have taken beyond one."""
+        inside = Tensor(np.clip(self.value, -1, 1))
+        return Tensor(inside._of(np.arccos), [(self, lambda g, y: -g / (1 - self * self).sqrt())])
 
     def sum(self, axis: int | tuple[int, ...] | None = None, *, keepdims: bool = False) -> Tensor:
         """The sum over axes; ``None`` for all."""
@@ -152,7 +170,7 @@ class Tensor:
         reduced = tuple(1 if i in {a % self.ndim for a in axes} else n for i, n in enumerate(self.shape))
         return Tensor(
             self.value.sum(axis=tuple(axes), keepdims=keepdims) if self.ndim else self.value,
-            [(self, lambda g: g.reshape(reduced).broadcast_to(self.shape))],
+            [(self, lambda g, y: g.reshape(reduced).broadcast_to(self.shape))],
         )
 
     def mean(self, axis: int | tuple[int, ...] | None = None, *, keepdims: bool = False) -> Tensor:
@@ -162,18 +180,20 @@ class Tensor:
 
     def reshape(self, shape: tuple[int, ...]) -> Tensor:
         """Its numbers in another shape."""
-        return Tensor(self.value.reshape(shape), [(self, lambda g: g.reshape(self.shape))])
+        return Tensor(self.value.reshape(shape), [(self, lambda g, y: g.reshape(self.shape))])
 
     def transpose(self, axes: tuple[int, ...]) -> Tensor:
         """Its axes in another order."""
-        back = tuple(int(axis) for axis in np.argsort(axes))
-        return Tensor(self.value.transpose(axes), [(self, lambda g: g.transpose(back))])
+        return Tensor(
+            self.value.transpose(axes),
+            [(self, lambda g, y: g.transpose(tuple(axes.index(axis) for axis in range(len(axes)))))],
+        )
 
     def broadcast_to(self, shape: tuple[int, ...]) -> Tensor:
         """Repeated along axes of extent 1 and new leading ones."""
         if shape == self.shape:
             return self
-        return Tensor(np.broadcast_to(self.value, shape), [(self, lambda g: g._sum_to(self.shape))])
+        return Tensor(np.broadcast_to(self.value, shape), [(self, lambda g, y: g._sum_to(self.shape))])
 
     def _constant(self, value: Tensor | Number) -> Tensor:
         """A number as a constant of this precision."""
@@ -246,7 +266,7 @@ def grad(y: Tensor, xs: Sequence[Tensor], cotangent: Tensor | None = None) -> li
             continue
         for parent, pull_back in node.parents:
             if id(parent) in leads:
-                pulled, before = pull_back(g), cotangents.get(id(parent))
+                pulled, before = pull_back(g, node), cotangents.get(id(parent))
                 cotangents[id(parent)] = pulled if before is None else before + pulled
     return [cotangents.get(id(x), constant(np.zeros(x.shape), like=x)) for x in xs]
 
@@ -255,18 +275,22 @@ def _between(y: Tensor, xs: Sequence[Tensor]) -> list[Tensor]:
     """What was computed from ``xs`` on the way to ``y``, in the order of its computation, without ``xs``."""
     order: list[Tensor] = []
     leads = {id(x): True for x in xs}
-    stack = [(y, iter(y.parents))]
+    stack: list[Tensor | None] = [y]
     while stack:
-        node, parents = stack[-1]
-        new = next((parent for parent, _ in parents if id(parent) not in leads), None)
-        if new is not None:
-            stack.append((new, iter(new.parents)))
-            continue
-        stack.pop()
-        if id(node) not in leads:
-            leads[id(node)] = any(leads[id(parent)] for parent, _ in node.parents)
-            if leads[id(node)]:
-                order.append(node)
+        node = stack[-1]
+        if node is None:  # all before the next one is done
+            stack.pop()
+            done = stack.pop()
+            assert done is not None
+            leads[id(done)] = any(leads[id(parent)] for parent, _ in done.parents)
+            if leads[id(done)]:
+                order.append(done)
+        elif id(node) in leads:
+            stack.pop()
+        else:
+            leads[id(node)] = False
+            stack.append(None)
+            stack += [parent for parent, _ in reversed(node.parents) if id(parent) not in leads]
     return order
 
 
@@ -286,7 +310,8 @@ def jvp(outputs: Sequence[Tensor], xs: Sequence[Tensor], tangents: Sequence[Tens
 
 def where(mask: np.ndarray, a: Tensor | Number, b: Tensor | Number) -> Tensor:
     """``a`` where a constant mask holds, else ``b``; the three have one shape, or broadcast to it."""
-    chosen = constant(mask.astype(float), like=a if isinstance(a, Tensor) else None)
+    like = next((each for each in (a, b) if isinstance(each, Tensor)), None)
+    chosen = constant(mask.astype(float), like=like)
     return chosen * a + (1 - chosen) * b
 
 
@@ -305,7 +330,7 @@ def concat(parts: Sequence[Tensor], axis: int) -> Tensor:
     )
 
 
-def _cut(g: Tensor, index: Any) -> Tensor:
+def _cut(g: Tensor, y: Tensor, index: Any) -> Tensor:
     return g[index]
 
 
@@ -315,15 +340,27 @@ def stack(parts: Sequence[Tensor]) -> Tensor:
 
 
 def solve(a: Tensor, b: Tensor) -> Tensor:
-    """The solution of ``a @ x = b``, of one square matrix, by elimination with pivots."""
-    result = Tensor(
-        _eliminate(a.value, b.value),
-        [(a, lambda g: -(solve(a.mT, g) @ result.mT)), (b, lambda g: solve(a.mT, g))],
+    """The solutions of ``a @ x = b`` of square matrices; leading axes broadcast."""
+    return Tensor(
+        _solved(a.value, b.value),
+        [
+            (a, lambda g, y: (-(solve(a.mT, g) @ y.mT))._sum_to(a.shape)),
+            (b, lambda g, y: solve(a.mT, g)._sum_to(b.shape)),
+        ],
     )
-    return result
+
+
+def _solved(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    if a.dtype == np.float64:
+        return np.linalg.solve(a, b)
+    lead = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    matrices, sides = (np.broadcast_to(m, (*lead, *m.shape[-2:])).reshape(-1, *m.shape[-2:]) for m in (a, b))
+    each = [_eliminate(*system) for system in zip(matrices, sides, strict=True)]
+    return np.stack(each).reshape(*lead, *b.shape[-2:])
 
 
 def _eliminate(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """By Gauss and Jordan, with pivots."""
     rows = np.concatenate([a, b], axis=1)
     n = len(a)
     for k in range(n):
@@ -340,4 +377,4 @@ def _scatter(g: Tensor, index: Any, shape: tuple[int, ...]) -> Tensor:
     """The adjoint of indexing: ``g`` added up where it came from."""
     value = np.zeros(shape) if g.value.dtype == np.float64 else np.full(shape, context.mpf(0), dtype=object)
     np.add.at(value, index, g.value)
-    return Tensor(value, [(g, lambda h: h[index])])
+    return Tensor(value, [(g, lambda h, y: h[index])])

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import numpy as np
+import math
 
+from mltk.oracle.exact.tensor import Tensor
 from mltk.oracle.mistakes.mistake import Mistake
-from mltk.oracle.mistakes.turned import LOGISTIC, RIDGE, SOLVED, fitted, turned
+from mltk.oracle.mistakes.turned import LOGISTIC, RIDGE, SOLVED, always, fitted, turned
 
 REGULARISED = ("ridge", "logistic", "ridge-regression")
 
@@ -51,7 +52,7 @@ LINEAR_MISTAKES: tuple[Mistake, ...] = (
         REGULARISED,
         (
             turned("its square", penalty=lambda s, n, d: s * s),
-            turned("its root", penalty=lambda s, n, d: np.sqrt(s)),
+            turned("its root", penalty=lambda s, n, d: s.sqrt()),
             turned("its inverse", penalty=lambda s, n, d: 1 / s),
         ),
     ),
@@ -62,9 +63,9 @@ LINEAR_MISTAKES: tuple[Mistake, ...] = (
         "`exp` is missing, comes once too often, or another base is meant.",
         SOLVED,
         (
-            turned("the logarithm", penalty=lambda s, n, d: np.log(s)),
-            turned("the exponential", penalty=lambda s, n, d: np.exp(s)),
-            turned("base ten", penalty=lambda s, n, d: np.exp(np.log(s) * np.log(10))),
+            turned("the logarithm", penalty=lambda s, n, d: s.log()),
+            turned("the exponential", penalty=lambda s, n, d: s.exp()),
+            turned("base ten", penalty=lambda s, n, d: (s.log() * math.log(10)).exp()),
         ),
     ),
     Mistake(
@@ -74,12 +75,12 @@ LINEAR_MISTAKES: tuple[Mistake, ...] = (
         "A default that no setting changes.",
         REGULARISED,
         (
-            turned("it is one", penalty=lambda s, n, d: np.ones_like(s)),
-            turned("it is zero", penalty=lambda s, n, d: np.zeros_like(s)),
+            turned("it is one", penalty=always(1.0)),
+            turned("it is zero", penalty=always(0.0)),
             fitted(
                 "regulariser",
                 (0.01, 0.1, 0.5, 2.0, 5.0, 10.0, 50.0),
-                lambda c: {"penalty": lambda s, n, d: np.full_like(s, c)},
+                lambda c: {"penalty": always(c)},
             ),
         ),
     ),
@@ -165,10 +166,10 @@ LINEAR_MISTAKES: tuple[Mistake, ...] = (
         "The scale is forgotten, divided by, or applied twice.",
         REGULARISED,
         (
-            turned("it is one", scale=np.ones_like),
+            turned("it is one", scale=always(1.0)),
             turned("divided by it", scale=lambda a: 1 / a),
             turned("applied twice", scale=lambda a: a * a),
-            turned("its exponential", scale=np.exp),
+            turned("its exponential", scale=Tensor.exp),
         ),
     ),
     Mistake(

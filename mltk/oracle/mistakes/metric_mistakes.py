@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import numpy as np
-
+from mltk.oracle.exact.tensor import Tensor
 from mltk.oracle.mistakes.mistake import Mistake
 from mltk.oracle.mistakes.turned import (
     COSINES,
@@ -12,6 +11,7 @@ from mltk.oracle.mistakes.turned import (
     MATCHING,
     METRIC,
     PROTOTYPICAL,
+    always,
     fitted,
     turned,
 )
@@ -177,11 +177,11 @@ METRIC_MISTAKES: tuple[Mistake, ...] = (
         "The setting never arrives where logits are computed.",
         METRIC,
         (
-            turned("it is one", temperature=np.ones_like),
+            turned("it is one", temperature=always(1.0)),
             fitted(
                 "temperature",
                 (0.1, 0.5, 2.0, 5.0, 10.0, 64.0),
-                lambda t: {"temperature": lambda _: np.asarray(t)},
+                lambda t: {"temperature": always(t)},
             ),
         ),
     ),
@@ -193,7 +193,7 @@ METRIC_MISTAKES: tuple[Mistake, ...] = (
         METRIC,
         (
             turned("its square", temperature=lambda t: t * t),
-            turned("its root", temperature=np.sqrt),
+            turned("its root", temperature=Tensor.sqrt),
             turned("twice its square", temperature=lambda t: 2 * t * t),
         ),
     ),
@@ -204,8 +204,8 @@ METRIC_MISTAKES: tuple[Mistake, ...] = (
         "`exp` is missing, or comes once too often.",
         METRIC,
         (
-            turned("the logarithm", temperature=np.log),
-            turned("the exponential", temperature=np.exp),
+            turned("the logarithm", temperature=Tensor.log),
+            turned("the exponential", temperature=Tensor.exp),
         ),
     ),
     Mistake(

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from mltk.oracle.exact.head_knobs import Knobs
+from mltk.oracle.exact.tensor import Tensor, constant
 from mltk.oracle.mistakes.head import outputs
-from mltk.oracle.mistakes.knobs import Knobs
 from mltk.oracle.mistakes.mistake import Family, Variant
 
 PROTOTYPICAL = ("prototypical",)
@@ -25,6 +26,11 @@ COSINES = ("pairwise-cosine-similarity",)
 def turned(detail: str = "", **knobs: Any) -> Variant:
     """The right head with some of its knobs turned."""
     return Variant(partial(outputs, Knobs(**knobs)), detail)
+
+
+def always(number: float) -> Callable[..., Tensor]:
+    """A knob that puts a number in a place, whatever was there."""
+    return lambda right, *_: constant(number, like=right)
 
 
 def fitted(number: str, starts: tuple[float, ...], knobs: Callable[[float], dict[str, Any]]) -> Family:

@@ -1,4 +1,4 @@
-"""What can be wrong in a head: knobs that its base implementation has, each of which makes a mistake."""
+"""What can be wrong in a head: knobs that its definition has, each of which makes a mistake."""
 
 from __future__ import annotations
 
@@ -9,36 +9,41 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from mltk.errors import UnsupportedError
+from mltk.oracle.exact.tensor import Tensor, constant
 
-Array = Any
-"""A NumPy array, as a rule complex."""
+Settings = Mapping[str, Any]
+Params = Mapping[str, Tensor]
 
 
 class Examples(NamedTuple):
-    """A head's data, with a leading axis of copies; see `mltk.oracle.mistakes.complex_step`.
+    """A head's data.
 
     Attributes:
-        support: Embeddings ``(copies, T, N, d)``.
+        support: Embeddings ``(T, N, d)``.
         target: One-hot labels or values ``(T, N, o)``.
-        query: Embeddings ``(copies, T, M, d)``.
+        query: Embeddings ``(T, M, d)``.
         query_target: Their labels or values.
-        params: The learned numbers, each with a leading axis of copies.
+        params: The learned numbers.
     """
 
-    support: Array
-    target: Array
-    query: Array
-    query_target: Array
-    params: Mapping[str, Array]
+    support: Tensor
+    target: Tensor
+    query: Tensor
+    query_target: Tensor
+    params: Params
 
     def exchanged(self) -> Examples:
         """Support and query sets in each other's place."""
         return Examples(self.query, self.query_target, self.support, self.target, self.params)
 
+    def number(self, name: str, otherwise: Any) -> Tensor:
+        """A learned number or, if it is not learned, a constant."""
+        return self.params[name] if name in self.params else constant(otherwise, like=self.support)
+
 
 @dataclass(frozen=True)
 class Knobs:
-    """Turned away from their defaults, each is a mistake.
+    """The defaults make no mistake; turned away from them, each makes one.
 
     Attributes:
         finish: What logits go through before they are returned.
@@ -74,9 +79,9 @@ class Knobs:
     squared_error: bool = False
     by_class: bool = False
     factor: Callable[[int], float] | None = None
-    gradient: Callable[[str, Array, Array], Array] | None = None
+    gradient: Callable[[str, np.ndarray, np.ndarray], np.ndarray] | None = None
     unit_first: bool = False
-    temperature: Callable[[Array], Array] | None = None
+    temperature: Callable[[Tensor], Tensor] | None = None
     sides: Literal["neither", "support", "query"] | None = None
     epsilon: float | None = None
     epsilon_inside: float | None = None
@@ -86,11 +91,11 @@ class Knobs:
     log_epsilon: float | None = None
     context: str | None = None
     more_steps: int = 0
-    penalty: Callable[[Array, int, int], Array] | None = None
+    penalty: Callable[[Tensor, int, int], Tensor] | None = None
     system: str | None = None
     intercept: str | None = None
-    target: Callable[[Array], Array] | None = None
-    scale: Callable[[Array], Array] | None = None
+    target: Callable[[Tensor], Tensor] | None = None
+    scale: Callable[[Tensor], Tensor] | None = None
     shift: Literal["missing", "negated", "scaled"] | None = None
     solver: str | None = None
 
@@ -105,13 +110,8 @@ def impossible(why: str) -> UnsupportedError:
     return UnsupportedError(why)
 
 
-def chosen(name: str | None, ways: Mapping[str | None, Callable[[], Array]]) -> Array:
+def chosen(name: str | None, ways: Mapping[str | None, Callable[[], Tensor]]) -> Tensor:
     """The result of a way; a mistake that is none of them cannot happen here."""
     if name not in ways:
         raise impossible(f"{name} is none of {', '.join(map(str, ways))}")
     return ways[name]()
-
-
-def setting_or(params: Mapping[str, Array], name: str, otherwise: Any) -> Array:
-    """A learned number ``(copies, 1, 1, 1)`` or, if it is not learned, a constant."""
-    return params[name][:, None, None, None] if name in params else np.asarray(otherwise, dtype=float)
