@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from cifar_archive import cifar_home, cifar_records  # noqa: F401 - fixtures
 from hypothesis import HealthCheck, settings
 from loopback_server import running, server  # noqa: F401 - fixtures
 

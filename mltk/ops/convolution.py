@@ -47,6 +47,14 @@ class Convolution(Operation):
     Parameters: ``weight`` ``(out_channels, in_channels, kh, kw)`` and, if ``bias``, ``bias``
     ``(out_channels,)``; both start uniform in ±1/√(in_channels·kh·kw), Torch's default. Input
     ``(..., N, in_channels, H, W)``.
+
+    Attributes:
+        in_channels: Channels of an input.
+        out_channels: Channels of an output.
+        kernel_size: Height and width of the windows that the weight is laid on; one number for both.
+        stride: How far windows are apart.
+        padding: How many zeros are added at each border.
+        bias: Whether there is a bias.
     """
 
     in_channels: int

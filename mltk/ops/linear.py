@@ -28,6 +28,11 @@ class Linear(Operation):
 
     Parameters: ``weight`` ``(out_features, in_features)`` and, if ``bias``, ``bias`` ``(out_features,)``;
     both start uniform in ±1/√in_features, Torch's default. Input ``(..., N, in_features)``.
+
+    Attributes:
+        in_features: Length of an input.
+        out_features: Length of an output.
+        bias: Whether there is a bias.
     """
 
     in_features: int

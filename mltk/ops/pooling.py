@@ -40,8 +40,12 @@ class MaxPool(LinearMap):
     """The largest pixel of each window, per channel.
 
     $A$ picks the largest pixel of each window, the first in reading order among equals (as Torch does). The
-    border that ``padding`` adds is never picked. Input ``(..., N, C, H, W)``; ``stride=None`` is the window's
-    own size.
+    border that ``padding`` adds is never picked. Input ``(..., N, C, H, W)``.
+
+    Attributes:
+        kernel_size: Height and width of a window; one number for both.
+        stride: How far windows are apart; ``None`` for their own size.
+        padding: How wide the border is that is added, at most half a window.
     """
 
     kernel_size: int | tuple[int, int]
@@ -72,7 +76,12 @@ class MaxPool(LinearMap):
 class AveragePool(LinearMap):
     """The mean of each window, per channel; the border that ``padding`` adds counts as zeros.
 
-    Input ``(..., N, C, H, W)``; ``stride=None`` is the window's own size.
+    Input ``(..., N, C, H, W)``.
+
+    Attributes:
+        kernel_size: Height and width of a window; one number for both.
+        stride: How far windows are apart; ``None`` for their own size.
+        padding: How wide the border is that is added, at most half a window.
     """
 
     kernel_size: int | tuple[int, int]

@@ -40,7 +40,11 @@ class Transform(Protocol):
 
 @dataclass(frozen=True)
 class Chain:
-    """Transformations applied one after the other; the state of the one at ``i`` stands under ``str(i)``."""
+    """Transformations applied one after the other; the state of the one at ``i`` stands under ``str(i)``.
+
+    Attributes:
+        transforms: The transformations, first to last.
+    """
 
     transforms: tuple[Transform, ...]
 

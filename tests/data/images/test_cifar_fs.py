@@ -1,68 +1,18 @@
 """CIFAR-FS: the split, the binary archive, the cache, and the errors about them."""
 
-import dataclasses
-import hashlib
-import io
 import json
-import tarfile
 
 import numpy as np
 import pytest
+from cifar_archive import NAMES, TRAINING, contents, write
 
 import mltk
 from mltk.data import CIFARFS
-from mltk.data.files import registry
 from mltk.data.images import cifar_fs
 from mltk.data.images.area_average import area_average
 from mltk.data.images.splits import CIFAR_FS
 from mltk.errors import AbsentDataError, ChecksumError, DataError, SettingError
 from mltk.training.config import from_config, to_config
-
-TRAINING = sorted(f"thing{number:02}" for number in range(64))
-NAMES = sorted([*TRAINING, *CIFAR_FS["validation"], *CIFAR_FS["test"]])
-"""Names of 100 classes, in the order of their labels; those for training do not matter."""
-
-
-@pytest.fixture
-def records():
-    """The records of ``train.bin`` and ``test.bin``, 4 and 2 images a class, in random order."""
-    rng = np.random.default_rng(0)
-    files = {}
-    for name, images in [("train.bin", 4), ("test.bin", 2)]:
-        fine = rng.permutation(np.repeat(np.arange(100), images)).astype(np.uint8)
-        pixels = rng.integers(0, 256, (len(fine), 3072), dtype=np.uint8)
-        files[name] = np.column_stack([fine // 5, fine, pixels])
-    return files
-
-
-def contents(records):
-    """The files of the archive."""
-    return {name: array.tobytes() for name, array in records.items()} | {
-        "fine_label_names.txt": "\n".join([*NAMES, ""]).encode(),
-        "coarse_label_names.txt": "\n".join(f"group{number:02}" for number in range(20)).encode(),
-    }
-
-
-def write(path, files):
-    """An archive of the official form."""
-    with tarfile.open(path, "w:gz") as archive:
-        for name, content in files.items():
-            if content is not None:
-                member = tarfile.TarInfo(f"cifar-100-binary/{name}")
-                member.size = len(content)
-                archive.addfile(member, io.BytesIO(content))
-    return path
-
-
-@pytest.fixture
-def home(tmp_path, monkeypatch, records):
-    """A folder of datasets with an archive that passes for the official one."""
-    monkeypatch.setenv("MLTK_DATA", str(tmp_path))
-    path = write(tmp_path / "cifar-100-binary.tar.gz", contents(records))
-    checksum = hashlib.md5(path.read_bytes()).hexdigest()
-    known = dataclasses.replace(registry.FILES["cifar-100"], md5=checksum, size=path.stat().st_size)
-    monkeypatch.setitem(registry.FILES, "cifar-100", known)
-    return tmp_path
 
 
 def test_the_split_is_that_of_the_paper(shared_data):
@@ -75,11 +25,11 @@ def test_the_split_is_that_of_the_paper(shared_data):
 
 
 @pytest.mark.parametrize("cached", [False, True])
-def test_every_image_is_with_its_class_in_its_split(home, records, cached):
+def test_every_image_is_with_its_class_in_its_split(cifar_home, cifar_records, cached):
     if cached:
         _ = CIFARFS("test").pictures
-        (home / "cifar-100-binary.tar.gz").unlink()
-    joined = np.concatenate([records["train.bin"], records["test.bin"]])
+        (cifar_home / "cifar-100-binary.tar.gz").unlink()
+    joined = np.concatenate([cifar_records["train.bin"], cifar_records["test.bin"]])
     seen = []
     for split, expected in [("train", TRAINING), *CIFAR_FS.items()]:
         images, counts, names, groups = CIFARFS(split).pictures
@@ -93,10 +43,10 @@ def test_every_image_is_with_its_class_in_its_split(home, records, cached):
             assert groups[position] == f"group{label // 5:02}"
         seen += names
     assert sorted(seen) == NAMES
-    assert (home / "cifar-fs.npz").exists()
+    assert (cifar_home / "cifar-fs.npz").exists()
 
 
-def test_images_are_fractions_of_any_size(home):
+def test_images_are_fractions_of_any_size(cifar_home):
     dataset = CIFARFS("validation")
     assert dataset.images.dtype == np.float32
     np.testing.assert_array_equal(np.rint(dataset.images * 255), dataset.pictures.images)
@@ -108,7 +58,7 @@ def test_images_are_fractions_of_any_size(home):
     )
 
 
-def test_tasks_can_be_drawn(home):
+def test_tasks_can_be_drawn(cifar_home):
     episode = CIFARFS("test").tasks(5, 1, 2).sample(3, 0, mltk.backend("numpy"))
     assert episode.support_x.shape == (3, 5, 3, 32, 32)
     episode.validate()
@@ -134,8 +84,8 @@ def test_absent_data_say_how_to_get_them(tmp_path, monkeypatch):
         _ = CIFARFS().images
 
 
-def test_another_archive_is_not_read(home):
-    with (home / "cifar-100-binary.tar.gz").open("ab") as file:
+def test_another_archive_is_not_read(cifar_home):
+    with (cifar_home / "cifar-100-binary.tar.gz").open("ab") as file:
         file.write(b"\0")
     with pytest.raises(ChecksumError, match="MD5"):
         _ = CIFARFS().images
@@ -159,8 +109,8 @@ def test_another_archive_is_not_read(home):
         ("coarse_label_names.txt", lambda content: b"\xff", "is no text"),
     ],
 )
-def test_a_damaged_archive_is_refused_by_name(tmp_path, records, name, change, problem):
-    files = contents(records)
+def test_a_damaged_archive_is_refused_by_name(tmp_path, cifar_records, name, change, problem):
+    files = contents(cifar_records)
     files[name] = change and change(files[name])
     path = write(tmp_path / "cifar.tar.gz", files)
     with pytest.raises(DataError, match=problem) as error:
@@ -168,15 +118,15 @@ def test_a_damaged_archive_is_refused_by_name(tmp_path, records, name, change, p
     assert str(path) in str(error.value)
 
 
-def test_a_class_without_images_is_refused(tmp_path, records):
-    files = contents({name: array[array[:, 1] != 99] for name, array in records.items()})
+def test_a_class_without_images_is_refused(tmp_path, cifar_records):
+    files = contents({name: array[array[:, 1] != 99] for name, array in cifar_records.items()})
     with pytest.raises(DataError, match=f"has no image of {NAMES[99]}"):
         cifar_fs.read_archive(write(tmp_path / "cifar.tar.gz", files))
 
 
-def test_a_damaged_cache_is_refused(home):
+def test_a_damaged_cache_is_refused(cifar_home):
     _ = CIFARFS("test").pictures
-    cache = home / "cifar-fs.npz"
+    cache = cifar_home / "cifar-fs.npz"
     with np.load(cache, allow_pickle=False) as file:
         arrays = dict(file)
     np.savez(cache, **(arrays | {"test_images": arrays["test_images"].astype(np.float32)}))
