@@ -13,6 +13,7 @@ from mltk import ops, tree
 from mltk.algorithms.keys import free_key, split
 from mltk.arguments import check_examples, check_params, check_values
 from mltk.backend import check_same, common_backend
+from mltk.checks import Checked
 from mltk.contracts import Backend, Engine, Model
 from mltk.data.source import TaskSource
 from mltk.episode import Episode, check_inputs, check_query, check_support
@@ -36,7 +37,7 @@ HEAD = "head"
 
 
 @dataclass(frozen=True)
-class EmbeddingBased(ABC):
+class EmbeddingBased(Checked, ABC):
     """A learner that solves each task in one go, on the embeddings of its support set.
 
     The meta-parameters are those of the embedding and, under ``"head"`` (`head_key`), those of the head.
@@ -50,6 +51,7 @@ class EmbeddingBased(ABC):
 
     def __post_init__(self) -> None:
         check_model("embedding", self.embedding)
+        super().__post_init__()
         _ = self.head
 
     @property

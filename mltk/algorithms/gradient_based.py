@@ -12,7 +12,7 @@ import numpy as np
 from mltk import ops
 from mltk.arguments import StepCheck, check_examples, check_params
 from mltk.backend import backend_of, check_same, common_backend
-from mltk.checks import check_count, check_range, check_scale
+from mltk.checks import Checked
 from mltk.contracts import Backend, Engine, Model, Objective
 from mltk.episode import check_inputs, check_query, check_support
 from mltk.errors import SettingError
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class GradientBased(ABC):
+class GradientBased(Checked, ABC):
     """A learner that adapts a model's parameters by gradients of a loss on the support set."""
 
     model: Model
@@ -41,12 +41,7 @@ class GradientBased(ABC):
         if not self.model.shapes:
             raise SettingError("model has no parameters; expected one that can be adapted")
         _ = self.objective, self._check
-        check_count("inner_steps", getattr(self, "inner_steps", 0), at_least=0)
-        rate = getattr(self, "inner_lr", 0.0)
-        if isinstance(rate, tuple):
-            check_range("inner_lr", rate)
-        else:
-            check_scale("inner_lr", rate)
+        super().__post_init__()
 
     @cached_property
     def objective(self) -> Objective:

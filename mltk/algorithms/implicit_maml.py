@@ -8,7 +8,7 @@ from dataclasses import KW_ONLY, dataclass
 from mltk import ops, tree
 from mltk.algorithms.gradient_based import GradientBased
 from mltk.algorithms.unroll import query_loss
-from mltk.checks import check_count, check_scale
+from mltk.checks import Count, CountOrZero, NonNegative, Positive
 from mltk.contracts import Engine, Model
 from mltk.episode import Episode
 from mltk.ops.kernels import kernels_of
@@ -45,16 +45,10 @@ class ImplicitMAML(GradientBased):
     model: Model
     loss: ops.LossLike
     _: KW_ONLY
-    reg_lambda: float = 1.0
-    inner_lr: float = 0.01
-    inner_steps: int = 16
-    cg_steps: int = 5
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_scale("inner_lr", self.inner_lr)
-        check_scale("reg_lambda", self.reg_lambda, positive=True)
-        check_count("cg_steps", self.cg_steps)
+    reg_lambda: Positive = 1.0
+    inner_lr: NonNegative = 0.01
+    inner_steps: CountOrZero = 16
+    cg_steps: Count = 5
 
     def value_and_grad(self, meta_params: Tree, episode: Episode) -> tuple[Array, Tree]:
         """The query loss after adaptation, averaged over tasks, and its implicit gradient.

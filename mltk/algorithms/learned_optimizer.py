@@ -13,7 +13,7 @@ from mltk.algorithms.keys import free_key, split
 from mltk.algorithms.transformed_step import TransformedStep
 from mltk.algorithms.unroll import GradientStep, query_loss, unroll
 from mltk.algorithms.unrolled_learner import UnrolledLearner
-from mltk.checks import check_scale
+from mltk.checks import CountOrZero, NonNegative
 from mltk.contracts import Backend, Engine, Model
 from mltk.episode import Episode
 from mltk.errors import SettingError
@@ -51,8 +51,8 @@ class LearnedOptimizer(UnrolledLearner):
     model: Model
     loss: ops.LossLike
     transform: GradientTransform
-    inner_steps: int = 1
-    lr: float = 0.01
+    inner_steps: CountOrZero = 1
+    lr: NonNegative = 0.01
     _: KW_ONLY
     learn_init: bool = True
 
@@ -62,7 +62,6 @@ class LearnedOptimizer(UnrolledLearner):
                 f"transform is {self.transform!r}; expected one of mltk.optim.transforms, such as Scale()"
             )
         super().__post_init__()
-        check_scale("lr", self.lr)
 
     @property
     def learned_key(self) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass
 from functools import cached_property, partial
-from typing import Any, Literal, cast
+from typing import Annotated, Any, cast
 
 import numpy as np
 
@@ -14,13 +14,21 @@ from mltk.algorithms.keys import free_key, split
 from mltk.algorithms.learned_rates import LearnedRates
 from mltk.algorithms.unroll import GradientStep, descend, query_loss, unroll
 from mltk.algorithms.unrolled_learner import UnrolledLearner
-from mltk.checks import check_choice
+from mltk.checks import CountOrZero, check_range, check_scale
 from mltk.contracts import Backend, Engine, Model
 from mltk.episode import Episode
 from mltk.errors import SettingError
 from mltk.ops.loss import mean_over_tasks
-from mltk.optim.transforms.granularity import GRANULARITIES
+from mltk.optim.transforms.granularity import Granularity
 from mltk.tree import Array, Tree
+
+
+def check_inner_lr(name: str, value: Any) -> None:
+    """Raise `SettingError` unless this is a step size of at least 0, or bounds to draw some between."""
+    if isinstance(value, tuple):
+        check_range(name, value)
+    else:
+        check_scale(name, value)
 
 
 @dataclass(frozen=True)
@@ -53,15 +61,13 @@ class MAML(UnrolledLearner):
     model: Model
     loss: ops.LossLike
     _: KW_ONLY
-    inner_lr: float | tuple[float, float] = 0.01
-    inner_steps: int = 1
-    learn_lr: Literal["scalar", "tensor", "element"] | None = None
+    inner_lr: Annotated[float | tuple[float, float], check_inner_lr] = 0.01
+    inner_steps: CountOrZero = 1
+    learn_lr: Granularity | None = None
     lr_per_step: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.learn_lr is not None:
-            check_choice("learn_lr", self.learn_lr, GRANULARITIES)
         if self.learn_lr is None and (self.lr_per_step or isinstance(self.inner_lr, tuple)):
             raise SettingError("lr_per_step and a range for inner_lr need learn_lr")
 

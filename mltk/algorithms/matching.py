@@ -6,7 +6,7 @@ from dataclasses import KW_ONLY, dataclass
 from functools import cached_property
 
 from mltk.algorithms.embedding_based import EmbeddingBased
-from mltk.checks import check_count
+from mltk.checks import Count, Flag
 from mltk.contracts import Model
 from mltk.errors import SettingError
 from mltk.heads import FullContextMatchingHead, MatchingHead
@@ -35,18 +35,10 @@ class Matching(EmbeddingBased):
 
     embedding: Model
     _: KW_ONLY
-    full_context: bool = False
-    processing_steps: int = 3
-    features: int | None = None
+    full_context: Flag = False
+    processing_steps: Count = 3
+    features: Count | None = None
     temperature: float = 1.0
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.full_context, bool):
-            raise SettingError(f"full_context is {self.full_context!r}; expected True or False")
-        check_count("processing_steps", self.processing_steps)
-        if self.features is not None:
-            check_count("features", self.features)
-        super().__post_init__()
 
     @cached_property
     def head(self) -> MatchingHead | FullContextMatchingHead:

@@ -6,7 +6,7 @@ from dataclasses import KW_ONLY, dataclass
 
 from mltk import ops, tree
 from mltk.algorithms.gradient_based import GradientBased
-from mltk.checks import check_count, check_scale
+from mltk.checks import Count, NonNegative
 from mltk.contracts import Engine, Model
 from mltk.episode import Episode
 from mltk.normalization import support_statistics
@@ -35,16 +35,9 @@ class Reptile(GradientBased):
     model: Model
     loss: ops.LossLike
     _: KW_ONLY
-    inner_lr: float = 0.01
-    inner_steps: int = 5
-    inner_batch: int | None = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_scale("inner_lr", self.inner_lr)
-        check_count("inner_steps", self.inner_steps)
-        if self.inner_batch is not None:
-            check_count("inner_batch", self.inner_batch)
+    inner_lr: NonNegative = 0.01
+    inner_steps: Count = 5
+    inner_batch: Count | None = None
 
     def value_and_grad(self, meta_params: Tree, episode: Episode) -> tuple[Array, Tree]:
         """The query loss after adaptation and the Reptile direction, both averaged over tasks.

@@ -13,7 +13,7 @@ from mltk.algorithms.checkpoints import unroll_from_checkpoints
 from mltk.algorithms.unroll import GradientStep, Pullback, descend, unroll
 from mltk.arguments import check_params
 from mltk.backend import check_backend
-from mltk.checks import check_count, check_has, check_scale
+from mltk.checks import Checked, CountOrZero, NonNegative, check_has
 from mltk.contracts import Backend, Model, Objective
 from mltk.data.families.rollouts import Environments, Rollout
 from mltk.models import check_model
@@ -39,7 +39,7 @@ class Adjoint(NamedTuple):
 
 
 @dataclass(frozen=True)
-class StochasticMAML:
+class StochasticMAML(Checked):
     r"""MAML whose losses are sampled, for policies (Finn et al. 2017, algorithm 3).
 
     Each inner step samples trajectories of the present policy and descends along the gradient of their
@@ -72,8 +72,8 @@ class StochasticMAML:
 
     model: Model
     _: KW_ONLY
-    inner_lr: float = 0.01
-    inner_steps: int = 1
+    inner_lr: NonNegative = 0.01
+    inner_steps: CountOrZero = 1
     first_order: bool = False
     checkpoint: bool = False
     sampled_step: bool = False
@@ -81,8 +81,7 @@ class StochasticMAML:
 
     def __post_init__(self) -> None:
         check_model("model", self.model)
-        check_scale("inner_lr", self.inner_lr)
-        check_count("inner_steps", self.inner_steps, at_least=0)
+        super().__post_init__()
 
     @property
     def meta_shapes(self) -> dict[str, tuple[int, ...]]:

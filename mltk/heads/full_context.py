@@ -10,17 +10,17 @@ from typing import Any
 import numpy as np
 
 from mltk import tree
-from mltk.checks import check_count
+from mltk.checks import Checked, Count
 from mltk.errors import ShapeError
 from mltk.heads.head import Head
-from mltk.heads.matching import check_temperature, match, match_pullback
+from mltk.heads.matching import Temperature, match, match_pullback
 from mltk.ops import LSTM, Attention, lstm_cell
 from mltk.ops.kernels import kernels_of
 from mltk.tree import Array, Tree
 
 
 @dataclass(frozen=True)
-class FullContextMatchingHead(Head):
+class FullContextMatchingHead(Checked, Head):
     r"""Matching with full context embeddings (Vinyals et al. 2016, section 2.1.2 and appendix A).
 
     Call $q$ and $s_i$ the embeddings of a query and of the support examples, in the order in which they
@@ -55,14 +55,9 @@ class FullContextMatchingHead(Head):
         temperature: That of the matching, as in `MatchingHead`.
     """
 
-    features: int
-    processing_steps: int = 3
-    temperature: float = 1.0
-
-    def __post_init__(self) -> None:
-        check_temperature(self.temperature)
-        check_count("features", self.features)
-        check_count("processing_steps", self.processing_steps)
+    features: Count
+    processing_steps: Count = 3
+    temperature: Temperature = 1.0
 
     @cached_property
     def readers(self) -> dict[str, LSTM]:

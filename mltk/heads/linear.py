@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mltk.checks import check_scale, check_switch
+from mltk.checks import Checked, Flag, Positive
 from mltk.heads.head import Head
 from mltk.ops.kernels import kernels_of
 from mltk.tree import Array, Tree
@@ -38,7 +38,7 @@ class LinearSolution(NamedTuple):
 
 
 @dataclass(frozen=True)
-class LinearHead(Head):
+class LinearHead(Checked, Head):
     r"""A linear predictor $(W, b)$, solved for on the support set, and a calibration of its outputs.
 
     For a query embedding $q$ the outputs are (Bertinetto, Henriques, Torr & Vedaldi 2019, section 3.2)
@@ -69,18 +69,12 @@ class LinearHead(Head):
         SettingError: If a number is not positive, or a switch not a bool.
     """
 
-    reg_lambda: float
+    reg_lambda: Positive
     _: KW_ONLY
-    scale: float = 1.0
-    learn_scale: bool = True
-    learn_bias: bool = True
-    learn_lambda: bool = True
-
-    def __post_init__(self) -> None:
-        for name in ("reg_lambda", "scale"):
-            check_scale(name, getattr(self, name), positive=True)
-        for name in ("learn_scale", "learn_bias", "learn_lambda"):
-            check_switch(name, getattr(self, name))
+    scale: Positive = 1.0
+    learn_scale: Flag = True
+    learn_bias: Flag = True
+    learn_lambda: Flag = True
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, NamedTuple
 
-from mltk.checks import check_count
+from mltk.checks import Count, Positive
 from mltk.heads.linear import LinearHead, raised, raised_vjp
 from mltk.heads.ridge import raise_diagonal
 from mltk.ops.kernels import kernels_of
@@ -67,13 +67,9 @@ class LogisticHead(LinearHead):
         steps: Newton steps.
     """
 
-    reg_lambda: float = 1.0
+    reg_lambda: Positive = 1.0
     _: KW_ONLY
-    steps: int = 5
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_count("steps", self.steps)
+    steps: Count = 5
 
     def solve(self, support: Array, target: Array, reg_lambda: Array) -> tuple[Array, None, Any]:
         """See `LinearHead.solve`."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 from mltk.arguments import check_labels, check_support_labels, host_values
 from mltk.backend import common_backend
-from mltk.checks import check_count, check_scale
+from mltk.checks import Checked, check_count, check_scale
 from mltk.contracts import Backend
 from mltk.episode import check_inputs
 from mltk.errors import DtypeError, SettingError, ShapeError
@@ -22,8 +22,19 @@ COLDEST = 0.03
 """The smallest temperature: the exponential of -2 over it is still a normal number in float32."""
 
 
+def check_temperature(name: str, value: Any) -> None:
+    """Raise `SettingError` unless exponentials of cosines over it stay normal numbers in single precision."""
+    check_scale(name, value)
+    if value < COLDEST:
+        raise SettingError(f"{name} is {value!r}; expected at least {COLDEST}")
+
+
+Temperature = Annotated[float, check_temperature]
+"""What cosines are divided by."""
+
+
 @dataclass(frozen=True)
-class MatchingHead(Head):
+class MatchingHead(Checked, Head):
     r"""Log-probabilities by cosine attention to the support set.
 
     Vinyals, Blundell, Lillicrap, Kavukcuoglu & Wierstra (2016), equation 1 and section 2.1.1. With the
@@ -46,10 +57,7 @@ class MatchingHead(Head):
         temperature: $\tau$, at least 0.03.
     """
 
-    temperature: float = 1.0
-
-    def __post_init__(self) -> None:
-        check_temperature(self.temperature)
+    temperature: Temperature = 1.0
 
     def fit(self, p: Tree, support: Array, target: Array) -> Tree:
         """The support set: ``embeddings`` ``(T, N, d)`` and one-hot ``target`` ``(T, N, ways)``."""
@@ -78,13 +86,6 @@ class Matched(NamedTuple):
     mass: Array
     target: Array
     temperature: float
-
-
-def check_temperature(temperature: float) -> None:
-    """Raise `SettingError` unless exponentials of cosines over it stay normal numbers in single precision."""
-    check_scale("temperature", temperature)
-    if temperature < COLDEST:
-        raise SettingError(f"temperature is {temperature!r}; expected at least {COLDEST}")
 
 
 def match(query: Array, support: Array, target: Array, temperature: float = 1.0) -> tuple[Array, Matched]:

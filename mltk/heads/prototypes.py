@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 
-from mltk.checks import check_choice, check_scale, did_you_mean
+from mltk.checks import Checked, check_scale, did_you_mean
 from mltk.errors import SettingError
 from mltk.heads.head import Head
 from mltk.heads.similarity import (
@@ -24,8 +24,17 @@ STARTS = {"sqeuclidean": 1.0, "cosine": 0.1}
 """The distances, and where a learned temperature starts."""
 
 
+def check_temperature(name: str, value: Any) -> None:
+    """Raise `SettingError` unless the setting is a finite positive number or ``"learned"``."""
+    if not isinstance(value, str):
+        check_scale(name, value, positive=True)
+    elif value != "learned":
+        hint = did_you_mean(value, ["learned"])
+        raise SettingError(f'{name} is {value!r}; expected a number or "learned"{hint}')
+
+
 @dataclass(frozen=True)
-class PrototypicalHead(Head):
+class PrototypicalHead(Checked, Head):
     r"""Logits from the distances to the class means (Snell, Swersky & Zemel 2017, equations 1 and 2).
 
     With the one-hot targets $t$ and $n_k$ support examples of class $k$, the prototype of class $k$ is
@@ -44,18 +53,7 @@ class PrototypicalHead(Head):
     """
 
     distance: Literal["sqeuclidean", "cosine"] = "sqeuclidean"
-    temperature: float | Literal["learned"] = 1.0
-
-    def __post_init__(self) -> None:
-        check_choice("distance", self.distance, STARTS)
-        if isinstance(self.temperature, str):
-            if self.temperature != "learned":
-                hint = did_you_mean(self.temperature, ["learned"])
-                raise SettingError(
-                    f'temperature is {self.temperature!r}; expected a number or "learned"{hint}'
-                )
-        else:
-            check_scale("temperature", self.temperature, positive=True)
+    temperature: Annotated[float | Literal["learned"], check_temperature] = 1.0
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:

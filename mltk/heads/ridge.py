@@ -10,7 +10,7 @@ import numpy as np
 
 from mltk.arguments import check_support_labels, host_values
 from mltk.backend import check_same, common_backend
-from mltk.checks import check_count, check_scale, check_switch, is_number
+from mltk.checks import Flag, Positive, check_count, check_scale, check_switch, is_number
 from mltk.contracts import Backend
 from mltk.episode import check_inputs
 from mltk.errors import DtypeError, RegulariserWarning, SettingError, ShapeError
@@ -65,17 +65,11 @@ class RidgeHead(LinearHead):
 
     regresses: ClassVar[bool] = True
 
-    reg_lambda: float = 0.01
+    reg_lambda: Positive = 0.01
     _: KW_ONLY
-    scale: float = 10.0
-    use_woodbury: bool | None = None
-    intercept: bool = False
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.use_woodbury is not None:
-            check_switch("use_woodbury", self.use_woodbury)
-        check_switch("intercept", self.intercept)
+    scale: Positive = 10.0
+    use_woodbury: Flag | None = None
+    intercept: Flag = False
 
     def solve(self, support: Array, target: Array, reg_lambda: Array) -> tuple[Array, Array | None, Any]:
         """See `LinearHead.solve`."""

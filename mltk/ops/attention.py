@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from mltk.checks import check_scale
+from mltk.checks import Checked, Positive
 from mltk.errors import ShapeError
 from mltk.ops.kernels import kernels_of
 from mltk.ops.operation import Operation, unfit
@@ -21,7 +21,7 @@ class Attended(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Attention(Operation):
+class Attention(Checked, Operation):
     r"""Dot-product attention (Vaswani et al. 2017, eq. 1): $y = A V$ with $A = \operatorname{softmax}(S)$.
 
     The scores are $S = \alpha x K^\top$ and the softmax runs over the keys. Write
@@ -50,10 +50,7 @@ class Attention(Operation):
         scale: The factor $\alpha$ of the scores; $1 / \sqrt d$ in transformers.
     """
 
-    scale: float = 1.0
-
-    def __post_init__(self) -> None:
-        check_scale("scale", self.scale, positive=True)
+    scale: Positive = 1.0
 
     def forward(self, p: Tree, x: Array) -> tuple[Array, Attended]:
         keys, values = p["keys"], p["values"]

@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from mltk.checks import check_choice, check_count, check_scale
+from mltk.checks import Checked, Count, NonNegative
 from mltk.errors import SettingError, ShapeError
 from mltk.ops.kernels import kernels_of
 from mltk.ops.operation import Operation, unfit
@@ -23,11 +23,9 @@ from mltk.ops.standardization import (
 )
 from mltk.tree import Array, Tree
 
-STATISTICS = ("batch", "support", "population")
-
 
 @dataclass(frozen=True)
-class BatchNorm(Operation):
+class BatchNorm(Checked, Operation):
     r"""Batch normalisation (Ioffe & Szegedy 2015), pure: no running averages.
 
     $y = \gamma u + \beta$, where $u$ is the input standardised per channel over all examples and pixels
@@ -65,18 +63,14 @@ class BatchNorm(Operation):
         rows: How many examples, from the first on, mean and variance come from; ``None`` for all.
     """
 
-    features: int
-    eps: float = 1e-5
+    features: Count
+    eps: NonNegative = 1e-5
     spatial_axes: int = 2
     statistics: Literal["batch", "support", "population"] = "batch"
-    rows: int | None = None
+    rows: Count | None = None
 
     def __post_init__(self) -> None:
-        check_count("features", self.features)
-        check_scale("eps", self.eps)
-        check_choice("statistics", self.statistics, STATISTICS)
-        if self.rows is not None:
-            check_count("rows", self.rows)
+        super().__post_init__()
         if self.spatial_axes not in (0, 1, 2):
             raise SettingError(f"spatial_axes is {self.spatial_axes!r}; expected 0, 1 or 2")
 

@@ -9,7 +9,7 @@ from numbers import Integral
 
 import numpy as np
 
-from mltk.checks import check_count
+from mltk.checks import Checked, Count
 from mltk.errors import SettingError
 from mltk.ops.image_kernels import Window
 from mltk.ops.kernels import kernels_of
@@ -30,7 +30,7 @@ def pair(value: int | tuple[int, int]) -> tuple[int, int]:
 
 
 @dataclass(frozen=True)
-class Convolution(Operation):
+class Convolution(Checked, Operation):
     r"""Two-dimensional convolution (cross-correlation, as everywhere in the field).
 
     $y = W * x + b$ is linear in $x$ and in $W$ apart. With the adjoints $\star$ in the input and
@@ -57,16 +57,15 @@ class Convolution(Operation):
         bias: Whether there is a bias.
     """
 
-    in_channels: int
-    out_channels: int
+    in_channels: Count
+    out_channels: Count
     kernel_size: int | tuple[int, int]
     stride: int | tuple[int, int] = 1
     padding: int | tuple[int, int] = 0
     bias: bool = True
 
     def __post_init__(self) -> None:
-        check_count("in_channels", self.in_channels)
-        check_count("out_channels", self.out_channels)
+        super().__post_init__()
         _ = self.window
 
     @cached_property

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from mltk.checks import check_scale, is_number
+from mltk.checks import Checked, Part, check_scale
 from mltk.errors import DtypeError, SettingError, ShapeError
 from mltk.ops.kernels import kernels_of
 from mltk.ops.loss import Loss, PointwiseLoss, check_alike, mean_of_task, scaled
@@ -34,7 +34,7 @@ class CrossEntropyResiduals(NamedTuple):
 
 
 @dataclass(frozen=True)
-class CrossEntropy(Loss):
+class CrossEntropy(Checked, Loss):
     r"""Mean cross-entropy of softmax probabilities against integer labels.
 
     With $p = \operatorname{softmax}(x)$ and the one-hot label $t$ of each of $n$ examples,
@@ -64,12 +64,11 @@ class CrossEntropy(Loss):
         SettingError: If a setting is not valid.
     """
 
-    label_smoothing: float = 0.0
+    label_smoothing: Part = 0.0
     class_weights: Sequence[float] | None = None
 
     def __post_init__(self) -> None:
-        if not is_number(self.label_smoothing) or not 0 <= self.label_smoothing <= 1:
-            raise SettingError(f"label_smoothing is {self.label_smoothing!r}; expected a number from 0 to 1")
+        super().__post_init__()
         if self.class_weights is not None:
             weights = self.class_weights
             if isinstance(weights, str) or not hasattr(weights, "__iter__"):

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mltk.checks import check_scale
+from mltk.checks import Checked, Positive
 from mltk.ops.kernels import kernels_of
 from mltk.ops.operation import Residuals
 from mltk.tree import Array
@@ -113,7 +113,7 @@ class Categorical(Distribution):
 
 
 @dataclass(frozen=True)
-class Gaussian(Distribution):
+class Gaussian(Checked, Distribution):
     r"""Actions ``(..., d)`` spread around means ``(..., d)``, independently with one standard deviation.
 
     With the outputs $x$ as means and $\sigma$ fixed,
@@ -128,10 +128,7 @@ class Gaussian(Distribution):
         SettingError: If the standard deviation is not a positive finite number.
     """
 
-    std: float
-
-    def __post_init__(self) -> None:
-        check_scale("std", self.std, positive=True)
+    std: Positive
 
     def width(self, outputs_width: int) -> int:
         return outputs_width

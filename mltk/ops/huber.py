@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mltk.checks import check_scale
+from mltk.checks import Checked, Positive
 from mltk.ops.kernels import kernels_of
 from mltk.ops.loss import PointwiseLoss, check_alike, mean_of_task
 from mltk.tree import Array
 
 
 @dataclass(frozen=True)
-class SmoothL1(PointwiseLoss):
+class SmoothL1(Checked, PointwiseLoss):
     r"""Mean of $\tfrac1{2 \beta} e^2$ where $|e| < \beta$ and of $|e| - \tfrac\beta2$ elsewhere.
 
     It is Huber's loss (1964) divided by $\beta$. With $e = x - t$, the slope
@@ -30,10 +30,7 @@ class SmoothL1(PointwiseLoss):
         SettingError: If ``beta`` is no positive number.
     """
 
-    beta: float = 1.0
-
-    def __post_init__(self) -> None:
-        check_scale("beta", self.beta, positive=True)
+    beta: Positive = 1.0
 
     def check_target(self, outputs: Array, target: Array) -> None:
         check_alike(self, "smooth L1 loss", outputs, target)

@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
-from mltk.checks import check_count, check_scale
+from mltk.checks import Checked, NonNegative, check_count
 from mltk.errors import SettingError
 from mltk.ops.kernels import kernels_of
 from mltk.ops.operation import Operation, unfit
@@ -22,7 +22,7 @@ from mltk.tree import Array, Tree
 
 
 @dataclass(frozen=True)
-class LayerNorm(Operation):
+class LayerNorm(Checked, Operation):
     r"""Layer normalisation (Ba, Kiros & Hinton 2016).
 
     $y = \gamma u + \beta$ element by element, where $u$ is each example standardised over its own features
@@ -46,14 +46,14 @@ class LayerNorm(Operation):
     """
 
     features: int | tuple[int, ...]
-    eps: float = 1e-5
+    eps: NonNegative = 1e-5
 
     def __post_init__(self) -> None:
         if not self.shape:
             raise SettingError("features is (); expected the shape of an example, with one axis or more")
         for extent in self.shape:
             check_count("each extent of features", extent)
-        check_scale("eps", self.eps)
+        super().__post_init__()
 
     @cached_property
     def shape(self) -> tuple[int, ...]:

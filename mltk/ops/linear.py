@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mltk.checks import check_count
+from mltk.checks import Checked, Count
 from mltk.ops.kernels import kernels_of
 from mltk.ops.operation import Operation, unfit
 from mltk.tree import Array, Tree
 
 
 @dataclass(frozen=True)
-class Linear(Operation):
+class Linear(Checked, Operation):
     r"""Affine map of the last axis.
 
     With $y = x W^\top + b$:
@@ -35,13 +35,9 @@ class Linear(Operation):
         bias: Whether there is a bias.
     """
 
-    in_features: int
-    out_features: int
+    in_features: Count
+    out_features: Count
     bias: bool = True
-
-    def __post_init__(self) -> None:
-        check_count("in_features", self.in_features)
-        check_count("out_features", self.out_features)
 
     @property
     def example_axes(self) -> int:

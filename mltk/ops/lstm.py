@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mltk.checks import check_count
+from mltk.checks import Checked, Count
 from mltk.ops import lstm_cell
 from mltk.ops.kernels import kernels_of
 from mltk.ops.operation import Operation, unfit
@@ -30,7 +30,7 @@ class Passed(NamedTuple):
 
 
 @dataclass(frozen=True)
-class LSTM(Operation):
+class LSTM(Checked, Operation):
     r"""One layer of long short-term memory (Hochreiter & Schmidhuber 1997) that reads the examples in order.
 
     The examples are the sequence. From $h_0 = c_0 = 0$, step $t$ is the cell $K$ of `mltk.ops.lstm_cell`:
@@ -67,13 +67,9 @@ class LSTM(Operation):
         reverse: Whether the last example is read first; each output stays at the place of its input.
     """
 
-    features: int
-    hidden: int
+    features: Count
+    hidden: Count
     reverse: bool = False
-
-    def __post_init__(self) -> None:
-        check_count("features", self.features)
-        check_count("hidden", self.hidden)
 
     @property
     def example_axes(self) -> int:

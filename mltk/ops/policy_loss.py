@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from mltk.checks import check_count
+from mltk.checks import Checked, Count
 from mltk.errors import DtypeError, SettingError, ShapeError
 from mltk.ops.distributions import Distribution
 from mltk.ops.kernels import kernels_of
@@ -46,7 +46,7 @@ class SampledLoss(Loss):
 
 
 @dataclass(frozen=True)
-class PolicyLoss(SampledLoss):
+class PolicyLoss(Checked, SampledLoss):
     r"""The mean cost of sampled trajectories, with the derivatives of their expectation (`mltk.surrogate`).
 
     The examples are ``N`` trajectories of ``H`` steps, one trajectory after the other. With the
@@ -69,12 +69,12 @@ class PolicyLoss(SampledLoss):
     """
 
     distribution: Distribution
-    horizon: int
+    horizon: Count
     box: bool = True
 
     def __post_init__(self) -> None:
         self._check_distribution()
-        check_count("horizon", self.horizon)
+        super().__post_init__()
 
     def check_target(self, outputs: Array, target: Array) -> None:
         super().check_target(outputs, target)

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from functools import cached_property
 
-from mltk.checks import check_count
+from mltk.checks import Checked, Count
 from mltk.errors import SettingError, ShapeError
 from mltk.ops.convolution import pair
 from mltk.ops.image_kernels import Window
@@ -137,18 +137,14 @@ class GlobalAveragePool(LinearMap):
 
 
 @dataclass(frozen=True)
-class Flatten(LinearMap):
+class Flatten(Checked, LinearMap):
     """Each example as one row, channels slowest: ``(..., N, C, H, W)`` to ``(..., N, C·H·W)``.
 
     Attributes:
         out_features: What C·H·W must be, for those who ask before any image is seen; ``None`` for anything.
     """
 
-    out_features: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.out_features is not None:
-            check_count("out_features", self.out_features)
+    out_features: Count | None = None
 
     @property
     def example_axes(self) -> int:

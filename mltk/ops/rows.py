@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from mltk.checks import check_count
+from mltk.checks import Checked, Count
 from mltk.errors import ShapeError
 from mltk.ops.kernels import kernels_of
 from mltk.ops.pooling import LinearMap
@@ -14,7 +14,7 @@ from mltk.tree import Array, Tree
 
 
 @dataclass(frozen=True)
-class DropRows(LinearMap):
+class DropRows(Checked, LinearMap):
     r"""All examples but the first ``rows``: ``(..., N, *features)`` to ``(..., N - rows, *features)``.
 
     $A$ is the identity without its first rows, so $A^\top$ puts zeros in front. Behind the layers of a model
@@ -26,12 +26,8 @@ class DropRows(LinearMap):
         axes: How many axes an example has.
     """
 
-    rows: int
-    axes: int = 1
-
-    def __post_init__(self) -> None:
-        check_count("rows", self.rows)
-        check_count("axes", self.axes)
+    rows: Count
+    axes: Count = 1
 
     @property
     def example_axes(self) -> int:

@@ -14,8 +14,6 @@ from mltk.tree import Array, Tree
 
 Granularity = Literal["element", "tensor", "scalar"]
 
-GRANULARITIES = ("element", "tensor", "scalar")
-
 
 def learned_shapes(per: Granularity, network: Shapes, single: str) -> dict[str, tuple[int, ...]]:
     """The learned arrays: named like the parameters or, if there is a single number, ``single``."""
