@@ -13,24 +13,6 @@ from mltk.errors import SettingError
 from mltk.models import Sequential
 from mltk.ops import Operation
 
-KNOWN: tuple[type[Operation], ...] = (
-    ops.Linear,
-    ops.Convolution,
-    ops.BatchNorm,
-    ops.LayerNorm,
-    ops.ReLU,
-    ops.Tanh,
-    ops.Sigmoid,
-    ops.SiLU,
-    ops.MaxPool,
-    ops.AveragePool,
-    ops.GlobalAveragePool,
-    ops.Flatten,
-    ops.LSTM,
-    ops.Attention,
-    ops.DropRows,
-)
-
 
 def layer_name(operation: type[Operation]) -> str:
     """The name of an operation in JSON: ``MaxPool`` is ``max_pool``."""
@@ -39,7 +21,13 @@ def layer_name(operation: type[Operation]) -> str:
     return re.sub(r"(?<!^)(?=[A-Z])", "_", operation.__name__).lower()
 
 
-OPERATIONS = {layer_name(operation): operation for operation in KNOWN}
+OPERATIONS = {
+    layer_name(each): each
+    for each in vars(ops).values()
+    if isinstance(each, type) and issubclass(each, Operation) and each is not Operation
+    if not issubclass(each, ops.Loss | ops.MagicBox)
+}
+"""Every public operation that may be a layer, under its name."""
 
 
 def describe(operation: Operation) -> dict[str, Any]:
