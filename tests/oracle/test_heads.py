@@ -15,10 +15,10 @@ from mltk.oracle.case import flat
 from mltk.oracle.computation import TORCH
 from mltk.oracle.computations.heads import COMPUTATIONS
 from mltk.oracle.diagnosis import diagnose
+from mltk.oracle.diagnosis.explain import DISTINCT, LENIENT
 from mltk.oracle.exact.head_knobs import Knobs
 from mltk.oracle.exact.linear_heads import least_squares
 from mltk.oracle.exact.tensor import constant, grad, variable
-from mltk.oracle.explanation import DISTINCT, LENIENT
 from mltk.oracle.judgement import disagreement, tolerance
 from mltk.oracle.mistakes.head import outputs
 from mltk.oracle.mistakes.heads import MISTAKES

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from mltk.oracle.bases import Base, Results
 from mltk.oracle.case import Case
-from mltk.oracle.explanation import Explanations, Finding, is_wrong
+from mltk.oracle.diagnosis.bases import Base, Results
+from mltk.oracle.diagnosis.explain import Explanations, Finding, is_wrong
 
 FEW = 2
 """On how many cases a fitted number must agree."""

@@ -11,7 +11,7 @@ import numpy as np
 from mltk.errors import MltkError
 from mltk.oracle.case import Case, Values
 from mltk.oracle.computation import Computation
-from mltk.oracle.fit import fit
+from mltk.oracle.diagnosis.fit import fit
 from mltk.oracle.judgement import disagreement
 from mltk.oracle.mistakes import CATALOGUE, Family, Mistake, Variant
 from mltk.oracle.mistakes.loop import Loop

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from mltk.oracle.bases import Base, Results
 from mltk.oracle.case import Case, Values, flat
+from mltk.oracle.diagnosis.bases import Base, Results
 from mltk.oracle.judgement import disagreement, tolerance
 from mltk.oracle.mistakes.mistake import Mistake
 from mltk.oracle.mistakes.scales import SCALES, Factor, Scale

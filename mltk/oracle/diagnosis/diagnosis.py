@@ -1,4 +1,4 @@
-"""What is wrong with outputs: which known mistakes give the same, or where the error sits."""
+"""The diagnosis of wrong outputs: known mistakes, alone or in pairs, in all or some cases; else the place."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from mltk.oracle.bases import Base, Results, fitted, paired, plain
 from mltk.oracle.case import Case, Values
 from mltk.oracle.computation import Computation
-from mltk.oracle.explanation import Explanations, Finding, is_wrong
-from mltk.oracle.location import locate
-from mltk.oracle.precision import single_precision
-from mltk.oracle.subsets import common_setting, greedy
+from mltk.oracle.diagnosis.bases import Base, Results, fitted, paired, plain
+from mltk.oracle.diagnosis.explain import Explanations, Finding, is_wrong
+from mltk.oracle.diagnosis.locate import locate
+from mltk.oracle.diagnosis.single_precision import single_precision
+from mltk.oracle.diagnosis.some_cases import common_setting, greedy
 
 Run = Callable[[Case], Values | None]
 

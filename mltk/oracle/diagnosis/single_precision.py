@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from mltk.errors import MltkError
-from mltk.oracle.bases import Results
 from mltk.oracle.case import Case, Values
 from mltk.oracle.computation import Computation
-from mltk.oracle.explanation import Finding
+from mltk.oracle.diagnosis.bases import Results
+from mltk.oracle.diagnosis.explain import Finding
 from mltk.oracle.judgement import disagreement, tolerance
 from mltk.oracle.mistakes.recipe import SINGLE
 
