@@ -10,7 +10,7 @@ import numpy as np
 
 from mltk import ops, tree
 from mltk.algorithms.checkpoints import unroll_from_checkpoints
-from mltk.algorithms.keys import free_key, split
+from mltk.algorithms.keys import free_key
 from mltk.algorithms.learned_rates import LearnedRates
 from mltk.algorithms.unroll import GradientStep, descend, query_loss, unroll
 from mltk.algorithms.unrolled_learner import UnrolledLearner
@@ -74,7 +74,7 @@ class MAML(UnrolledLearner):
     @property
     def learned_key(self) -> str | None:
         """``"lr"`` if step sizes are learned (``"lr_"`` beside a model's own ``"lr"``)."""
-        return None if self.learn_lr is None else free_key("lr", self.model.shapes)
+        return None if self._rates is None else self._rates.key
 
     @cached_property
     def meta_shapes(self) -> dict[str, tuple[int, ...]]:
@@ -84,13 +84,14 @@ class MAML(UnrolledLearner):
     @cached_property
     def _rates(self) -> LearnedRates | None:
         """The step sizes that are learned, if any."""
-        return (
-            None if self.learn_lr is None else LearnedRates(self.learn_lr, self.inner_steps, self.lr_per_step)
-        )
+        if self.learn_lr is None:
+            return None
+        key = free_key("lr", self.model.shapes)
+        return LearnedRates(key, self.learn_lr, self.inner_steps, self.lr_per_step)
 
     @property
     def _rate_shapes(self) -> dict[str, tuple[int, ...]]:
-        return {} if self._rates is None else self._rates.shapes(str(self.learned_key), self.adapted_shapes)
+        return {} if self._rates is None else self._rates.shapes(self.adapted_shapes)
 
     def init(self, backend: Backend, seed: int | np.random.Generator) -> Tree:
         """Initial parameters of the model and, under ``"lr"``, initial step sizes.
@@ -119,20 +120,16 @@ class MAML(UnrolledLearner):
         step = self._step(engine, episode.support_x, episode.support_y)
         query = partial(query_loss, engine, self.objective, episode)
         way = unroll_from_checkpoints if self.checkpoint else unroll
-        if self._rates is None:
-            value, grads = way(step, meta_params, self.inner_steps, query)
-            return mean_over_tasks(value), tree.map(mean_over_tasks, grads)
-        params, rates = split(meta_params, str(self.learned_key))
-        value, grads, of_steps = self._rates.step(step, rates).unroll(way, params, query)
-        found = {str(self.learned_key): self._rates.gradient(rates, of_steps)}
-        return mean_over_tasks(value), tree.map(mean_over_tasks, grads) | found
+        if self._rates is not None:
+            return self._rates.value_and_grad(way, step, meta_params, query)
+        value, grads = way(step, meta_params, self.inner_steps, query)
+        return mean_over_tasks(value), tree.map(mean_over_tasks, grads)
 
     def _adapt(self, engine: Engine, meta_params: Tree, x: Array, y: Array) -> Tree:
         step = self._step(engine, x, y)
-        if self._rates is None:
-            return cast("Tree", descend(step, meta_params, range(self.inner_steps)))
-        params, rates = split(meta_params, str(self.learned_key))
-        return self._rates.step(step, rates).descend(params)
+        if self._rates is not None:
+            return self._rates.descend(step, meta_params)
+        return cast("Tree", descend(step, meta_params, range(self.inner_steps)))
 
     def _step(self, engine: Engine, x: Array, y: Array) -> GradientStep:
         """A step on a support set; learned step sizes come on top of it."""

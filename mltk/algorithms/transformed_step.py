@@ -12,12 +12,12 @@ $$\bar p_k, \bar g_k, \sigma_k = f^*(-\alpha \lambda_{k+1}, \sigma_{k+1}), \qqua
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from mltk import tree
-from mltk.algorithms.unroll import GradientStep, Pullback, Query, descend
+from mltk.algorithms.unroll import GradientStep, Pullback, Query, Unroll, descend
 from mltk.ops.kernels import kernels_of
 from mltk.ops.loss import mean_over_tasks
 from mltk.optim.transforms import GradientTransform
@@ -91,13 +91,11 @@ class TransformedStep:
         end: Point = descend(self, Point(params, None), range(len(self.learned)))
         return end.params
 
-    def unroll(
-        self, unroll: Callable[..., tuple[Array, Any]], params: Tree, query: Query
-    ) -> tuple[Array, Tree, tuple[Tree, ...]]:
+    def unroll(self, way: Unroll, params: Tree, query: Query) -> tuple[Array, Tree, tuple[Tree, ...]]:
         """Unroll all steps.
 
         Args:
-            unroll: `mltk.algorithms.unroll.unroll`, or what does the same in another way.
+            way: How to do so.
             params: The parameters before the first step.
             query: From adapted parameters to the query loss and its gradient.
 
@@ -110,5 +108,5 @@ class TransformedStep:
             value, grad = query(end.params)
             return value, Adjoint(grad, tree.map(kernels_of(value).xp.zeros_like, end.state or {}), ())
 
-        value, adjoint = unroll(self, Point(params, None), len(self.learned), query_at)
+        value, adjoint = way(self, Point(params, None), len(self.learned), query_at)
         return value, adjoint.params, adjoint.learned

@@ -43,6 +43,10 @@ class InnerStep(Protocol):
         """
 
 
+Unroll = Callable[[InnerStep, Any, int, Query], tuple[Array, Any]]
+"""What `unroll` does, in whatever way."""
+
+
 @dataclass(frozen=True)
 class GradientStep:
     """A step of gradient descent on the support set, from parameters to parameters.
