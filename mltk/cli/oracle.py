@@ -18,6 +18,7 @@ from mltk.cli.out import folder as folder_to_write
 
 if TYPE_CHECKING:
     from mltk.oracle.candidate import Command
+    from mltk.oracle.case import Case
     from mltk.oracle.check import Progress
 
 app = typer.Typer(
@@ -145,11 +146,11 @@ def computations() -> None:
 @app.command()
 def vectors(
     out: Annotated[
-        Path,
+        Path | None,
         typer.Option(
             parser=folder_to_write, metavar="<path>", help="The folder for the files.", show_default=False
         ),
-    ],
+    ] = None,
     only: Annotated[
         list[str] | None, typer.Option(help="A computation; may be repeated. By default all.")
     ] = None,
@@ -163,19 +164,34 @@ def vectors(
             help="Compute them in 50 digits instead, and again in double precision by ways that must agree.",
         ),
     ] = False,
+    check: Annotated[
+        bool,
+        typer.Option("--check", help="Write nothing: compute them so, and compare them with those of mltk."),
+    ] = False,
 ) -> None:
     """Copy the test vectors that come with mltk, a JSON file for each computation.
 
-    With --compare, the exit status is 1 if a file differs.
+    With --compare or --check, the exit status is 1 if a file differs.
     """
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
 
     from mltk.oracle.computations import computation, computations
-    from mltk.oracle.vectors import copy, write
+    from mltk.oracle.vectors import copy, differences, write
 
     chosen = [computation(name) for name in only or computations()]
+    if check:
+        if out is not None or compare is not None or regenerate:
+            raise typer.BadParameter("it goes with --only alone", param_hint="--check")
+        failed = False
+        for each in chosen:
+            found = ", ".join(differences(each))
+            failed = failed or bool(found)
+            typer.echo(f"{each.name}.json {f'differs: {found}' if found else 'is as it is computed anew'}")
+        raise typer.Exit(failed)
+    if out is None:
+        raise typer.BadParameter("give a folder, or --check", param_hint="--out")
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("file", no_wrap=True)
     for title in ("cases", "bytes", "largest disagreement"):
@@ -193,6 +209,57 @@ def vectors(
     if different:
         typer.echo(f"error: {different[0]} is not the same in {out} and {compare}", err=True)
         raise typer.Exit(1)
+
+
+@app.command()
+def edit(
+    computation: Annotated[str, typer.Argument(help="Whose cases.", show_default=False)],
+    add: Annotated[
+        list[Path] | None,
+        typer.Option(
+            exists=True,
+            dir_okay=False,
+            help="JSON of a new case, or of a list of them, as in a file of vectors but for outputs.",
+        ),
+    ] = None,
+    replace: Annotated[
+        list[Path] | None,
+        typer.Option(exists=True, dir_okay=False, help="The same, in place of those of the same names."),
+    ] = None,
+    remove: Annotated[list[str] | None, typer.Option(help="The name of a case.")] = None,
+    rename: Annotated[
+        tuple[str, str] | None, typer.Option(help="The old and the new name of a case.")
+    ] = None,
+    folder: Annotated[
+        Path | None,
+        typer.Option(
+            parser=folder_to_write,
+            metavar="<path>",
+            help="Of the files; by default that of mltk itself.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Change the test vectors of a computation, and compute what is expected.
+
+    All its outputs are computed anew in 50 digits and confirmed by independent ways, or nothing is written.
+    """
+    from mltk.oracle.computations import computation as known
+    from mltk.oracle.editing import drafts
+    from mltk.oracle.editing import edit as edit_vectors
+
+    def described(paths: list[Path] | None) -> list[Case]:
+        return [case for path in paths or () for case in drafts(path.read_bytes(), str(path))]
+
+    path, content = edit_vectors(
+        known(computation),
+        folder,
+        add=described(add),
+        replace=described(replace),
+        remove=remove or (),
+        rename=dict([rename]) if rename else None,
+    )
+    typer.echo(f"{path}: {len(content['cases'])} cases, computed in {content['confirmed']['digits']} digits")
 
 
 @app.command()

@@ -32,7 +32,8 @@ class Case:
         expected: What it must return; empty for ``"must-raise"``.
         raises: The class of `mltk.errors` that mltk raises, for ``"must-raise"``.
         condition: How many times a relative change of the inputs grows on the way to the outputs, at
-            least 1. A case without outputs may say that the usual algorithms do worse than that.
+            least 1.
+        least_condition: How small the condition may be found to be, where the usual algorithms do worse.
         tie: Whether the case lies on a kink on purpose, so that its condition cannot be measured.
         convention: Which of several answers mltk gives where mathematics has none, as for a slope at a kink:
             no verdict rests on the case.
@@ -46,6 +47,7 @@ class Case:
     expected: Values = field(default_factory=dict)
     raises: str | None = None
     condition: float = 1.0
+    least_condition: float = 1.0
     tie: bool = False
     convention: str | None = None
 

@@ -1,8 +1,8 @@
-"""What a computation is to the oracle: its cases, and independent ways to the outputs."""
+"""What a computation is to the oracle: independent ways from what a case gives to its outputs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,7 +30,6 @@ class Computation:
         routes: Independent ways in float64, under their names. The first, hand-derived rules on NumPy, is the
             reference of random cases.
         exact: The way in 50 digits, whose results are `mltk.oracle.exact.Tensor`.
-        cases: The cases of the test vectors, without their outputs.
         random: Draws a case without its outputs with hypothesis; ``None`` if only the vectors are used.
         signature: The arguments of a candidate, as text for documents and messages.
         differentiable: Whether the gradients are the derivatives of the loss for inputs of the same names, so
@@ -44,7 +43,6 @@ class Computation:
     outputs: Mapping[str, str]
     routes: Mapping[str, Route]
     exact: Route
-    cases: Callable[[], Iterable[Case]]
     random: Callable[[Draw], Case] | None = None
     signature: str = "(params, data, settings)"
     differentiable: bool = False

@@ -1,140 +1,51 @@
 """Test vectors: cases with their exact outputs, a JSON file for each computation, readable without mltk.
 
-The outputs are computed in 50 digits and rounded once, so the bytes are the same on every machine; two
-independent ways in float64 must agree before a file is written.
+The files are the source of the cases: `mltk.oracle.editing` adds and changes them. Their outputs are computed
+in 50 digits and rounded once, so the bytes are the same on every machine; two independent ways in float64
+have to agree before a file is written.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 from collections.abc import Iterable, Mapping
 from functools import cache, partial
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from types import UnionType
 from typing import Any, BinaryIO
 
 import numpy as np
 
-from mltk.errors import MltkError, SettingError
+from mltk.errors import SettingError
 from mltk.files import replace_file
-from mltk.oracle.case import Case, Values, flat
+from mltk.oracle.case import Case, Values
 from mltk.oracle.computation import Computation
-from mltk.oracle.exact.tensor import DIGITS, Tensor, constant
-from mltk.oracle.judgement import disagreement, tolerance
+from mltk.oracle.confirmation import VectorError, complete
+from mltk.oracle.exact.tensor import DIGITS
 from mltk.outside import read_json, reading
 
 FORMAT = 1
 FOLDER = "vectors"
 WIDTH = 110
-FIELDS: dict[str, type | UnionType] = {
-    "name": str,
-    "kind": str,
-    "comment": str,
-    "settings": dict,
-    "inputs": dict,
-    "raises": str | None,
-    "condition": int | float,
-}
-"""What each case has, and of which type; ``raises`` may be absent."""
-
 MARGIN = 4
 """How many times a disagreement on this machine others may find, without a change of what is recorded."""
 
-CHANGE = 2.0**-80
-"""The relative change of the inputs that measures the condition of a case; 50 digits resolve its square."""
 
+def document(computation: Computation, drafts: Iterable[Case] | None = None) -> dict[str, Any]:
+    """The content of a computation's file, its outputs computed anew.
 
-class VectorError(MltkError):
-    """Independent ways disagree on a test vector, or a file of vectors is not valid."""
-
-
-def complete(computation: Computation, case: Case) -> tuple[Case, dict[str, float]]:
-    """A case with its outputs, and how far each way in float64 is from them.
+    Args:
+        computation: What is computed.
+        drafts: The cases, whose outputs do not count; ``None`` for those that come with mltk.
 
     Raises:
-        VectorError: If a way disagrees by more than rounding errors can, or does not raise where it must.
+        VectorError: If independent ways disagree on a case.
     """
-    if case.kind == "must-raise":
-        return _refused(computation, case), {}
-    exact = computation.exact(case.settings, case.inputs)
-    expected = rounded(exact)
-    condition = case.condition if case.tie else max(case.condition, _condition(computation, case, exact))
-    condition = max(condition, float(f"{computation.cancellation(case.settings, case.inputs, expected):.1e}"))
-    case = dataclasses.replace(case, expected=expected, condition=condition)
-    found = {}
-    for name, route in computation.routes.items():
-        outputs = route(case.settings, case.inputs)
-        found[name] = disagreement(outputs, expected)
-        allowed = tolerance(case, np.dtype(np.float64))
-        if not found[name] <= allowed:
-            raise VectorError(
-                f"{computation.name}, {case.name}: {name} is {found[name]:.1e} from the 50-digit outputs; "
-                f"expected at most {allowed:.1e}"
-            )
-    return case, found
-
-
-def rounded(exact: Values) -> Values:
-    """Outputs of 50 digits, to the nearest float64."""
-    return {
-        key: {name: constant(array).double() for name, array in value.items()}
-        if isinstance(value, dict)
-        else constant(value).double()
-        for key, value in exact.items()
-    }
-
-
-def _condition(computation: Computation, case: Case, exact: Values) -> float:
-    """How much a small relative change of the inputs grows, measured in 50 digits; two digits are kept."""
-    rng = np.random.default_rng(0)
-
-    def changed(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {name: changed(array) for name, array in value.items()}
-        if value.dtype.kind != "f":
-            return value
-        scale = np.abs(value).max(initial=0.0)
-        return (constant(value) + constant(CHANGE * scale * rng.uniform(-1, 1, value.shape))).value
-
-    inputs = {name: changed(value) for name, value in case.inputs.items()}
-    moved = computation.exact(case.settings, inputs)
-    before, after = flat(exact), flat(moved)
-    growth = 1.0
-    for group in exact:
-        names = [name for name in before if name.partition(".")[0] == group]
-        difference = max(_largest(constant(after[name]) - constant(before[name])) for name in names)
-        scale = max(_largest(constant(before[name])) for name in names)
-        if scale:
-            growth = max(growth, difference / scale / CHANGE)
-    return float(f"{growth:.1e}")
-
-
-def _largest(tensor: Tensor) -> float:
-    return float(max((abs(number) for number in tensor.value.flat), default=0))
-
-
-def _refused(computation: Computation, case: Case) -> Case:
-    """A case that must raise, with the class of the error that every way raises."""
-    classes = set()
-    for name, route in computation.routes.items():
-        try:
-            route(case.settings, case.inputs)
-        except MltkError as error:
-            classes.add(type(error).__name__)
-        else:
-            raise VectorError(f"{computation.name}, {case.name}: {name} accepts what must raise")
-    if len(classes) != 1:
-        raise VectorError(f"{computation.name}, {case.name}: the ways raise {', '.join(sorted(classes))}")
-    return dataclasses.replace(case, raises=classes.pop())
-
-
-def document(computation: Computation) -> dict[str, Any]:
-    """The content of a computation's file."""
     cases, worst = [], dict.fromkeys(computation.routes, 0.0)
-    for draft in computation.cases():
+    for draft in stored(computation.name) if drafts is None else drafts:
         case, found = complete(computation, draft)
         cases.append(case)
         worst |= {name: max(worst[name], value) for name, value in found.items()}
@@ -158,7 +69,7 @@ def _recorded(name: str, found: Mapping[str, float]) -> dict[str, float]:
     up, with a margin for other machines.
     """
     try:
-        file = json.loads((resources.files("mltk.oracle") / FOLDER / f"{name}.json").read_text("utf-8"))
+        file = json.loads(_packaged(name).read_text(encoding="utf-8"))
         known = {route: float(value) for route, value in file["confirmed"]["largest_disagreement"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         known = {}
@@ -176,6 +87,8 @@ def _case_document(case: Case) -> dict[str, Any]:
         "comment": case.comment,
         **({"convention": case.convention} if case.convention else {}),
         "condition": case.condition,
+        **({"tie": True} if case.tie else {}),
+        **({"least_condition": case.least_condition} if case.least_condition != 1 else {}),
         "settings": dict(case.settings),
         "inputs": _plain(case.inputs),
         **outcome,
@@ -213,28 +126,52 @@ def copy(
 ) -> Iterable[tuple[Computation, Path, dict[str, Any]]]:
     """Copy the files that come with mltk, each whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
-    packaged = resources.files("mltk.oracle") / FOLDER
     for computation in computations:
-        name = f"{computation.name}.json"
-        content = (packaged / name).read_bytes()
-        replace_file(folder / name, partial(_write_bytes, content))
-        yield computation, folder / name, json.loads(content)
+        content = _packaged(computation.name).read_bytes()
+        path = folder / f"{computation.name}.json"
+        replace_file(path, partial(_write_bytes, content))
+        yield computation, path, json.loads(content)
 
 
 def write(
     computations: Iterable[Computation], folder: Path
 ) -> Iterable[tuple[Computation, Path, dict[str, Any]]]:
-    """Compute and write the files, one after the other, each whole or not at all."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Compute anew and write the files that come with mltk, one after the other, each whole or not at all."""
     for computation in computations:
-        content = document(computation)
-        path = folder / f"{computation.name}.json"
-        replace_file(path, partial(_write_bytes, f"{to_text(content)}\n".encode()))
+        content, path = document(computation), folder / f"{computation.name}.json"
+        write_document(path, content)
         yield computation, path, content
+
+
+def write_document(path: Path, content: Mapping[str, Any]) -> None:
+    """Write the content of a file, whole or not at all; its folder is made if it is not there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    replace_file(path, partial(_write_bytes, f"{to_text(content)}\n".encode()))
+
+
+def differences(computation: Computation) -> list[str]:
+    """What is not as it is computed anew in the file that comes with mltk, byte for byte.
+
+    Returns:
+        Names of cases, or what else it is; empty if there is no difference.
+    """
+    text = _packaged(computation.name).read_text(encoding="utf-8")
+    try:
+        content, anew = read_json(text), document(computation)
+    except VectorError as error:
+        return [str(error)]
+    if text == f"{to_text(anew)}\n":
+        return []
+    pairs = zip(content["cases"], anew["cases"], strict=True)
+    return [new["name"] for old, new in pairs if to_text(old) != to_text(new)] or ["what all cases share"]
 
 
 def _write_bytes(content: bytes, file: BinaryIO) -> None:
     file.write(content)
+
+
+def _packaged(name: str) -> Traversable:
+    return resources.files("mltk.oracle") / FOLDER / f"{name}.json"
 
 
 @cache
@@ -244,7 +181,7 @@ def stored(name: str) -> tuple[Case, ...]:
     Raises:
         SettingError: If there are none of that name.
     """
-    file = resources.files("mltk.oracle") / FOLDER / f"{name}.json"
+    file = _packaged(name)
     if not file.is_file():
         raise SettingError(f"there are no test vectors of {name!r}")
     return read(file.read_text(encoding="utf-8"), str(file))
@@ -264,23 +201,34 @@ def read(text: str | bytes, name: str = "the text") -> tuple[Case, ...]:
         content = read_json(text)
         if content["format"] != FORMAT:
             raise ValueError(f"its format is {content['format']!r}; expected {FORMAT}")
-        return tuple(_case(each) for each in content["cases"])
+        return tuple(case_of(each) for each in content["cases"])
 
 
-def _case(content: Mapping[str, Any]) -> Case:
-    for name, kinds in FIELDS.items():
-        if not isinstance(content.get(name), kinds) or isinstance(content.get(name), bool):
-            raise TypeError(f"a case has {type(content.get(name)).__name__} as its {name}")
+def case_of(content: Mapping[str, Any]) -> Case:
+    """The case that an entry of a file describes.
+
+    Raises:
+        KeyError, TypeError, ValueError: If it describes none.
+    """
+
+    def field(name: str, kinds: type | UnionType, *default: Any) -> Any:
+        value = content.get(name, *default)
+        if not isinstance(value, kinds) or (isinstance(value, bool) and kinds is not bool):
+            raise TypeError(f"a case has {type(value).__name__} as its {name}")
+        return value
+
     return Case(
-        content["name"],
-        content["kind"],
-        content["comment"],
-        content["settings"],
-        _arrays(content["inputs"]),
-        _arrays(content.get("expected", {})),
-        content.get("raises"),
-        content["condition"],
-        convention=content.get("convention"),
+        name=field("name", str),
+        kind=field("kind", str),
+        comment=field("comment", str),
+        settings=field("settings", dict),
+        inputs=_arrays(field("inputs", dict)),
+        expected=_arrays(field("expected", dict, {})),
+        raises=field("raises", str | None),
+        condition=field("condition", int | float),
+        least_condition=field("least_condition", int | float, 1.0),
+        tie=field("tie", bool, False),
+        convention=field("convention", str | None),
     )
 
 

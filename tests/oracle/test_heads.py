@@ -14,6 +14,7 @@ from mltk.oracle import vectors
 from mltk.oracle.case import flat
 from mltk.oracle.computation import TORCH
 from mltk.oracle.computations.heads import COMPUTATIONS
+from mltk.oracle.confirmation import complete, rounded
 from mltk.oracle.diagnosis import diagnose
 from mltk.oracle.diagnosis.explain import DISTINCT, LENIENT
 from mltk.oracle.exact.head_knobs import Knobs
@@ -39,13 +40,13 @@ NOT_DERIVATIVES = {  # gradients that are wrong in themselves
 
 @cache
 def drafts(name):
-    return tuple(BY_NAME[name].cases())
+    return vectors.stored(name)
 
 
 @cache
 def generic(name):
     """The ordinary cases, with their outputs."""
-    return tuple(vectors.complete(BY_NAME[name], case)[0] for case in drafts(name) if case.kind == "valid")
+    return tuple(complete(BY_NAME[name], case)[0] for case in drafts(name) if case.kind == "valid")
 
 
 def ways_of(name):
@@ -122,7 +123,7 @@ REFUSED = {
 
 @pytest.mark.parametrize(("name", "case"), EVERY, ids=[f"{name}-{case.name}" for name, case in EVERY])
 def test_fifty_digits_numpy_and_torch_agree(name, case):
-    done, found = vectors.complete(BY_NAME[name], case)
+    done, found = complete(BY_NAME[name], case)
     if case.kind == "must-raise":
         assert done.raises == next(error for start, error in REFUSED.items() if case.name.startswith(start))
     else:
@@ -152,7 +153,7 @@ def test_without_a_mistake_the_catalogue_gives_the_truth(name):
     for case in drafts(name):
         if case.kind == "must-raise":
             continue
-        case, _ = vectors.complete(BY_NAME[name], case)
+        case, _ = complete(BY_NAME[name], case)
         found = outputs(Knobs(), case.settings, case.inputs)
         allowed = LENIENT * tolerance(case, DOUBLE) if case.kind == "valid" else 1e-10
         assert set(found) == set(case.expected)
@@ -334,10 +335,10 @@ def test_order_and_scale_of_examples_matter_only_where_they_should():
         order = np.arange(case.inputs["support_x"].shape[1])[::-1]
         inputs = {**case.inputs, **{key: case.inputs[key][:, order] for key in ("support_x", "support_y")}}
         exact = BY_NAME[name].exact(case.settings, inputs)
-        logits = vectors.rounded({"logits": exact["logits"]})
+        logits = rounded({"logits": exact["logits"]})
         same = disagreement(logits, case.expected) < 1e-14
         assert same == (name != "matching-full-context")
     case = generic("matching")[0]
     longer = dataclasses.replace(case, inputs={**case.inputs, "query_x": 3 * case.inputs["query_x"]})
     exact = BY_NAME["matching"].exact(longer.settings, longer.inputs)
-    assert disagreement(vectors.rounded({"logits": exact["logits"]}), case.expected) < 1e-14
+    assert disagreement(rounded({"logits": exact["logits"]}), case.expected) < 1e-14

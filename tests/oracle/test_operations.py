@@ -15,9 +15,10 @@ from mltk import ops
 from mltk.oracle.case import flat
 from mltk.oracle.computation import NUMPY, TORCH
 from mltk.oracle.computations import computation, computations, estimators, losses, operations
+from mltk.oracle.confirmation import VectorError, complete, rounded
 from mltk.oracle.judgement import disagreement, tolerance
 from mltk.oracle.random_cases import completed, search
-from mltk.oracle.vectors import VectorError, complete, rounded
+from mltk.oracle.vectors import stored
 
 COMPUTATIONS = {
     each.name: each for family in (operations, losses, estimators) for each in family.COMPUTATIONS
@@ -26,12 +27,12 @@ RANDOM = [name for name, each in COMPUTATIONS.items() if each.random is not None
 CASES = [
     pytest.param(name, case.name, id=f"{name}-{case.name}")
     for name, each in COMPUTATIONS.items()
-    for case in each.cases()
+    for case in stored(name)
 ]
 
 
 def case_of(name, case):
-    return next(each for each in COMPUTATIONS[name].cases() if each.name == case)
+    return next(each for each in stored(name) if each.name == case)
 
 
 @cache
@@ -67,7 +68,7 @@ def test_hand_derived_rules_and_autograd_are_what_50_digits_say(name, case):
 @pytest.mark.parametrize("name", COMPUTATIONS)
 def test_correct_implementations_in_single_precision_are_not_accused(monkeypatch, name):
     computed, single = COMPUTATIONS[name], np.dtype("float32")
-    kept = [case.name for case in computed.cases() if case.kind != "must-raise"]
+    kept = [case.name for case in stored(name) if case.kind != "must-raise"]
     cases = [completed_with_errors(name, case)[0] for case in kept]
     backend = mltk.backend
     monkeypatch.setattr(
@@ -86,7 +87,7 @@ def test_correct_implementations_in_single_precision_are_not_accused(monkeypatch
 @pytest.mark.parametrize("name", COMPUTATIONS)
 def test_tangents_and_cotangents_are_adjoint(name):
     """Which no way enforces: ⟨gy, dy⟩ is ⟨x̄, dx⟩, and likewise for all learned parameters together."""
-    for case in COMPUTATIONS[name].cases():
+    for case in stored(name):
         if case.kind != "valid":
             continue
         outputs = COMPUTATIONS[name].reference(case.settings, case.inputs)
@@ -98,7 +99,7 @@ def test_tangents_and_cotangents_are_adjoint(name):
 
 @pytest.mark.parametrize("name", COMPUTATIONS)
 def test_each_computation_has_cases_in_which_everything_counts(name):
-    cases = list(COMPUTATIONS[name].cases())
+    cases = stored(name)
     assert computation(name) is COMPUTATIONS[name]
     assert len({case.name for case in cases}) == len(cases)
     assert sum(case.kind == "valid" for case in cases) >= 3
@@ -114,7 +115,7 @@ PERMISSIVE = ("op-relu", "op-tanh", "op-sigmoid", "op-silu", "categorical")
 
 def completed_case(name):
     """The first valid case, with its outputs and condition."""
-    first = next(case for case in COMPUTATIONS[name].cases() if case.kind == "valid")
+    first = next(case for case in stored(name) if case.kind == "valid")
     return completed_with_errors(name, first.name)[0]
 
 
@@ -173,7 +174,7 @@ def test_a_wrong_rule_of_an_operation_is_caught(monkeypatch, name, kind, rule):
     monkeypatch.setattr(kind, rule, wrong)
     computed = COMPUTATIONS[name]
     with pytest.raises(VectorError, match=NUMPY):
-        complete(computed, next(case for case in computed.cases() if case.kind == "valid"))
+        complete(computed, next(case for case in stored(name) if case.kind == "valid"))
 
 
 @pytest.mark.parametrize("name", RANDOM)

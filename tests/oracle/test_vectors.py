@@ -18,6 +18,7 @@ from mltk.oracle import vectors
 from mltk.oracle.case import flat
 from mltk.oracle.computation import NUMPY, TORCH
 from mltk.oracle.computations import computation, computations
+from mltk.oracle.confirmation import complete
 
 FOLDER = Path(str(resources.files("mltk.oracle") / "vectors"))
 NAMES = [*computations()]
@@ -30,9 +31,7 @@ each_computation = pytest.mark.parametrize("name", NAMES)
 
 def text_of(name):
     path = FOLDER / f"{name}.json"
-    assert path.is_file(), (
-        f"there are no test vectors of {name}: mltk oracle vectors --regenerate --out {FOLDER}"
-    )
+    assert path.is_file(), f"there are no test vectors of {name}: mltk oracle edit {name} --add case.json"
     return path.read_text(encoding="utf-8")
 
 
@@ -195,20 +194,20 @@ def test_nothing_is_written_where_a_way_gives_nan():
 
 def test_nothing_is_written_where_a_way_accepts_what_must_be_refused():
     maml = computation("maml")
-    case = next(case for case in maml.cases() if case.name == "nan-input")
+    case = next(case for case in vectors.stored("maml") if case.name == "nan-input")
     lax = dataclasses.replace(maml, routes={**maml.routes, TORCH: lambda settings, inputs: {}})
     with pytest.raises(vectors.VectorError, match="accepts"):
-        vectors.complete(lax, case)
+        complete(lax, case)
     other = {
         **maml.routes,
         TORCH: lambda settings, inputs: maml.reference({**settings, "inner_lr": -1}, inputs),
     }
     with pytest.raises(vectors.VectorError, match="the ways raise"):
-        vectors.complete(dataclasses.replace(maml, routes=other), case)
+        complete(dataclasses.replace(maml, routes=other), case)
 
 
 def test_numbers_that_json_lacks_are_text(tmp_path):
-    case = dataclasses.replace(next(iter(computation(SMALL).cases())), kind="must-raise", raises="ShapeError")
+    case = dataclasses.replace(vectors.stored(SMALL)[0], kind="must-raise", raises="ShapeError")
     case = dataclasses.replace(case, inputs={"x": np.array([[np.nan, 1.0], [np.inf, -np.inf]])})
     content = {**document(), "cases": [vectors._case_document(case)]}
     text = vectors.to_text(content)

@@ -15,7 +15,6 @@ from mltk.ops.policy_loss import costs_to_go
 from mltk.ops.surrogate import surrogate
 from mltk.oracle.case import Values
 from mltk.oracle.computation import Computation
-from mltk.oracle.computations import estimator_cases as vectors
 from mltk.oracle.computations.losses import distribution
 from mltk.oracle.computations.operations import outputs, routes
 from mltk.oracle.exact import estimators as exact
@@ -127,7 +126,6 @@ COMPUTATIONS = (
         outputs("ones (T, N)", of="x"),
         routes(prepare_box),
         differentiated(exact.magic_box),
-        vectors.magic_box,
         signature=SIGNATURE.format("data.x sums of log-probabilities (T, N)"),
     ),
     Computation(
@@ -136,7 +134,6 @@ COMPUTATIONS = (
         outputs("of each task (T,)", of="x"),
         routes(prepare_surrogate),
         differentiated(exact.surrogate),
-        vectors.surrogate,
         signature=SIGNATURE.format(
             "data.x log-probabilities (T, N, H), data.costs and, in some cases, data.baseline likewise"
         ),
@@ -147,7 +144,6 @@ COMPUTATIONS = (
         outputs("of each task (T,)", of="x"),
         routes(prepare_policy_loss),
         differentiated(exact.policy_loss),
-        vectors.policy_loss,
         signature=SIGNATURE.format(
             f"{SAMPLES}, data.costs and data.baseline (T, N H), trajectory by trajectory, settings.horizon, "
             "settings.box"
@@ -159,7 +155,6 @@ COMPUTATIONS = (
         outputs("of each task (T,)", of="x"),
         routes(prepare_log_likelihood),
         differentiated(exact.log_likelihood),
-        vectors.log_likelihood,
         signature=SIGNATURE.format(SAMPLES),
     ),
 )

@@ -15,7 +15,7 @@ from mltk.ops.loss import mean_over_tasks
 from mltk.ops.one_hot import one_hot
 from mltk.oracle.case import Values
 from mltk.oracle.computation import Computation
-from mltk.oracle.computations import full_context_cases, function_cases, head_cases, linear_head_cases
+from mltk.oracle.computations import random_heads
 from mltk.oracle.exact import heads as exact
 from mltk.oracle.exact import linear_heads, metric_heads
 from mltk.oracle.routes import both, episode_of
@@ -224,40 +224,35 @@ COMPUTATIONS = (
         "Prototypical networks on embeddings (Snell, Swersky & Zemel 2017, equations 1 and 2).",
         prototypical,
         metric_heads.prototypical,
-        cases=head_cases.prototypical_cases,
-        random=head_cases.random_prototypical,
+        random=random_heads.random_prototypical,
     ),
     _head(
         "matching",
         "Matching networks on embeddings (Vinyals et al. 2016, equation 1).",
         matching,
         metric_heads.matching,
-        cases=head_cases.matching_cases,
-        random=head_cases.random_matching,
+        random=random_heads.random_matching,
     ),
     _head(
         "matching-full-context",
         "Matching networks with full context embeddings (Vinyals et al. 2016, appendix A).",
         full_context,
         metric_heads.full_context,
-        cases=full_context_cases.full_context_cases,
-        random=full_context_cases.random_full_context,
+        random=random_heads.random_full_context,
     ),
     _head(
         "ridge",
         "Ridge regression on embeddings: R2-D2 (Bertinetto et al. 2019, section 3.2).",
         ridge,
         linear_heads.ridge,
-        cases=linear_head_cases.ridge_cases,
-        random=linear_head_cases.random_ridge,
+        random=random_heads.random_ridge,
     ),
     _head(
         "logistic",
         "Logistic regression on embeddings by Newton steps: LR-D2 (Bertinetto et al. 2019, section 3.3).",
         logistic,
         linear_heads.logistic,
-        cases=linear_head_cases.logistic_cases,
-        random=linear_head_cases.random_logistic,
+        random=random_heads.random_logistic,
     ),
     Computation(
         "ridge-regression",
@@ -269,8 +264,7 @@ COMPUTATIONS = (
         },
         both(compute_ridge_regression),
         exact.truth(exact.ridge_regression),
-        function_cases.ridge_regression_cases,
-        function_cases.random_ridge_regression,
+        random_heads.random_ridge_regression,
         "(params, data, settings): params['reg_lambda'] () or (T,) where settings.reg_lambda is None, "
         "data.embeddings (T, N, d), data.targets values (T, N, o) or labels (T, N) if settings.ways is not "
         "None, data.g_weight, data.g_bias",
@@ -280,15 +274,13 @@ COMPUTATIONS = (
         "Squared Euclidean distances of all pairs of two sets of vectors.",
         routes=both(partial(compute_pairs, pairwise_sqeuclidean, _sqeuclidean_pullback)),
         exact=exact.truth(exact.pairs),
-        cases=function_cases.sqeuclidean_cases,
-        random=function_cases.random_sqeuclidean,
+        random=random_heads.random_sqeuclidean,
     ),
     _pairs(
         "cosine-similarity",
         "Cosines of all pairs of two sets of vectors; zero, with zero gradients, for vectors of zero.",
         routes=both(partial(compute_pairs, pairwise_cosine_similarity, _cosine_pullback)),
         exact=exact.truth(exact.pairs),
-        cases=function_cases.cosine_cases,
-        random=function_cases.random_cosine,
+        random=random_heads.random_cosine,
     ),
 )

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -13,8 +13,8 @@ from mltk.contracts import Backend
 from mltk.ops import Distribution, Operation
 from mltk.oracle.case import Case, Values
 from mltk.oracle.computation import Computation, Draw
-from mltk.oracle.computations import loss_cases as vectors
 from mltk.oracle.computations.operations import outputs, routes
+from mltk.oracle.computations.random_operations import random_loss
 from mltk.oracle.exact import operations as exact
 from mltk.tree import Array, Tree
 
@@ -69,7 +69,6 @@ def _loss(
     name: str,
     summary: str,
     target: str,
-    cases: Callable[[], Iterable[Case]],
     random: Callable[[Draw], Case],
 ) -> Computation:
     return Computation(
@@ -78,21 +77,19 @@ def _loss(
         outputs("of each task (T,)", of="x"),
         routes(prepare_loss),
         exact.differentiated(exact.loss),
-        cases,
         random,
         f"(params, data, settings): data.x {target}, a tangent data.dx, a cotangent data.gy (T,) and its "
         "tangent data.dgy",
     )
 
 
-def _density(name: str, summary: str, actions: str, cases: Callable[[], Iterable[Case]]) -> Computation:
+def _density(name: str, summary: str, actions: str) -> Computation:
     return Computation(
         name,
         summary,
         outputs("of each example (T, N)", of="x"),
         routes(prepare_density),
         exact.differentiated(exact.log_probabilities),
-        cases,
         signature=f"(params, data, settings): {actions}, a tangent data.dx, a cotangent data.gy (T, N) and "
         "its tangent data.dgy",
     )
@@ -103,26 +100,22 @@ COMPUTATIONS = (
         "mse",
         "The mean of the squared differences over examples and output features, of each task.",
         "(T, N, d), data.target likewise",
-        vectors.mse,
-        partial(vectors.random_loss, "mse"),
+        partial(random_loss, "mse"),
     ),
     _loss(
         "cross-entropy",
         "The mean over examples of minus the log-probability of their labels, of each task.",
         "logits (T, N, ways), data.target labels (T, N)",
-        vectors.cross_entropy,
-        partial(vectors.random_loss, "cross_entropy"),
+        partial(random_loss, "cross_entropy"),
     ),
     _density(
         "categorical",
         "Log-probabilities of actions by logits.",
         "data.x logits (T, N, K), data.actions indices as floating numbers (T, N, 1)",
-        vectors.categorical,
     ),
     _density(
         "gaussian",
         "Log-densities of actions by means, with one standard deviation for all numbers.",
         "data.x means (T, N, d), data.actions (T, N, d), settings.std",
-        vectors.gaussian,
     ),
 )

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from mltk import ops, tree
 from mltk.backend import backend as choose_backend
-from mltk.models import Sequential, mlp
+from mltk.models import mlp
 from mltk.modules import Module, clone_module, detach_module, meta_grad, update_module
 from mltk.oracle.candidate.settings import Settings
-from mltk.oracle.case import Case, Kind, Values
+from mltk.oracle.case import Case, Values
 from mltk.oracle.computation import NUMPY, TORCH, Computation, Draw
-from mltk.oracle.computations.episodes import episode
+from mltk.oracle.computations.drawing import drawn
+from mltk.oracle.computations.random_learners import episode
 from mltk.oracle.exact import modules as exact
 from mltk.oracle.layers import model
 
@@ -112,152 +112,6 @@ def on_torch(settings: Mapping[str, Any], inputs: Values) -> Values:
     }
 
 
-REGRESSION = mlp((3, 4, 2), activation="tanh")
-CLASSIFICATION = mlp((2, 5, 3), activation="relu")
-
-
-def sequence(
-    name: str,
-    comment: str,
-    program: Program,
-    *,
-    loss_of: tuple[str, ...] = ("a",),
-    network: Sequential = REGRESSION,
-    kind: Kind = "valid",
-    tied: list[list[str]] | None = None,
-    **sizes: Any,
-) -> Case:
-    """A case of a program; its batches are the support sets, its queries one set."""
-    first = next(iter(network.shapes.values()))
-    case = episode(name, comment, network, kind=kind, **{"features": first[1:], "tasks": 3, **sizes})
-    inputs = {key: array[0] if key.startswith("query") else array for key, array in case.inputs.items()}
-    tied = tied or []
-    others = {name for group in tied for name in group[1:]}
-    params = {key: array for key, array in case.inputs["params"].items() if key not in others}
-    settings = {
-        "layers": case.settings["layers"],
-        "loss": case.settings["loss"],
-        "tied": tied,
-        "program": program,
-        "loss_of": list(loss_of),
-    }
-    return dataclasses.replace(case, settings=settings, inputs={**inputs, "params": params})
-
-
-def cases() -> Iterator[Case]:
-    """The cases of programs."""
-
-    def clone(name: str, of: str = "model") -> list[Any]:
-        return ["clone", name, of]
-
-    def update(name: str, batch: int, rate: float = 0.2, names: list[str] | None = None) -> list[Any]:
-        return ["update", name, batch, rate, names]
-
-    classes: dict[str, Any] = {"network": CLASSIFICATION, "shots": (2, 1, 3), "queries": 4}
-    yield sequence(
-        "two-updates",
-        "catches a second update that forgets where the parameters come from",
-        [clone("a"), update("a", 0), update("a", 1, 0.3)],
-        shots=4,
-        queries=5,
-    )
-    yield sequence(
-        "clone-of-clone",
-        "what happens to a clone after it was cloned does not change the second clone",
-        [clone("a"), update("a", 0, 0.4), clone("b", "a"), update("a", 1), update("b", 2)],
-        loss_of=("b",),
-        seed=1,
-        **classes,
-    )
-    yield sequence(
-        "two-branches",
-        "two clones of an updated clone: what both give is added up",
-        [
-            clone("a"),
-            update("a", 0),
-            clone("b", "a"),
-            clone("c", "a"),
-            update("b", 1, 0.1),
-            update("c", 2, 0.3),
-        ],
-        loss_of=("b", "c"),
-        seed=2,
-        shots=5,
-        queries=2,
-    )
-    yield sequence(
-        "part",
-        "parameters without update stay, and get what flows through those that moved",
-        [clone("a"), update("a", 0, 0.5), update("a", 1, 0.3, ["2.weight", "2.bias"])],
-        seed=3,
-        **classes,
-    )
-    yield sequence(
-        "part-then-other",
-        "the second gradient is that at the point: catches what autograd adds through what moved before",
-        [clone("a"), update("a", 0, 0.5, ["2.weight", "2.bias"]), update("a", 1, 0.3, ["0.weight"])],
-        seed=3,
-        **{**classes, "kind": "edge"},
-    )
-    yield sequence(
-        "batch-norm",
-        "a clone that normalises by the set that it is called on",
-        [clone("a"), update("a", 2, 0.3), update("a", 1, 0.3)],
-        network=Sequential(
-            [ops.Linear(2, 3, bias=False), ops.BatchNorm(3, spatial_axes=0), ops.Tanh(), ops.Linear(3, 2)]
-        ),
-        shots=4,
-        queries=3,
-        seed=4,
-    )
-    yield sequence(
-        "detach-between",
-        "a detached module gives the original nothing, a clone that was made before still does",
-        [clone("a"), update("a", 0), clone("b", "a"), ["detach", "a"], update("a", 1), update("b", 2)],
-        loss_of=("a", "b"),
-        kind="edge",
-        seed=5,
-    )
-    yield sequence(
-        "detached",
-        "after a detachment the gradient is zero, and not missing",
-        [clone("a"), update("a", 0), ["detach", "a"], update("a", 1)],
-        kind="edge",
-        seed=6,
-    )
-    yield sequence(
-        "no-update", "a clone alone: the gradient of the original", [clone("a")], kind="edge", seed=7
-    )
-    yield sequence(
-        "original",
-        "the original is what it was, whatever became of its clones",
-        [clone("a"), update("a", 0), ["detach", "a"]],
-        loss_of=("model",),
-        kind="edge",
-        seed=8,
-    )
-    yield sequence(
-        "nothing-moves",
-        "an update of no parameter, and one of length zero",
-        [clone("a"), update("a", 0, 0.3, []), update("a", 1, 0.0)],
-        kind="edge",
-        seed=9,
-    )
-    yield sequence(
-        "tied",
-        "one weight in two layers: it is updated once, by the sum of both gradients",
-        [clone("a"), update("a", 0), clone("b", "a"), update("b", 1)],
-        loss_of=("b",),
-        network=mlp((2, 2, 2), activation="tanh"),
-        kind="edge",
-        tied=[["0.weight", "2.weight"]],
-        seed=10,
-    )
-    case = sequence("missing-parameter", "a parameter that is missing", [clone("a")], kind="must-raise")
-    params = {name: array for name, array in case.inputs["params"].items() if name != "2.bias"}
-    yield dataclasses.replace(case, inputs={**case.inputs, "params": params})
-
-
 def random_program(draw: Draw) -> Case:
     """A program of instructions that hypothesis draws."""
     from hypothesis import strategies as st
@@ -280,16 +134,16 @@ def random_program(draw: Draw) -> Case:
             moved = draw(st.sampled_from([None, ["0.weight"], ["2.weight", "2.bias"]])) if last else None
             program.append(["update", name, batch, rate, moved])
     widths = [draw(st.integers(1, 3)) for _ in range(3)]
-    return sequence(
-        "random",
-        "drawn at random",
-        program,
-        loss_of=tuple(names),
-        network=mlp(widths, activation=draw(st.sampled_from(["tanh", "relu", "sigmoid"]))),
+    case = episode(
+        mlp(widths, activation=draw(st.sampled_from(["tanh", "relu", "sigmoid"]))),
+        tasks=3,
         shots=draw(st.integers(1, 4)),
         queries=draw(st.integers(1, 4)),
         seed=draw(st.integers(0, 1000)),
     )
+    of_loss = {key: case.settings[key] for key in ("layers", "loss")}
+    inputs = {key: array[0] if key.startswith("query") else array for key, array in case.inputs.items()}
+    return drawn({**of_loss, "tied": [], "program": program, "loss_of": names}, inputs)
 
 
 COMPUTATIONS = (
@@ -302,7 +156,6 @@ COMPUTATIONS = (
         },
         {NUMPY: on_numpy, TORCH: on_torch},
         exact.clone_update_detach,
-        cases,
         random_program,
     ),
 )

@@ -14,9 +14,7 @@ from mltk.ops import Operation
 from mltk.oracle import layers
 from mltk.oracle.case import Case, Values
 from mltk.oracle.computation import NUMPY, TORCH, Computation, Draw, Route
-from mltk.oracle.computations import activation_cases as sets
-from mltk.oracle.computations import image_operation_cases as images
-from mltk.oracle.computations import operation_cases as vectors
+from mltk.oracle.computations import random_operations
 from mltk.oracle.exact import operations as exact
 from mltk.tree import Tree
 
@@ -129,7 +127,6 @@ def _operation(
     name: str,
     summary: str,
     value: str,
-    cases: Callable[[], Iterable[Case]],
     random: Callable[[Draw], Case] | None = None,
 ) -> Computation:
     return Computation(
@@ -138,63 +135,52 @@ def _operation(
         outputs(value),
         routes(prepare_layer),
         exact.differentiated(exact.layer),
-        cases,
         random,
         SIGNATURE,
     )
 
 
 COMPUTATIONS = (
-    _operation(
-        "linear", "Fully connected: y = x Wᵀ + b.", "(T, N, out)", vectors.linear, vectors.random_linear
-    ),
+    _operation("linear", "Fully connected: y = x Wᵀ + b.", "(T, N, out)", random_operations.random_linear),
     _operation(
         "convolution",
         "Two-dimensional cross-correlation.",
         "(T, N, out, h, w)",
-        images.convolution,
-        images.random_convolution,
+        random_operations.random_convolution,
     ),
     _operation(
         "batch-norm",
         "Batch normalisation (Ioffe & Szegedy 2015): by this set, its first rows, or constants.",
         "(T, N, C, ...)",
-        vectors.batch_norm,
-        vectors.random_batch_norm,
+        random_operations.random_batch_norm,
     ),
-    _operation(
-        "layer-norm", "Layer normalisation (Ba, Kiros & Hinton 2016).", "(T, N, ...)", vectors.layer_norm
-    ),
-    _operation("relu", "The positive part; its slope at zero is zero.", "(T, N, ...)", sets.relu),
-    _operation("tanh", "The hyperbolic tangent.", "(T, N, ...)", sets.tanh),
-    _operation("sigmoid", "The logistic function.", "(T, N, ...)", sets.sigmoid),
-    _operation("silu", "x times its logistic function (Hendrycks & Gimpel 2016).", "(T, N, ...)", sets.silu),
+    _operation("layer-norm", "Layer normalisation (Ba, Kiros & Hinton 2016).", "(T, N, ...)"),
+    _operation("relu", "The positive part; its slope at zero is zero.", "(T, N, ...)"),
+    _operation("tanh", "The hyperbolic tangent.", "(T, N, ...)"),
+    _operation("sigmoid", "The logistic function.", "(T, N, ...)"),
+    _operation("silu", "x times its logistic function (Hendrycks & Gimpel 2016).", "(T, N, ...)"),
     _operation(
         "max-pool",
         "The largest pixel of each window, the first in reading order among equals.",
         "(T, N, C, h, w)",
-        images.max_pool,
-        images.random_max_pool,
+        random_operations.random_max_pool,
     ),
     _operation(
         "average-pool",
         "The mean of each window, whose border counts as zeros.",
         "(T, N, C, h, w)",
-        images.average_pool,
     ),
-    _operation("global-average-pool", "The mean of each channel.", "(T, N, C)", images.global_average_pool),
-    _operation("flatten", "Each example as one row, channels slowest.", "(T, N, C h w)", images.flatten),
+    _operation("global-average-pool", "The mean of each channel.", "(T, N, C)"),
+    _operation("flatten", "Each example as one row, channels slowest.", "(T, N, C h w)"),
     _operation(
         "lstm",
         "Long short-term memory (Hochreiter & Schmidhuber 1997) over the examples; gates i, f, g, o.",
         "(T, N, hidden)",
-        sets.lstm,
     ),
     _operation(
         "attention",
         "Dot-product attention (Vaswani et al. 2017, equation 1); its keys and values come as parameters.",
         "(T, M, e)",
-        sets.attention,
     ),
-    _operation("drop-rows", "All examples but the first rows.", "(T, N - rows, d)", sets.drop_rows),
+    _operation("drop-rows", "All examples but the first rows.", "(T, N - rows, d)"),
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -14,14 +14,15 @@ from mltk.algorithms import LearnedOptimizer
 from mltk.contracts import Backend
 from mltk.optim import transforms
 from mltk.optim.transforms import GradientTransform
-from mltk.oracle.case import Case, Kind, Values
+from mltk.oracle.case import Case, Values
 from mltk.oracle.computation import Computation, Draw
-from mltk.oracle.computations.learner_cases import drawn, edges, generic, refused
 from mltk.oracle.computations.learners import OUTPUTS
+from mltk.oracle.computations.random_learners import random_maml
 from mltk.oracle.computations.self_tuning import SELF_TUNING
 from mltk.oracle.exact import optimizers as exact
 from mltk.oracle.layers import model
 from mltk.oracle.routes import both, episode_of, params_of
+from mltk.oracle.vectors import stored
 
 Transform = Mapping[str, Any]
 """A transform in JSON: its name under ``"transform"``, and its settings."""
@@ -34,82 +35,6 @@ CLASSES: dict[str, type[GradientTransform]] = {
     "meta_curvature": transforms.MetaCurvature,
     "network": transforms.Network,
     "clip": transforms.Clip,
-}
-
-IMAGES = "images"
-"""The ordinary case whose parameters have four axes."""
-
-VARIANTS: dict[str, tuple[tuple[str, Transform, str], ...]] = {
-    "scale": (
-        ("regression", {"per": "element"}, "a factor for each element"),
-        ("classification", {"per": "tensor"}, "a factor for each tensor, whose gradient is a sum"),
-        ("relu", {"per": "scalar"}, "a single factor, whose gradient is a sum over all tensors"),
-    ),
-    "bias": (
-        ("regression", {}, "catches a term that is added after the step size"),
-        ("classification", {}, "the term moves every task alike"),
-        ("relu", {}, "the term also moves units that no example reaches"),
-    ),
-    "momentum": (
-        ("regression", {"per": "scalar"}, "three steps: catches a velocity that is damped by 1 - momentum"),
-        ("classification", {"per": "tensor"}, "a decay for each tensor"),
-        ("relu", {"per": "element"}, "a decay for each element"),
-    ),
-    "kronecker": (
-        ("regression", {}, "catches a right factor that is not transposed"),
-        ("classification", {}, "a vector has a left factor only"),
-        (IMAGES, {}, "of a convolution each filter is a matrix of input channels by pixels"),
-    ),
-    "meta_curvature": (
-        ("regression", {}, "catches matrices that are exchanged or not transposed"),
-        ("classification", {}, "a vector has one matrix only"),
-        (IMAGES, {}, "of a convolution outputs, inputs and pixels each have a matrix"),
-    ),
-    "network": (
-        (
-            "regression",
-            {"hidden": [3], "activation": "tanh", "shared": True, "scale": 10.0},
-            "one small network for all numbers of all tensors",
-        ),
-        (
-            "classification",
-            {"hidden": [2], "activation": "sigmoid", "shared": False, "scale": 5.0},
-            "a network for each tensor",
-        ),
-        (
-            "relu",
-            {"hidden": [2, 3], "activation": "tanh", "shared": True, "scale": 2.0},
-            "many gradients are small or zero, where the features are linear",
-        ),
-    ),
-    "clip": (
-        ("regression", {"limit": 1.5, "by": "norm"}, "the norm is that of a task's tensors together"),
-        ("classification", {"limit": 0.25, "by": "norm"}, "catches a factor that no gradient flows through"),
-        ("relu", {"limit": 0.1, "by": "value"}, "every number is limited by itself"),
-    ),
-    "chain": (
-        (
-            "regression",
-            {
-                "transforms": [
-                    {"transform": "clip", "limit": 1.5, "by": "norm"},
-                    {"transform": "momentum", "per": "tensor"},
-                    {"transform": "scale", "per": "element"},
-                ]
-            },
-            "clipping, then momentum, then scales: catches another order",
-        ),
-        (
-            "classification",
-            {"transforms": [{"transform": "kronecker"}, {"transform": "scale", "per": "tensor"}]},
-            "a matrix product, then scales",
-        ),
-        (
-            "relu",
-            {"transforms": [{"transform": "scale", "per": "scalar"}, {"transform": "bias"}]},
-            "a scale, then a term that it does not scale",
-        ),
-    ),
 }
 
 
@@ -169,111 +94,29 @@ def learned_numbers(
     return numbers
 
 
-def with_transform(
-    case: Case,
-    description: Transform,
-    *,
-    seed: int = 0,
-    learned: Mapping[str, np.ndarray] | None = None,
-    learn_init: bool = True,
-) -> Case:
-    """A case of a learned optimiser.
+def random_case(name: str, draw: Draw) -> Case:
+    """A case whose extents and learned numbers hypothesis draws, with a transform of the test vectors."""
+    from hypothesis import strategies as st
 
-    Args:
-        case: Of MAML.
-        description: The transform.
-        seed: Of the learned numbers.
-        learned: What stands in place of them.
-        learn_init: A setting.
-    """
-    settings = {**case.settings, "learn_init": learn_init, "transform": dict(description)}
+    known = [case.settings["transform"] for case in stored(name) if case.kind == "valid"]
+    description = draw(st.sampled_from(known))
+    case, seed = random_maml(draw, inner_lr=0.1), draw(st.integers(0, 1000))
     shapes = model(case.settings["layers"]).shapes
-    if settings["adapted"] is not None:
-        shapes = {name: shapes[name] for name in settings["adapted"]}
     numbers = learned_numbers(description, shapes, np.random.default_rng(seed))
-    arrays = {f"transform.{name}": array for name, array in {**numbers, **(learned or {})}.items()}
+    arrays = {f"transform.{name}": array for name, array in numbers.items()}
     inputs = {**case.inputs, "params": {**case.inputs["params"], **arrays}}
+    settings = {**case.settings, "learn_init": True, "transform": description}
     return dataclasses.replace(case, settings=settings, inputs=inputs)
 
 
-def _described(kind: str) -> list[tuple[str, Transform, str]]:
-    return [(base, {"transform": kind, **settings}, comment) for base, settings, comment in VARIANTS[kind]]
-
-
-def cases(kind: str) -> Iterator[Case]:
-    """The cases of a transform."""
-    bases = {case.name: case for case in generic()}
-    described = _described(kind)
-    for seed, (base, description, comment) in enumerate(described, 10 * list(VARIANTS).index(kind)):
-        rate = 0.1 if kind in ("network", "bias", "chain") else bases[base].settings["inner_lr"]
-        case = dataclasses.replace(bases[base], comment=comment)
-        case = dataclasses.replace(case, settings={**case.settings, "inner_lr": rate})
-        yield with_transform(case, description, seed=seed)
-    yield from _edges(kind, described, bases)
-    first = described[0][1]
-    for bad in refused():
-        yield with_transform(bad, first)
-    yield from _bad_learned(with_transform(bases["regression"], first))
-
-
-def _edges(
-    kind: str, described: Iterable[tuple[str, Transform, str]], bases: Mapping[str, Case]
-) -> Iterator[Case]:
-    _, description, _ = next(iter(described))
-
-    def edge(base: Case, name: str, comment: str, kind: Kind = "edge", **settings: Any) -> Case:
-        changed = {**base.settings, **settings}
-        return dataclasses.replace(base, name=name, comment=comment, kind=kind, settings=changed)
-
-    for case in edges():
-        if case.name in ("no-step", "one-step", "one-example", "dead-relus"):
-            yield with_transform(case, description, seed=3)
-    case = edge(
-        bases["relu"], "head-only", "learned arrays only for what adapts", adapted=["4.weight", "4.bias"]
-    )
-    yield with_transform(case, description, seed=4)
-    case = edge(bases["relu"], "start-is-fixed", "the start is not learned: its gradient is zero")
-    yield with_transform(case, description, seed=5, learn_init=False)
-    case = edge(bases["regression"], "identity", "at its start the transform changes nothing: this is MAML")
-    if kind == "clip":
-        yield with_transform(case, {**description, "limit": 1e6})
-    elif kind != "chain":
-        shapes = model(case.settings["layers"]).shapes
-        start = tree.flatten(transform_of(description).init(shapes, np.random.default_rng(0)))
-        if kind == "network":  # only its last layer must be zero
-            start = {name: array for name, array in start.items() if not array.any()}
-        yield with_transform(case, description, learned=start)
-
-
-def _bad_learned(case: Case) -> Iterator[Case]:
-    params = case.inputs["params"]
-    name = next((name for name in params if name.startswith("transform.")), None)
-    if name is None:
-        return
-    fewer = {key: array for key, array in params.items() if key != name}
-    longer = {**params, name: np.ones((*params[name].shape, 2))}
-    for label, comment, changed in (
-        ("missing-learned", "an array of the transform that is missing", fewer),
-        ("learned-of-wrong-shape", "an array of the transform with an axis too many", longer),
-    ):
-        inputs = {**case.inputs, "params": changed}
-        yield dataclasses.replace(case, name=label, comment=comment, kind="must-raise", inputs=inputs)
-
-
-def random_case(kind: str, draw: Draw) -> Case:
-    """A case whose extents, transform and learned numbers hypothesis draws."""
-    from hypothesis import strategies as st
-
-    _, description, _ = draw(st.sampled_from(_described(kind)))
-    return with_transform(drawn(draw, inner_lr=0.1), description, seed=draw(st.integers(0, 1000)))
-
+LEARNED = "learned-optimizer-"
 
 SUMMARIES = {
     "scale": "learned learning rates (Li, Zhou, Chen & Li 2017)",
     "bias": "a learned term beside the gradient",
     "momentum": "a learned decay of a velocity",
     "kronecker": "products with a Kronecker matrix (KFO: Arnold, Iqbal & Sha 2021)",
-    "meta_curvature": "products with matrices along each axis (Park & Oliva 2019, equation 5)",
+    "meta-curvature": "products with matrices along each axis (Park & Oliva 2019, equation 5)",
     "network": "a network over the coordinates of the gradient (after Andrychowicz et al. 2016)",
     "clip": "clipping by norm or value, which gradients flow through (Pascanu, Mikolov & Bengio 2013)",
     "chain": "several transforms in a row",
@@ -282,13 +125,12 @@ SUMMARIES = {
 COMPUTATIONS = (
     *(
         Computation(
-            f"learned-optimizer-{kind.replace('_', '-')}",
+            f"{LEARNED}{kind}",
             f"An inner loop along transformed gradients: {summary}.",
             OUTPUTS,
             both(compute_learned_optimizer),
             exact.learned_optimizer,
-            partial(cases, kind),
-            partial(random_case, kind),
+            partial(random_case, f"{LEARNED}{kind}"),
         )
         for kind, summary in SUMMARIES.items()
     ),
