@@ -1,6 +1,5 @@
 """Experiments on settings: each shows that a setting does what its docstring says."""
 
-import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -40,19 +39,3 @@ def within(values, low, high):
 def flat(params):
     """A tree as arrays by name."""
     return {name: np.asarray(leaf) for name, leaf in tree.flatten(params).items()}
-
-
-@contextlib.contextmanager
-def calls(owner, name):
-    """The arguments of each call of a method meanwhile, without the object itself."""
-    found, real = [], getattr(owner, name)
-
-    def watched(self, *args, **options):
-        found.append((args, options))
-        return real(self, *args, **options)
-
-    setattr(owner, name, watched)
-    try:
-        yield found
-    finally:
-        setattr(owner, name, real)

@@ -3,7 +3,8 @@
 from dataclasses import fields
 
 import numpy as np
-from experiments import NUMPY, calls, close, shows
+from counting import calls
+from experiments import NUMPY, close, shows
 from head_problems import problem_of
 
 import mltk

@@ -3,8 +3,8 @@
 from dataclasses import replace
 
 import numpy as np
-from counting import linearizations_alive
-from experiments import NUMPY, calls, close, flat, shows
+from counting import alive, calls
+from experiments import NUMPY, close, flat, shows
 
 import mltk
 from mltk import tree
@@ -142,9 +142,9 @@ def few_points_are_kept_and_the_numbers_are_the_same(kind):
     results, most = [], []
     for checkpoint in (False, True):
         learner = make(kind, steps=12, rate=0.01, checkpoint=checkpoint)
-        with linearizations_alive() as alive:
+        with alive(AnalyticLinearization) as linearizations:
             results.append(value_and_grad(learner))
-        most.append(alive.most)
+        most.append(linearizations.most)
     assert most[1] <= 3 < 12 <= most[0]
     close(results[1][0], results[0][0])
     for name, leaf in flat(results[0][1]).items():

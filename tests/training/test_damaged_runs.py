@@ -139,3 +139,42 @@ def test_an_optimiser_that_took_less_than_no_steps_is_damage(run):
     change_checkpoint(run, **{"optimizer.step": np.asarray(-2)})
     with pytest.raises(RunError, match=r"checkpoint\.npz: 'step' is -2; expected a number of steps"):
         train(run.path, steps=5, resume=True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"optimizer.moments.other": np.zeros(3, np.float32)}, "has an unknown array 'moments.other'"),
+        ({"optimizer.moments.mean": None}, "lacks 'moments.mean'"),
+        ({"optimizer.moments.mean": np.zeros(17)}, "'moments.mean' is float64; expected float32"),
+        ({"optimizer.step": np.asarray(3.0)}, "'step' is float64; expected int64"),
+        ({"params.other": np.zeros(3, np.float32)}, "has an unknown array 'other'"),
+        ({"params.0.bias": None}, "lacks '0.bias'"),
+        ({"params.0.bias": np.zeros(4)}, "'0.bias' is float64; expected float32"),
+    ],
+)
+def test_training_goes_on_from_arrays_of_its_names_and_dtypes_alone(run, changes, message):
+    with np.load(run.checkpoint_path) as arrays:
+        found = dict(arrays)
+    assert (set(changes) <= set(found)) == ("unknown" not in message)
+    found = {name: leaf for name, leaf in (found | changes).items() if leaf is not None}
+    np.savez(run.checkpoint_path, **found)
+    with pytest.raises(RunError, match=rf"checkpoint\.npz:? {message}"):
+        train(run.path, steps=5, resume=True)
+
+
+@pytest.mark.parametrize("key", ["steps", "log_every", "meta_batch", "seed"])
+def test_a_configuration_without_a_key_is_refused(run, key):
+    run.write_config({name: value for name, value in run.read_config().items() if name != key})
+    with pytest.raises(RunError):
+        train(run.path, steps=5, resume=True)
+
+
+def test_a_run_that_is_done_is_left_as_it_is(run):
+    def state():
+        files = [path for path in run.path.iterdir() if path.suffix != ".lock"]
+        return {path: (path.stat().st_mtime_ns, path.stat().st_ino) for path in files}
+
+    before = state()
+    train(run.path, resume=True)
+    assert state() == before
