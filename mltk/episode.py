@@ -56,6 +56,14 @@ class Episode(Summary):
         LabelError: If a class or group is negative.
         SettingError: If ``ways`` is not a positive integer, ``backend`` no backend, or classes or groups are
             given for regression.
+
+    Examples:
+        >>> import mltk
+        >>> episode = mltk.data.Blobs(ways=5, shots=1, queries=3).sample(4, 0, mltk.backend("numpy"))
+        >>> episode.ways, episode.support_x.shape, episode.query_y.shape
+        (5, (4, 5, 5), (4, 15))
+        >>> episode.take(slice(2)).support_x.shape
+        (2, 5, 5)
     """
 
     support_x: Array

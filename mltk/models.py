@@ -45,6 +45,12 @@ class Sequential:
         output_scale: What the initial parameters of the last layer that has any are multiplied by; ``None``
             is 1. A policy whose outputs start near zero starts where its actions still make a difference:
             Andrychowicz et al. (2021), *What matters for on-policy deep actor-critic methods?*, section 3.2.
+
+    Examples:
+        >>> import mltk
+        >>> model = mltk.models.Sequential([mltk.ops.Linear(2, 3), mltk.ops.Tanh()])
+        >>> model.shapes
+        {'0.weight': (3, 2), '0.bias': (3,)}
     """
 
     layers: Sequence[Operation]
@@ -160,6 +166,11 @@ def mlp(sizes: Sequence[int], *, activation: str = "relu", output_scale: float |
 
     Raises:
         SettingError: If a size or the activation is not valid.
+
+    Examples:
+        >>> import mltk
+        >>> list(mltk.models.mlp([1, 40, 1]).shapes)
+        ['0.weight', '0.bias', '2.weight', '2.bias']
     """
     check_choice("activation", activation, ACTIVATIONS)
     if not isinstance(sizes, Iterable) or len(sizes) < 2:
@@ -197,6 +208,12 @@ def conv4(
     Raises:
         SettingError: If the image is too small for four poolings, ``width`` is neither one number nor four,
             or ``statistics`` is no such name.
+
+    Examples:
+        >>> import mltk
+        >>> model = mltk.models.conv4(in_channels=1, image_size=28, width=8, out_features=5)
+        >>> model.shapes["0.weight"], model.last_layer()
+        ((8, 1, 3, 3), ('17.weight', '17.bias'))
     """
     if statistics is None:
         statistics = "population" if out_features is None else "batch"

@@ -40,6 +40,14 @@ class ImplicitMAML(GradientBased):
         inner_lr: Step size of the descent.
         inner_steps: Steps of the descent.
         cg_steps: Steps of conjugate gradients; a task stops by itself once its residual is at rounding error.
+
+    Examples:
+        >>> import mltk
+        >>> learner = mltk.algorithms.ImplicitMAML(mltk.models.mlp([1, 20, 1]), "mse", inner_steps=10)
+        >>> tasks, backend = mltk.data.Sinusoid(shots=5, queries=5), mltk.backend("numpy")
+        >>> value, grads = learner.value_and_grad(learner.init(backend, seed=0), tasks.sample(4, 0, backend))
+        >>> round(float(value), 3), list(mltk.tree.flatten(grads))
+        (1.94, ['0.weight', '0.bias', '2.weight', '2.bias'])
     """
 
     model: Model

@@ -46,6 +46,15 @@ class LearnedOptimizer(UnrolledLearner):
         first_order: Leave the Hessian products out.
         checkpoint: As in `MAML`.
         adapt_only: As in `MAML`.
+
+    Examples:
+        >>> import mltk
+        >>> model, transform = mltk.models.mlp([1, 20, 1]), mltk.optim.transforms.Momentum()
+        >>> learner = mltk.algorithms.LearnedOptimizer(model, "mse", transform, inner_steps=5)
+        >>> tasks, backend = mltk.data.Sinusoid(shots=5, queries=5), mltk.backend("numpy")
+        >>> value, grads = learner.value_and_grad(learner.init(backend, seed=0), tasks.sample(4, 0, backend))
+        >>> sorted(grads)
+        ['0', '2', 'transform']
     """
 
     model: Model

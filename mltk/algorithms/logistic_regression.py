@@ -29,6 +29,14 @@ class LogisticRegression(EmbeddingBased):
 
     Raises:
         SettingError: If a setting is not valid.
+
+    Examples:
+        >>> import mltk
+        >>> learner = mltk.algorithms.LogisticRegression(mltk.models.mlp([3, 16, 8]))
+        >>> tasks, backend = mltk.data.Blobs(ways=3, shots=2, queries=4, separation=6), mltk.backend("numpy")
+        >>> run = mltk.train(learner, tasks, backend=backend, steps=50)
+        >>> mltk.evaluate(learner, run.meta_params, tasks, episodes=100).mean > 0.9
+        True
     """
 
     embedding: Model

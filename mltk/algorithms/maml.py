@@ -56,6 +56,14 @@ class MAML(UnrolledLearner):
         adapt_only: Which parameters the inner loop moves: ``"head"`` (the last layer), ``"body"`` (all but
             the last layer), dotted names or prefixes of them, or ``None`` for all. The last layer is the one
             that makes the outputs, as the model finds it: a wrapped module by running once.
+
+    Examples:
+        >>> import mltk
+        >>> learner = mltk.algorithms.MAML(mltk.models.mlp([1, 20, 1]), "mse", learn_lr="scalar")
+        >>> tasks, backend = mltk.data.Sinusoid(shots=5, queries=5), mltk.backend("numpy")
+        >>> value, grads = learner.value_and_grad(learner.init(backend, seed=0), tasks.sample(4, 0, backend))
+        >>> round(float(value), 3), list(mltk.tree.flatten(grads))
+        (2.399, ['0.weight', '0.bias', '2.weight', '2.bias', 'lr'])
     """
 
     model: Model

@@ -21,6 +21,14 @@ class Prototypical(EmbeddingBased):
         embedding: The network; its outputs are vectors.
         distance: ``"sqeuclidean"`` or ``"cosine"``.
         temperature: What distances or similarities are divided by to give logits, or ``"learned"``.
+
+    Examples:
+        >>> import mltk
+        >>> learner = mltk.algorithms.Prototypical(mltk.models.mlp([3, 16, 8]))
+        >>> tasks, backend = mltk.data.Blobs(ways=3, shots=2, queries=4, separation=6), mltk.backend("numpy")
+        >>> run = mltk.train(learner, tasks, backend=backend, steps=50)
+        >>> mltk.evaluate(learner, run.meta_params, tasks, episodes=100).mean > 0.9
+        True
     """
 
     embedding: Model

@@ -30,6 +30,14 @@ class Reptile(GradientBased):
         inner_steps: Gradient steps, at least 1.
         inner_batch: Support examples a step, taken in their order and from the start again when they run
             out; ``None`` takes them all in each step.
+
+    Examples:
+        >>> import mltk
+        >>> learner = mltk.algorithms.Reptile(mltk.models.mlp([1, 20, 1]), "mse", inner_steps=3)
+        >>> tasks, backend = mltk.data.Sinusoid(shots=5, queries=5), mltk.backend("numpy")
+        >>> value, grads = learner.value_and_grad(learner.init(backend, seed=0), tasks.sample(4, 0, backend))
+        >>> round(float(value), 3), list(mltk.tree.flatten(grads))
+        (2.162, ['0.weight', '0.bias', '2.weight', '2.bias'])
     """
 
     model: Model

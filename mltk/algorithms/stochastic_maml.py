@@ -68,6 +68,14 @@ class StochasticMAML(Checked):
         checkpoint: Keep few points of the descent only, and sample them again on the way back.
         sampled_step: See above.
         baseline: Take the baselines; ``False`` for none.
+
+    Examples:
+        >>> import mltk
+        >>> learner = mltk.algorithms.StochasticMAML(mltk.models.mlp([1, 3]))
+        >>> tasks, backend = mltk.data.Bandits(arms=3), mltk.backend("numpy")
+        >>> value, grads = learner.value_and_grad(learner.init(backend, seed=0), tasks.sample(4, 0, backend))
+        >>> list(mltk.tree.flatten(grads))
+        ['0.weight', '0.bias']
     """
 
     model: Model

@@ -38,6 +38,14 @@ class Arrays(ImageDataset):
 
     Attributes:
         left_out: The classes with fewer than ``at_least`` examples, and how many they have.
+
+    Examples:
+        >>> import mltk
+        >>> import numpy as np
+        >>> features, classes = np.eye(6), ["a", "a", "b", "b", "c", "c"]
+        >>> tasks = mltk.data.Arrays(features, classes).tasks(ways=2, shots=1, queries=1)
+        >>> tasks.sample(4, 0, mltk.backend("numpy")).support_x.shape
+        (4, 2, 6)
     """
 
     def __init__(

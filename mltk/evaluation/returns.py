@@ -60,6 +60,14 @@ def returns(
     Raises:
         SettingError: If a setting is not valid.
         NotFiniteError: If a return is NaN or infinite.
+
+    Examples:
+        >>> import mltk
+        >>> learner = mltk.algorithms.StochasticMAML(mltk.models.mlp([1, 3]))
+        >>> params = learner.init(mltk.backend("numpy"), seed=0)
+        >>> found = mltk.evaluation.returns(learner, params, mltk.data.Bandits(arms=3), episodes=40)
+        >>> found.after.values.shape
+        (40,)
     """
     check_has("algorithm", algorithm, "returns", "mltk.algorithms.StochasticMAML(...)")
     check_has("tasks", tasks, "sample", "mltk.data.Navigation()")

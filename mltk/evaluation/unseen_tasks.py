@@ -40,6 +40,12 @@ class Evaluation(Summary):
         values: The metric of each task, ``(episodes,)`` in float64.
         transductive: Whether the prediction for a query was found to depend on the other queries of its task;
             ``None`` if that could not be found out.
+
+    Examples:
+        >>> import mltk
+        >>> import numpy as np
+        >>> print(mltk.evaluation.Evaluation("accuracy", 0.75, 0.12, np.asarray([0.7, 0.8])))
+        accuracy 0.75 ± 0.12 (95 % interval over 2 tasks)
     """
 
     metric: str
@@ -107,6 +113,14 @@ def evaluate(
             number of tasks than it is asked for.
         NotFiniteError: If the tasks, or the predictions for one of them, hold NaN or infinity.
         LabelError: If a label lies outside ``0..ways-1``, or a class has no support example.
+
+    Examples:
+        >>> import mltk
+        >>> learner = mltk.algorithms.MAML(mltk.models.mlp([1, 20, 1]), "mse")
+        >>> params = learner.init(mltk.backend("numpy"), seed=0)
+        >>> evaluation = mltk.evaluate(learner, params, mltk.data.Sinusoid(shots=5, queries=5), episodes=50)
+        >>> evaluation.metric, evaluation.values.shape, evaluation.transductive
+        ('mse', (50,), False)
     """
     if hasattr(algorithm, "returns"):
         raise SettingError(

@@ -43,6 +43,15 @@ class Adam(Checked):
         beta1: Decay of the mean.
         beta2: Decay of the mean square.
         eps: $\epsilon$, which keeps the division finite.
+
+    Examples:
+        >>> import mltk
+        >>> import numpy as np
+        >>> params, grads = {"w": np.asarray([1.0, 2.0])}, {"w": np.asarray([3.0, -4.0])}
+        >>> optimizer = mltk.optim.Adam(0.1)
+        >>> updates, state = optimizer.update(grads, optimizer.init(params), params)
+        >>> [round(float(number), 3) for number in updates["w"]]  # the first step has the size of the rate
+        [-0.1, 0.1]
     """
 
     learning_rate: LearningRate = 1e-3
@@ -92,6 +101,15 @@ class AdamW(Adam):
         beta2: Decay of the mean square.
         eps: $\epsilon$, which keeps the division finite.
         weight_decay: $\lambda$.
+
+    Examples:
+        >>> import mltk
+        >>> import numpy as np
+        >>> params, grads = {"w": np.asarray([1.0, 2.0])}, {"w": np.asarray([0.0, 0.0])}
+        >>> optimizer = mltk.optim.AdamW(0.1, weight_decay=0.5)
+        >>> updates, state = optimizer.update(grads, optimizer.init(params), params)
+        >>> [round(float(number), 3) for number in updates["w"]]
+        [-0.05, -0.1]
     """
 
     weight_decay: NonNegative = 0.01

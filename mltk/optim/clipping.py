@@ -20,6 +20,14 @@ class ClipByGlobalNorm(Checked):
 
     Attributes:
         max_norm: The largest norm that is let through.
+
+    Examples:
+        >>> import mltk
+        >>> import numpy as np
+        >>> grads = {"w": np.asarray([3.0, 4.0])}
+        >>> clipped, _ = mltk.optim.ClipByGlobalNorm(1.0).update(grads, {}, grads)
+        >>> [round(float(number), 3) for number in clipped["w"]]
+        [0.6, 0.8]
     """
 
     max_norm: Positive

@@ -34,6 +34,16 @@ class HypergradientDescent(Checked):
             Weight decay belongs to the direction, not to the gradient $g_t$.
         hyper_rate: $\beta$. In the paper good values are smaller by some orders of magnitude for Adam, 1e-7,
             than for SGD, 1e-3.
+
+    Examples:
+        >>> import mltk
+        >>> import numpy as np
+        >>> params, grads = {"w": np.asarray([1.0, 2.0])}, {"w": np.asarray([3.0, 4.0])}
+        >>> optimizer = mltk.optim.HypergradientDescent(mltk.optim.SGD(0.1), hyper_rate=0.001)
+        >>> updates, state = optimizer.update(grads, optimizer.init(params), params)
+        >>> updates, state = optimizer.update(grads, state, params)  # again the same gradient: the rate grows
+        >>> [round(float(number), 4) for number in updates["w"]]
+        [-0.375, -0.5]
     """
 
     optimizer: SGD | Adam

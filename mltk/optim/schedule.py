@@ -43,6 +43,12 @@ class Cosine(Checked):
         steps: $n$, warm-up included.
         end: The last step size.
         warmup: $w$, the steps of a linear rise before.
+
+    Examples:
+        >>> import mltk
+        >>> schedule = mltk.optim.Cosine(0.1, steps=100)
+        >>> round(schedule(0), 3), round(schedule(50), 3), round(schedule(100), 3)
+        (0.1, 0.05, 0.0)
     """
 
     start: NonNegative
@@ -73,6 +79,12 @@ class StepDecay(Checked):
         start: The first step size.
         every: Steps between two changes.
         factor: What it is multiplied by.
+
+    Examples:
+        >>> import mltk
+        >>> schedule = mltk.optim.StepDecay(0.1, every=10, factor=0.5)
+        >>> schedule(9), schedule(10), schedule(20)
+        (0.1, 0.05, 0.025)
     """
 
     start: NonNegative

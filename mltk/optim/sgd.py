@@ -26,6 +26,15 @@ class SGD(Checked):
         momentum: $\mu$.
         nesterov: Look ahead along the momentum.
         weight_decay: $\lambda$.
+
+    Examples:
+        >>> import mltk
+        >>> import numpy as np
+        >>> params, grads = {"w": np.asarray([1.0, 2.0])}, {"w": np.asarray([3.0, 4.0])}
+        >>> optimizer = mltk.optim.SGD(0.5)
+        >>> updates, state = optimizer.update(grads, optimizer.init(params), params)
+        >>> mltk.optim.apply_updates(params, updates)
+        {'w': array([-0.5,  0. ])}
     """
 
     learning_rate: LearningRate

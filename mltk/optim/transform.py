@@ -44,6 +44,15 @@ class Chain:
 
     Attributes:
         transforms: The transformations, first to last.
+
+    Examples:
+        >>> import mltk
+        >>> import numpy as np
+        >>> grads = {"w": np.asarray([3.0, 4.0])}
+        >>> optimizer = mltk.optim.chain(mltk.optim.ClipByGlobalNorm(1.0), mltk.optim.SGD(0.1))
+        >>> updates, state = optimizer.update(grads, optimizer.init(grads), grads)
+        >>> [round(float(number), 3) for number in updates["w"]]
+        [-0.06, -0.08]
     """
 
     transforms: tuple[Transform, ...]

@@ -29,6 +29,12 @@ class Bandits(Checked):
         pulls: Pulls a trajectory.
         means: The range of the means, which are uniform.
         noise: Standard deviation of the reward of an arm.
+
+    Examples:
+        >>> import mltk
+        >>> tasks = mltk.data.Bandits(arms=3, pulls=2).sample(4, rng=0, backend=mltk.backend("numpy"))
+        >>> tasks.means.shape, tasks.horizon
+        ((4, 3), 2)
     """
 
     arms: Several = 5

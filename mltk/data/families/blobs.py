@@ -40,6 +40,14 @@ class Blobs(Checked):
 
     Raises:
         SettingError: If a count is too small, or the separation or ``centre`` negative.
+
+    Examples:
+        >>> import mltk
+        >>> tasks = mltk.data.Blobs(ways=5, shots=1, queries=3)
+        >>> round(tasks.bayes_accuracy, 3)
+        0.815
+        >>> tasks.sample(4, rng=0, backend=mltk.backend("numpy")).support_x.shape
+        (4, 5, 5)
     """
 
     ways: Several

@@ -36,6 +36,12 @@ class Harmonic(Checked):
     Raises:
         SettingError: If a count is not a positive integer, a range not in order, or a standard deviation
             negative.
+
+    Examples:
+        >>> import mltk
+        >>> episode = mltk.data.Harmonic(shots=5, queries=10).sample(4, rng=0, backend=mltk.backend("numpy"))
+        >>> episode.support_x.shape, episode.query_y.shape
+        ((4, 5, 1), (4, 10, 1))
     """
 
     shots: Count

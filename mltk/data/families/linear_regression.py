@@ -43,6 +43,14 @@ class LinearRegression(Checked):
     Raises:
         SettingError: If a count is not a positive integer, ``prior_scale`` or ``x_scale`` not positive, the
             noise negative, or ``prior_mean`` not ``features`` numbers.
+
+    Examples:
+        >>> import mltk
+        >>> tasks = mltk.data.LinearRegression(shots=3, queries=1, features=2, noise=0.0)
+        >>> episode = tasks.sample(4, rng=0, backend=mltk.backend("numpy", dtype="float64"))
+        >>> best = tasks.bayes_predict(episode.support_x, episode.support_y, episode.query_x)
+        >>> bool(abs(best - episode.query_y).max() < 1e-9)  # three examples without noise tell two weights
+        True
     """
 
     shots: Count

@@ -31,6 +31,12 @@ class Navigation(Checked):
         goals: The range of both coordinates of a goal.
         std: Standard deviation of the actions.
         max_step: The largest change of a coordinate in one step.
+
+    Examples:
+        >>> import mltk
+        >>> tasks = mltk.data.Navigation(horizon=10).sample(4, rng=0, backend=mltk.backend("numpy"))
+        >>> tasks.goals.shape, tasks.horizon
+        ((4, 2), 10)
     """
 
     trajectories: Count = 20

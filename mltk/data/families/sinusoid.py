@@ -31,6 +31,12 @@ class Sinusoid(Checked):
 
     Raises:
         SettingError: If a count is not a positive integer, a range not in order, or the noise negative.
+
+    Examples:
+        >>> import mltk
+        >>> episode = mltk.data.Sinusoid(shots=5, queries=10).sample(4, rng=0, backend=mltk.backend("numpy"))
+        >>> episode.support_x.shape, episode.query_y.shape
+        ((4, 5, 1), (4, 10, 1))
     """
 
     shots: Count

@@ -62,6 +62,14 @@ class Glyphs(Checked, ImageDataset):
     Raises:
         SettingError: If a count is not a positive integer, the images are smaller than 8 pixels, the
             difficulty lies outside [0, 1], or the seed outside 0…2⁶³-1.
+
+    Examples:
+        >>> import mltk
+        >>> glyphs = mltk.data.Glyphs(alphabets=2, characters=5, drawings=4)
+        >>> glyphs.n_classes, glyphs.images.shape
+        (10, (40, 1, 28, 28))
+        >>> glyphs.tasks(ways=5, shots=1, queries=2).sample(3, 0, mltk.backend("numpy")).query_x.shape
+        (3, 10, 1, 28, 28)
     """
 
     alphabets: Count = 20

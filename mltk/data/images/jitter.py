@@ -37,6 +37,13 @@ class Jitter(Checked):
 
     Raises:
         SettingError: If a strength is negative or not finite, or the shear not less than 1.
+
+    Examples:
+        >>> import mltk
+        >>> import numpy as np
+        >>> images = np.ones((2, 1, 28, 28), dtype="float32")
+        >>> mltk.data.Jitter(rotation=5)(images, np.random.default_rng(0)).shape
+        (2, 1, 28, 28)
     """
 
     rotation: NonNegative = 10.0
