@@ -34,14 +34,14 @@ def command_name(name: str) -> str:
     return SHORT.get(name, words.lower())
 
 
-def settings_of(make: Any) -> dict[str, bool]:
+def parameters_of(make: Any) -> dict[str, bool]:
     """The settings that a class or a function takes, and of each whether it must be given."""
     return {name: one.default is Parameter.empty for name, one in signature(make).parameters.items()}
 
 
 def needs(make: Any) -> set[str]:
     """The settings that must be given."""
-    return {name for name, needed in settings_of(make).items() if needed}
+    return {name for name, needed in parameters_of(make).items() if needed}
 
 
 def _table(module: ModuleType, wanted: Callable[[Any], bool]) -> dict[str, Callable[..., Any]]:
@@ -62,7 +62,9 @@ IMAGES = _table(
 )
 """Image datasets."""
 
-TRANSFORMS = _table(transforms, lambda value: is_dataclass(value) and "transforms" not in settings_of(value))
+TRANSFORMS = _table(
+    transforms, lambda value: is_dataclass(value) and "transforms" not in parameters_of(value)
+)
 """What a learned optimiser learns about its steps, chains of several apart."""
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from mltk import data, models
 from mltk.backend import backend
 from mltk.checks import check_choice
-from mltk.cli.choices import ALGORITHMS, FAMILIES, IMAGES, TRANSFORMS, settings_of
+from mltk.cli.choices import ALGORITHMS, FAMILIES, IMAGES, TRANSFORMS, parameters_of
 from mltk.cli.own_images import own_images
 from mltk.contracts import Model
 from mltk.data.images.cifar_fs import SPLITS as CIFAR_FS_SPLITS
@@ -142,7 +142,7 @@ def recipe(algorithm: str, family: str, wishes: Wishes) -> Recipe:
 
 def _on_vectors(algorithm: str, family: str, wishes: Wishes) -> Recipe:
     make = FAMILIES[family]
-    regression = "ways" not in settings_of(make)
+    regression = "ways" not in parameters_of(make)
     if wishes.ways is not None and regression:
         raise SettingError(f"--ways is {wishes.ways}, but {family} is regression; expected no --ways")
     sizes = {"shots": 10, "queries": 10} if regression else {"ways": 5, "shots": 5, "queries": 15}
@@ -227,12 +227,12 @@ def _check_part(family: str, part: str) -> None:
 
 def _embeds(algorithm: str) -> bool:
     """Whether a learner is a head on an embedding."""
-    return "embedding" in settings_of(ALGORITHMS[algorithm])
+    return "embedding" in parameters_of(ALGORITHMS[algorithm])
 
 
 def _unrolls(algorithm: str) -> bool:
     """Whether a learner takes gradient steps on a loss."""
-    return "loss" in settings_of(ALGORITHMS[algorithm])
+    return "loss" in parameters_of(ALGORITHMS[algorithm])
 
 
 def _gradient_based(algorithm: str, network: Model, loss: str, preset: dict[str, Any], wishes: Wishes) -> Any:

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from mltk import tree
-from mltk.checks import did_you_mean
+from mltk.checks import did_you_mean, is_number
 from mltk.contracts import Backend
 from mltk.errors import RunError, RunInUseError
 from mltk.files import open_to_append, reason, remove_leftovers, replace_file
@@ -344,15 +344,11 @@ def _logged(text: str) -> dict[str, Any]:
     if len(text) > LONGEST_LINE:
         raise ValueError(f"a line has {len(text)} characters; expected at most {LONGEST_LINE}")
     line = read_json(text)
-    if not isinstance(line, dict) or not all(_is_number(line.get(name)) for name in NUMBERS):
+    if not isinstance(line, dict) or not all(is_number(line.get(name)) for name in NUMBERS):
         raise ValueError("a line lacks step, loss or seconds")
     if not isinstance(line["step"], int) or not 0 <= line["step"] < MOST_STEPS:
         raise ValueError(f"a line has the step {line['step']}")
     return line
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _neighbours(path: Path) -> list[str]:
