@@ -43,15 +43,21 @@ def generator(rng: int | np.random.Generator, n_tasks: int) -> np.random.Generat
         ) from None
 
 
-def regression_episode(x: np.ndarray, y: np.ndarray, shots: int, backend: Backend) -> Episode:
+def regression_episode(
+    x: np.ndarray, y: np.ndarray, shots: int, backend: Backend, *, noise: float, rng: np.random.Generator
+) -> Episode:
     """An episode whose first ``shots`` examples of each task are its support set.
 
     Args:
         x: Inputs ``(T, N, *features)``.
-        y: Targets ``(T, N, d)``.
+        y: Targets ``(T, N, d)``, without noise.
         shots: Support examples a task.
         backend: Where the arrays go.
+        noise: Standard deviation of what is added to the targets.
+        rng: Draws it; not asked if there is none.
     """
     check_backend(backend)
+    if noise:
+        y = y + rng.normal(0, noise, y.shape)
     x, y = backend.asarray(x), backend.asarray(y)
     return Episode(x[:, :shots], y[:, :shots], x[:, shots:], y[:, shots:], backend=backend)

@@ -93,7 +93,4 @@ class Harmonic(Checked):
         curves = self.curves(n_tasks, rng)
         centre = rng.uniform(*self.centre, (n_tasks, 1, 1))
         x = centre + rng.normal(0, self.spread, (n_tasks, self.shots + self.queries, 1))
-        y = curves(x)
-        if self.noise:
-            y += rng.normal(0, self.noise, y.shape)
-        return regression_episode(x, y, self.shots, backend)
+        return regression_episode(x, curves(x), self.shots, backend, noise=self.noise, rng=rng)

@@ -85,10 +85,7 @@ class LinearRegression(Checked):
         rng = generator(rng, n_tasks)
         weights = rng.normal(self.prior_mean, self.prior_scale, (n_tasks, self.features))
         x = rng.normal(0, self.x_scale, (n_tasks, self.shots + self.queries, self.features))
-        y = x @ weights[..., None]
-        if self.noise:
-            y += rng.normal(0, self.noise, y.shape)
-        return regression_episode(x, y, self.shots, backend)
+        return regression_episode(x, x @ weights[..., None], self.shots, backend, noise=self.noise, rng=rng)
 
     def bayes_predict(self, support_x: Array, support_y: Array, query_x: Array) -> Array:
         """The posterior mean of the queries' targets: the prediction with the least expected squared error.

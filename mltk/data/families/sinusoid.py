@@ -81,7 +81,4 @@ class Sinusoid(Checked):
         rng = generator(rng, n_tasks)
         curves = self.curves(n_tasks, rng)
         x = rng.uniform(*self.x, (n_tasks, self.shots + self.queries, 1))
-        y = curves(x)
-        if self.noise:
-            y += rng.normal(0, self.noise, y.shape)
-        return regression_episode(x, y, self.shots, backend)
+        return regression_episode(x, curves(x), self.shots, backend, noise=self.noise, rng=rng)
