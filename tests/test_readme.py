@@ -1,14 +1,10 @@
 """What the README and the documentation show works as it stands there."""
 
-import ast
-import io
 import re
-import subprocess
-import sys
-import tokenize
 from pathlib import Path
 
 import pytest
+import size
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -58,37 +54,9 @@ def test_no_instruction_installs_the_strangers_package_that_is_called_mltk():
             assert not requirement.findall(text), path
 
 
-ROAD = """
-import sys
-import mltk
-backend, tasks = mltk.backend("numpy"), mltk.data.Sinusoid(10, 10)
-maml = mltk.algorithms.MAML(mltk.models.mlp([1, 40, 40, 1]), "mse", inner_steps=5)
-meta, episode = maml.init(backend, 0), tasks.sample(25, 0, backend)
-files = set()
-sys.setprofile(lambda frame, event, argument: files.add(frame.f_globals.get("__name__", "")))
-maml.value_and_grad(meta, episode)
-sys.setprofile(None)
-print(*(sys.modules[name].__file__ for name in files if name.startswith("mltk")))
-"""
-
-
-def lines_of_code(path):
-    """Lines with something other than comments and docstrings."""
-    text = path.read_text()
-    lines = set()
-    for token in tokenize.generate_tokens(io.StringIO(text).readline):
-        if token.type not in (tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE) and token.string.strip():
-            lines.update(range(token.start[0], token.end[0] + 1))
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
-            lines.difference_update(range(node.lineno, node.end_lineno + 1))
-    return len(lines)
-
-
 def test_the_road_of_a_step_of_maml_is_as_long_as_the_readme_says():
     told = re.search(r"step of MAML runs through some (\d+) files with ([\d,]+) lines of code", README)
     files, lines = (int(number.replace(",", "")) for number in told.groups())
-    done = subprocess.run([sys.executable, "-c", ROAD], capture_output=True, text=True, check=True)
-    road = [Path(name) for name in done.stdout.split()]
-    assert abs(len(road) - files) <= 3
-    assert abs(sum(map(lines_of_code, road)) - lines) <= 250
+    road = size.road()
+    assert abs(len(road) - files) <= 2
+    assert abs(sum(map(size.code_lines, road)) - lines) <= 100
