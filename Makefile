@@ -1,7 +1,7 @@
 # make demo    from nothing to a row of a published table and a few-shot classifier, with NumPy alone
 # make test    lint and the whole test suite
 # make coverage  the suite again, with the lines that no test runs
-# make bench   mltk against every peer that can be installed
+# make bench   mltk against every peer that can be installed; appends to docs/speed-history.jsonl
 # make docs    the documentation site, in site/
 # Each does its own set-up in .venv.
 
@@ -35,11 +35,13 @@ lint: $(VENV)/package $(VENV)/dev
 	$(BIN)/mypy
 
 bench: $(VENV)/package $(VENV)/bench
-	$(BIN)/mltk bench sinusoid-maml
-	$(BIN)/mltk bench conv4-maml --queries 15
-	$(BIN)/mltk bench conv4-maml --queries 1
-	$(BIN)/mltk bench prototypical
-	$(BIN)/mltk bench modules
+	mkdir -p runs/bench
+	$(BIN)/mltk bench sinusoid-maml --json runs/bench/sinusoid.json
+	$(BIN)/mltk bench conv4-maml --queries 15 --json runs/bench/conv4-15.json
+	$(BIN)/mltk bench conv4-maml --queries 1 --json runs/bench/conv4-1.json
+	$(BIN)/mltk bench prototypical --json runs/bench/prototypical.json
+	$(BIN)/mltk bench modules --json runs/bench/modules.json
+	$(BIN)/python tests/speed_history.py $(patsubst %,runs/bench/%.json,sinusoid conv4-15 conv4-1 prototypical modules)
 
 docs: $(VENV)/package $(VENV)/docs
 	$(BIN)/mkdocs build
