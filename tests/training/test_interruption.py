@@ -10,7 +10,7 @@ import pytest
 from run_contents import assert_same_run
 
 import mltk
-from mltk.training.interruption import TerminatedError
+from mltk.training.interruption import TerminatedError, terminating
 from mltk.training.run_folder import RunFolder
 
 LEARNER = mltk.algorithms.MAML(mltk.models.mlp([1, 8, 1]), "mse")
@@ -101,6 +101,22 @@ def test_handlers_are_given_back_and_the_users_own_are_left_alone(tmp_path):
     finally:
         signal.signal(signal.SIGTERM, before[signal.SIGTERM])
     assert (received, run.steps) == ([signal.SIGTERM], 20)
+
+
+def test_a_signal_that_ends_a_process_is_an_error_while_others_depend_on_it():
+    before = {number: signal.getsignal(number) for number in ENDS}
+    for number, (kind, _) in ENDS.items():
+        with pytest.raises(kind), terminating():
+            signal.raise_signal(number)
+        assert {number: signal.getsignal(number) for number in ENDS} == before
+    received = []
+    signal.signal(signal.SIGTERM, lambda number, frame: received.append(number))
+    try:
+        with terminating():
+            signal.raise_signal(signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before[signal.SIGTERM])
+    assert received == [signal.SIGTERM]
 
 
 def test_without_a_folder_ctrl_c_strikes_at_once():
