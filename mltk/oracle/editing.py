@@ -43,7 +43,7 @@ def drafts(text: str | bytes, name: str = "the text") -> tuple[Case, ...]:
 def _draft(content: Mapping[str, Any]) -> Case:
     if strangers := content.keys() - KNOWN:
         raise ValueError(f"a case has no {', '.join(sorted(strangers))}; it has {', '.join(sorted(KNOWN))}")
-    case = case_of({**content, "expected": {}, "raises": None, "condition": 1.0})
+    case = case_of({"condition": 1.0, **content})
     check_choice("kind", case.kind, get_args(Kind))
     if not NAME.fullmatch(case.name) or not case.comment:
         raise ValueError(

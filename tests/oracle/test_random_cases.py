@@ -75,3 +75,18 @@ def test_drawn_step_sizes_all_differ_and_are_those_of_each_parameter():
         assert (numbers > 0).all()
 
     for_drawn("meta-sgd", examine)
+
+
+@pytest.mark.parametrize("name", ["maml", "prototypical"])
+def test_classes_of_unequal_size_take_turns(name):
+    turns = []
+
+    def examine(case):
+        ways = case.settings["ways"]
+        counts = [np.bincount(y, minlength=ways) for y in case.inputs["support_y"][:2]] if ways else []
+        if len(counts) == 2 and len(set(counts[0])) > 1:
+            np.testing.assert_array_equal(counts[1], np.roll(counts[0], 1))
+            turns.append(case)
+
+    for_drawn(name, examine)
+    assert turns
