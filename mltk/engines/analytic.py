@@ -12,7 +12,7 @@ from mltk.heads.head import Head
 from mltk.models import Sequential
 from mltk.ops import FunctionLoss, Operation
 from mltk.ops.kernels import kernels_of
-from mltk.ops.operation import Residuals
+from mltk.ops.operation import Residuals, Tangent
 from mltk.tree import Array, Tree
 
 Tangents = tuple[Tree, Array | None] | None
@@ -79,7 +79,7 @@ class AnalyticLinearization:
         chain, objective, target, residuals = self._state
         tangents, tangent = chain.push_forward(v)
         factor = objective.factor
-        _, cotangent = objective.loss.jvp_of_vjp(target, residuals, factor, {}, tangent, None)
+        _, cotangent = objective.loss.jvp_of_vjp(target, residuals, factor, Tangent({}, tangent, None))
         return chain.pull_back_tangent(cotangent, tangents)
 
 
@@ -148,7 +148,9 @@ class _Chain:
                 grad, cotangent = layer.vjp(p, residuals, cotangent, wrt_input=inner)
             else:
                 gy = self.cotangents[position]
-                grad, cotangent = layer.jvp_of_vjp(p, residuals, gy, *moved, cotangent, wrt_input=inner)
+                grad, cotangent = layer.jvp_of_vjp(
+                    p, residuals, gy, Tangent(*moved, cotangent), wrt_input=inner
+                )
             if grad:
                 grads[name] = grad
         return dict(reversed(grads.items()))

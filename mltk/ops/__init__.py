@@ -14,7 +14,7 @@ from mltk.ops.loss import Loss, MeanSquaredError
 from mltk.ops.losses import LossLike, loss
 from mltk.ops.lstm import LSTM
 from mltk.ops.magic_box import MagicBox
-from mltk.ops.operation import Operation
+from mltk.ops.operation import Operation, Tangent
 from mltk.ops.policy_loss import LogLikelihood, PolicyLoss
 from mltk.ops.pooling import AveragePool, Flatten, GlobalAveragePool, MaxPool
 from mltk.ops.rows import DropRows
@@ -48,6 +48,7 @@ __all__ = [
     "SiLU",
     "Sigmoid",
     "SmoothL1",
+    "Tangent",
     "Tanh",
     "loss",
 ]

@@ -6,7 +6,7 @@ from abc import abstractmethod
 from dataclasses import dataclass
 
 from mltk.ops.kernels import kernels_of
-from mltk.ops.operation import Operation, Residuals
+from mltk.ops.operation import Operation, Residuals, Tangent
 from mltk.tree import Array, Tree
 
 
@@ -31,18 +31,10 @@ class Activation(Operation):
         return {}, res[0] * gy
 
     def jvp_of_vjp(
-        self,
-        p: Tree,
-        res: Residuals,
-        gy: Array,
-        dp: Tree,
-        dx: Array | None,
-        dgy: Array,
-        *,
-        wrt_input: bool = True,
+        self, p: Tree, res: Residuals, gy: Array, d: Tangent, *, wrt_input: bool = True
     ) -> tuple[Tree, Array | None]:
-        dgx = res[0] * dgy
-        slope_tangent = self.slope_tangent(res, dx)
+        dgx = res[0] * d.gy
+        slope_tangent = self.slope_tangent(res, d.x)
         if slope_tangent is not None:
             slope_tangent *= gy
             dgx += slope_tangent

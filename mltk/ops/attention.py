@@ -8,7 +8,7 @@ from typing import NamedTuple
 from mltk.checks import Checked, Positive
 from mltk.errors import ShapeError
 from mltk.ops.kernels import kernels_of
-from mltk.ops.operation import Operation, unfit
+from mltk.ops.operation import Operation, Tangent, unfit
 from mltk.tree import Array, Tree
 
 
@@ -82,29 +82,21 @@ class Attention(Checked, Operation):
         return gp, kernels_of(gy).product(gscores, p["keys"]) if wrt_input else None
 
     def jvp_of_vjp(
-        self,
-        p: Tree,
-        res: Attended,
-        gy: Array,
-        dp: Tree,
-        dx: Array | None,
-        dgy: Array,
-        *,
-        wrt_input: bool = True,
+        self, p: Tree, res: Attended, gy: Array, d: Tangent, *, wrt_input: bool = True
     ) -> tuple[Tree, Array | None]:
-        dweights = self._weights_tangent(p, res, dp, dx)
+        dweights = self._weights_tangent(p, res, d.p, d.x)
         projected = self._projected(p, res, gy)
         gscores = self.scale * res.weights * projected
         # P is blind to a constant in each row, so P(ȳVᵀ) serves for ȳVᵀ in ⟨Ȧ, Ā⟩: the rows of Ȧ sum to zero.
-        moved = self._projected(p, res, dgy) + self._centred(res.weights, gy @ dp["values"].mT)
+        moved = self._projected(p, res, d.gy) + self._centred(res.weights, gy @ d.p["values"].mT)
         moved -= _row_sums(dweights * projected)
         dgscores = self.scale * (dweights * projected + res.weights * moved)
-        dgp = {"keys": dgscores.mT @ res.x, "values": dweights.mT @ gy + res.weights.mT @ dgy}
-        if dx is not None:
-            dgp["keys"] += gscores.mT @ dx
+        dgp = {"keys": dgscores.mT @ res.x, "values": dweights.mT @ gy + res.weights.mT @ d.gy}
+        if d.x is not None:
+            dgp["keys"] += gscores.mT @ d.x
         if not wrt_input:
             return dgp, None
-        return dgp, dgscores @ p["keys"] + gscores @ dp["keys"]
+        return dgp, dgscores @ p["keys"] + gscores @ d.p["keys"]
 
     def _weights_tangent(self, p: Tree, res: Attended, dp: Tree, dx: Array | None) -> Array:
         dscores = res.x @ dp["keys"].mT

@@ -12,7 +12,7 @@ import numpy as np
 from mltk.checks import Checked, Count, NonNegative
 from mltk.errors import SettingError, ShapeError
 from mltk.ops.kernels import kernels_of
-from mltk.ops.operation import Operation, unfit
+from mltk.ops.operation import Operation, Tangent, unfit
 from mltk.ops.standardization import (
     Standardized,
     pullback,
@@ -115,18 +115,10 @@ class BatchNorm(Checked, Operation):
         return {"weight": self._sum(slope, gy), "bias": self._sum(mean, gy)}, gx if wrt_input else None
 
     def jvp_of_vjp(
-        self,
-        p: Tree,
-        res: Standardized,
-        gy: Array,
-        dp: Tree,
-        dx: Array | None,
-        dgy: Array,
-        *,
-        wrt_input: bool = True,
+        self, p: Tree, res: Standardized, gy: Array, d: Tangent, *, wrt_input: bool = True
     ) -> tuple[Tree, Array | None]:
         dgx, slope, mean = tangent_of_pullback(
-            res, gy, self._along(p["weight"]), dgy, self._along(dp["weight"]), dx
+            res, gy, self._along(p["weight"]), d.gy, self._along(d.p["weight"]), d.x
         )
         return {"weight": self._sum(slope, gy), "bias": self._sum(mean, gy)}, dgx if wrt_input else None
 

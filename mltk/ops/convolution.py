@@ -13,7 +13,7 @@ from mltk.checks import Checked, Count
 from mltk.errors import SettingError
 from mltk.ops.image_kernels import Window
 from mltk.ops.kernels import kernels_of
-from mltk.ops.operation import Operation, unfit
+from mltk.ops.operation import Operation, Tangent, unfit
 from mltk.tree import Array, Tree
 
 
@@ -112,20 +112,12 @@ class Convolution(Checked, Operation):
         return gp, kernels.conv2d_input_gradient(gy, p["weight"], self.window, res.shape[-2:])
 
     def jvp_of_vjp(
-        self,
-        p: Tree,
-        res: Array,
-        gy: Array,
-        dp: Tree,
-        dx: Array | None,
-        dgy: Array,
-        *,
-        wrt_input: bool = True,
+        self, p: Tree, res: Array, gy: Array, d: Tangent, *, wrt_input: bool = True
     ) -> tuple[Tree, Array | None]:
         kernels = kernels_of(gy)
-        dgp, dgx = self.vjp(p, res, dgy, wrt_input=wrt_input)
-        if dx is not None:
-            dgp["weight"] += kernels.conv2d_weight_gradient(dx, gy, self.window)
+        dgp, dgx = self.vjp(p, res, d.gy, wrt_input=wrt_input)
+        if d.x is not None:
+            dgp["weight"] += kernels.conv2d_weight_gradient(d.x, gy, self.window)
         if dgx is not None:
-            dgx += kernels.conv2d_input_gradient(gy, dp["weight"], self.window, res.shape[-2:])
+            dgx += kernels.conv2d_input_gradient(gy, d.p["weight"], self.window, res.shape[-2:])
         return dgp, dgx

@@ -11,7 +11,7 @@ from mltk.errors import DtypeError, SettingError, ShapeError
 from mltk.ops.kernels import kernels_of
 from mltk.ops.loss import Loss, PointwiseLoss, check_alike, mean_of_task, scaled
 from mltk.ops.one_hot import one_hot
-from mltk.ops.operation import unfit
+from mltk.ops.operation import Tangent, unfit
 from mltk.tree import Array, Tree
 
 
@@ -122,21 +122,13 @@ class CrossEntropy(Checked, Loss):
         return {}, _outputs(self._pullback(res.error, res.total, gy), res.shape)
 
     def jvp_of_vjp(
-        self,
-        p: Tree,
-        res: CrossEntropyResiduals,
-        gy: Array | float,
-        dp: Tree,
-        dx: Array | None,
-        dgy: Array | None,
-        *,
-        wrt_input: bool = True,
+        self, p: Tree, res: CrossEntropyResiduals, gy: Array | float, d: Tangent, *, wrt_input: bool = True
     ) -> tuple[Tree, Array | None]:
-        dx = _rows(dx)
+        dx = _rows(d.x)
         mean = kernels_of(res.error).sum(res.probabilities, (-1,), times=dx, keepdims=True)
         tangent = res.probabilities * (dx - mean)
         dgx = self._pullback(tangent if res.mass is None else res.mass * tangent, res.total, gy)
-        dgx = dgx if dgy is None else dgx + self._pullback(res.error, res.total, dgy)
+        dgx = dgx if d.gy is None else dgx + self._pullback(res.error, res.total, d.gy)
         return {}, _outputs(dgx, res.shape)
 
     def _weighted(self, labels: Array) -> tuple[Array, Array, Array | int]:

@@ -10,7 +10,7 @@ import numpy as np
 from mltk.checks import Checked, NonNegative, check_count
 from mltk.errors import SettingError
 from mltk.ops.kernels import kernels_of
-from mltk.ops.operation import Operation, unfit
+from mltk.ops.operation import Operation, Tangent, unfit
 from mltk.ops.standardization import (
     Standardized,
     pullback,
@@ -97,24 +97,16 @@ class LayerNorm(Checked, Operation):
         return gp, pullback(res, self._along(p["weight"]) * gy, 1)[0]
 
     def jvp_of_vjp(
-        self,
-        p: Tree,
-        res: Standardized,
-        gy: Array,
-        dp: Tree,
-        dx: Array | None,
-        dgy: Array,
-        *,
-        wrt_input: bool = True,
+        self, p: Tree, res: Standardized, gy: Array, d: Tangent, *, wrt_input: bool = True
     ) -> tuple[Tree, Array | None]:
-        dgp = {"weight": self._sum(dgy, res.u), "bias": self._sum(dgy)}
-        if dx is not None:
-            dgp["weight"] += self._sum(gy, tangent(res, dx))
+        dgp = {"weight": self._sum(d.gy, res.u), "bias": self._sum(d.gy)}
+        if d.x is not None:
+            dgp["weight"] += self._sum(gy, tangent(res, d.x))
         if not wrt_input:
             return dgp, None
         weight = self._along(p["weight"])
-        dg = kernels_of(gy).combine(0, [(weight, dgy), (self._along(dp["weight"]), gy)])
-        return dgp, tangent_of_pullback(res, weight * gy, 1, dg, 0, dx)[0]
+        dg = kernels_of(gy).combine(0, [(weight, d.gy), (self._along(d.p["weight"]), gy)])
+        return dgp, tangent_of_pullback(res, weight * gy, 1, dg, 0, d.x)[0]
 
     def _along(self, features: Array) -> Array:
         """Numbers per feature, shared by the examples: ``(..., *features)`` to ``(..., 1, *features)``."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from mltk.checks import Checked, Count
 from mltk.ops.kernels import kernels_of
-from mltk.ops.operation import Operation, unfit
+from mltk.ops.operation import Operation, Tangent, unfit
 from mltk.tree import Array, Tree
 
 
@@ -74,19 +74,11 @@ class Linear(Checked, Operation):
         return gp, kernels.product(gy, p["weight"]) if wrt_input else None
 
     def jvp_of_vjp(
-        self,
-        p: Tree,
-        res: Array,
-        gy: Array,
-        dp: Tree,
-        dx: Array | None,
-        dgy: Array,
-        *,
-        wrt_input: bool = True,
+        self, p: Tree, res: Array, gy: Array, d: Tangent, *, wrt_input: bool = True
     ) -> tuple[Tree, Array | None]:
-        dgp, dgx = self.vjp(p, res, dgy, wrt_input=wrt_input)
-        if dx is not None:
-            dgp["weight"] += gy.mT @ dx
+        dgp, dgx = self.vjp(p, res, d.gy, wrt_input=wrt_input)
+        if d.x is not None:
+            dgp["weight"] += gy.mT @ d.x
         if dgx is not None:
-            dgx += kernels_of(gy).product(gy, dp["weight"])
+            dgx += kernels_of(gy).product(gy, d.p["weight"])
         return dgp, dgx

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from mltk.errors import DtypeError, ShapeError
 from mltk.ops.kernels import kernels_of
-from mltk.ops.operation import Operation, Residuals, unfit
+from mltk.ops.operation import Operation, Residuals, Tangent, unfit
 from mltk.tree import Array, Tree
 
 
@@ -48,20 +48,12 @@ class PointwiseLoss(Loss):
         return {}, scaled(gy, 1 / numbers_of_task(res[0]), res[0].ndim) * res[0]
 
     def jvp_of_vjp(
-        self,
-        p: Tree,
-        res: tuple[Array, Array],
-        gy: Array | float,
-        dp: Tree,
-        dx: Array | None,
-        dgy: Array | None,
-        *,
-        wrt_input: bool = True,
+        self, p: Tree, res: tuple[Array, Array], gy: Array | float, d: Tangent, *, wrt_input: bool = True
     ) -> tuple[Tree, Array | None]:
         slope, curvature = res
         part = 1 / numbers_of_task(slope)
-        dgx = scaled(gy, part, slope.ndim) * curvature * dx
-        return {}, dgx if dgy is None else dgx + scaled(dgy, part, slope.ndim) * slope
+        dgx = scaled(gy, part, slope.ndim) * curvature * d.x
+        return {}, dgx if d.gy is None else dgx + scaled(d.gy, part, slope.ndim) * slope
 
 
 @dataclass(frozen=True)
@@ -93,18 +85,10 @@ class MeanSquaredError(Loss):
         return {}, self._pullback(res, gy)
 
     def jvp_of_vjp(
-        self,
-        p: Tree,
-        res: Array,
-        gy: Array | float,
-        dp: Tree,
-        dx: Array | None,
-        dgy: Array | None,
-        *,
-        wrt_input: bool = True,
+        self, p: Tree, res: Array, gy: Array | float, d: Tangent, *, wrt_input: bool = True
     ) -> tuple[Tree, Array | None]:
-        dgx = self._pullback(dx, gy)
-        return {}, dgx if dgy is None else dgx + self._pullback(res, dgy)
+        dgx = self._pullback(d.x, gy)
+        return {}, dgx if d.gy is None else dgx + self._pullback(res, d.gy)
 
     def _pullback(self, error: Array, gy: Array | float) -> Array:
         return scaled(gy, 2 / numbers_of_task(error), error.ndim) * error

@@ -11,7 +11,7 @@ import numpy as np
 from mltk.checks import Checked, Count
 from mltk.ops import lstm_cell
 from mltk.ops.kernels import kernels_of
-from mltk.ops.operation import Operation, unfit
+from mltk.ops.operation import Operation, Tangent, unfit
 from mltk.tree import Array, Tree
 
 
@@ -114,22 +114,14 @@ class LSTM(Checked, Operation):
         return gp, self._turn(kernels_of(gz).product(gz, p["weight_ih"])) if wrt_input else None
 
     def jvp_of_vjp(
-        self,
-        p: Tree,
-        res: Passed,
-        gy: Array,
-        dp: Tree,
-        dx: Array | None,
-        dgy: Array,
-        *,
-        wrt_input: bool = True,
+        self, p: Tree, res: Passed, gy: Array, d: Tangent, *, wrt_input: bool = True
     ) -> tuple[Tree, Array | None]:
         kernels = kernels_of(gy)
-        dx = self._turn(dx)
-        doutputs, tangents = self._push_forward(p, res, dp, dx)
+        dx = self._turn(d.x)
+        dgy: Array = self._turn(d.gy)
+        doutputs, tangents = self._push_forward(p, res, d.p, dx)
         gz, pulled = self._pull_back(p, res, self._turn(gy))
-        dgy = self._turn(dgy)
-        through = kernels.product(gz, dp["weight_hh"])
+        through = kernels.product(gz, d.p["weight_hh"])
         dgoutput, dgstate = dgy[..., -1:, :], kernels.xp.zeros_like(gy[..., :1, :])
         dgzs: list[Array] = []
         for t in range(len(res.steps) - 1, -1, -1):
@@ -147,12 +139,12 @@ class LSTM(Checked, Operation):
             dgp["weight_ih"] += gz.mT @ dx
         if not wrt_input:
             return dgp, None
-        dgx = kernels.product(dgz, p["weight_ih"]) + kernels.product(gz, dp["weight_ih"])
+        dgx = kernels.product(dgz, p["weight_ih"]) + kernels.product(gz, d.p["weight_ih"])
         return dgp, self._turn(dgx)
 
     def _push_forward(
         self, p: Tree, res: Passed, dp: Tree, dx: Array | None
-    ) -> tuple[list[Array], list[lstm_cell.Tangent]]:
+    ) -> tuple[list[Array], list[lstm_cell.StepTangent]]:
         """The tangents of the outputs, in front that of the zeros before the first step, and of the steps."""
         kernels = kernels_of(res.x)
         moved = kernels.affine(res.x, dp["weight_ih"], dp["bias_ih"] + dp["bias_hh"])

@@ -51,7 +51,7 @@ class Step(NamedTuple):
     squashed: Array
 
 
-class Tangent(NamedTuple):
+class StepTangent(NamedTuple):
     """The tangents of a `Step`."""
 
     gates: tuple[Array, Array, Array, Array]
@@ -90,13 +90,13 @@ def step(z: Array, state: Array) -> tuple[Array, Array, Step]:
     return o * squashed, after, Step((i, f, g, o), slopes, state, squashed)
 
 
-def tangent(s: Step, dz: Array, dstate: Array) -> tuple[Array, Array, Tangent]:
+def tangent(s: Step, dz: Array, dstate: Array) -> tuple[Array, Array, StepTangent]:
     """The tangents of the output and of the state after a step, and those of what is in between."""
     i, f, g, o = s.gates
     di, df, dg, do = _blocks(s.slopes * dz, i.shape[-1])
     dafter = df * s.before + f * dstate + di * g + i * dg
     dsquashed = (1 - s.squashed * s.squashed) * dafter
-    return do * s.squashed + o * dsquashed, dafter, Tangent((di, df, dg, do), dstate, dsquashed)
+    return do * s.squashed + o * dsquashed, dafter, StepTangent((di, df, dg, do), dstate, dsquashed)
 
 
 def pullback(s: Step, goutput: Array, gstate: Array) -> tuple[Array, Array, Pulled]:
@@ -116,7 +116,7 @@ def pullback(s: Step, goutput: Array, gstate: Array) -> tuple[Array, Array, Pull
 
 
 def tangent_of_pullback(
-    s: Step, d: Tangent, pulled: Pulled, dgoutput: Array, dgstate: Array
+    s: Step, d: StepTangent, pulled: Pulled, dgoutput: Array, dgstate: Array
 ) -> tuple[Array, Array]:
     """The tangents of `pullback`'s cotangents of the pre-activations and of the state before the step."""
     xp = kernels_of(dgoutput).xp

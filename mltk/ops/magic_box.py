@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from mltk.errors import ArrayError, DtypeError, NotFiniteError
 from mltk.ops.kernels import kernels_of
-from mltk.ops.operation import Operation
+from mltk.ops.operation import Operation, Tangent
 from mltk.plain_arrays import check_plain
 from mltk.tree import Array, Tree
 
@@ -37,17 +37,9 @@ class MagicBox(Operation):
         return {}, res * gy
 
     def jvp_of_vjp(
-        self,
-        p: Tree,
-        res: Array,
-        gy: Array,
-        dp: Tree,
-        dx: Array | None,
-        dgy: Array,
-        *,
-        wrt_input: bool = True,
+        self, p: Tree, res: Array, gy: Array, d: Tangent, *, wrt_input: bool = True
     ) -> tuple[Tree, Array | None]:
-        return {}, res * (dgy + dx * gy)
+        return {}, res * (d.gy + d.x * gy)
 
 
 def magic_box(x: Array) -> Array:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -12,6 +12,20 @@ from mltk.tree import Array, Tree
 
 Residuals = Any
 """Whatever `Operation.forward` keeps for the derivatives."""
+
+
+class Tangent(NamedTuple):
+    r"""How what `Operation.vjp` depends on moves: $(\dot p, \dot x, \dot{\bar y})$.
+
+    Attributes:
+        p: That of the parameters.
+        x: That of the input; ``None`` if it is zero by structure.
+        gy: That of the cotangent of the output; ``None`` for a loss whose own cotangent is constant.
+    """
+
+    p: Tree
+    x: Array | None
+    gy: Array
 
 
 class Operation(ABC):
@@ -67,17 +81,9 @@ class Operation(ABC):
 
     @abstractmethod
     def jvp_of_vjp(
-        self,
-        p: Tree,
-        res: Residuals,
-        gy: Array,
-        dp: Tree,
-        dx: Array | None,
-        dgy: Array,
-        *,
-        wrt_input: bool = True,
+        self, p: Tree, res: Residuals, gy: Array, d: Tangent, *, wrt_input: bool = True
     ) -> tuple[Tree, Array | None]:
-        """The tangent of `vjp` along ``(dp, dx, dgy)``: Pearlmutter's R-operator (1994)."""
+        """The tangent of `vjp` along ``d``: Pearlmutter's R-operator (1994)."""
 
 
 def unfit(operation: Operation, x: Array, *features: int | str) -> ShapeError:

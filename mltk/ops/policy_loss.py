@@ -10,7 +10,7 @@ from mltk.errors import DtypeError, SettingError, ShapeError
 from mltk.ops.distributions import Distribution
 from mltk.ops.kernels import kernels_of
 from mltk.ops.loss import Loss, scaled
-from mltk.ops.operation import unfit
+from mltk.ops.operation import Tangent, unfit
 from mltk.ops.surrogate import surrogate
 from mltk.tree import Array, Tree
 
@@ -114,23 +114,21 @@ class PolicyLoss(Checked, SampledLoss):
         p: Tree,
         res: tuple[Any, Array, Array, Array],
         gy: Array | float,
-        dp: Tree,
-        dx: Array | None,
-        dgy: Array | None,
+        d: Tangent,
         *,
         wrt_input: bool = True,
     ) -> tuple[Tree, Array | None]:
         residuals, advantages, costs, baselines = res
         tangents = []
         if self.box:
-            d_logs = self._trajectories(self.distribution.jvp(residuals, dx))
+            d_logs = self._trajectories(self.distribution.jvp(residuals, d.x))
             cumulated = kernels_of(d_logs).xp.cumulative_sum(d_logs, axis=-1)
             tangents.append(self._mean(gy, costs_to_go(costs * cumulated) - baselines * d_logs))
-        if dgy is not None:
-            tangents.append(self._mean(dgy, advantages))
+        if d.gy is not None:
+            tangents.append(self._mean(d.gy, advantages))
         g_logs = self._examples(self._mean(gy, advantages))
         dg_logs = self._examples(sum(tangents)) if tangents else None
-        return {}, self.distribution.jvp_of_vjp(residuals, g_logs, dx, dg_logs)
+        return {}, self.distribution.jvp_of_vjp(residuals, g_logs, d.x, dg_logs)
 
     def _mean(self, gy: Array | float, per_step: Array) -> Array:
         """A cotangent of the value times numbers of each step, over the number of trajectories."""
@@ -177,19 +175,11 @@ class LogLikelihood(SampledLoss):
         return {}, self.distribution.vjp(residuals, _for_each(gy, ones))
 
     def jvp_of_vjp(
-        self,
-        p: Tree,
-        res: tuple[Any, Array],
-        gy: Array | float,
-        dp: Tree,
-        dx: Array | None,
-        dgy: Array | None,
-        *,
-        wrt_input: bool = True,
+        self, p: Tree, res: tuple[Any, Array], gy: Array | float, d: Tangent, *, wrt_input: bool = True
     ) -> tuple[Tree, Array | None]:
         residuals, ones = res
-        dg = None if dgy is None else _for_each(dgy, ones)
-        return {}, self.distribution.jvp_of_vjp(residuals, _for_each(gy, ones), dx, dg)
+        dg = None if d.gy is None else _for_each(d.gy, ones)
+        return {}, self.distribution.jvp_of_vjp(residuals, _for_each(gy, ones), d.x, dg)
 
 
 def costs_to_go(costs: Array) -> Array:

@@ -11,7 +11,7 @@ from mltk.errors import SettingError, ShapeError
 from mltk.ops.convolution import pair
 from mltk.ops.image_kernels import Window
 from mltk.ops.kernels import kernels_of
-from mltk.ops.operation import Operation, Residuals, unfit
+from mltk.ops.operation import Operation, Residuals, Tangent, unfit
 from mltk.tree import Array, Tree
 
 
@@ -22,17 +22,9 @@ class LinearMap(Operation):
     """
 
     def jvp_of_vjp(
-        self,
-        p: Tree,
-        res: Residuals,
-        gy: Array,
-        dp: Tree,
-        dx: Array | None,
-        dgy: Array,
-        *,
-        wrt_input: bool = True,
+        self, p: Tree, res: Residuals, gy: Array, d: Tangent, *, wrt_input: bool = True
     ) -> tuple[Tree, Array | None]:
-        return self.vjp(p, res, dgy, wrt_input=wrt_input)
+        return self.vjp(p, res, d.gy, wrt_input=wrt_input)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import torch.nn.functional as F  # noqa: N812
 from hypothesis import strategies as st
 
 from mltk import ops, tree
+from mltk.ops.operation import Tangent
 
 sizes = st.integers(1, 4)
 pairs = st.one_of(st.integers(1, 3), st.tuples(st.integers(1, 3), st.integers(1, 3)))
@@ -42,7 +43,7 @@ class Problem:
         y, res = self.op.forward(self.p, self.x)
         dy = self.op.jvp(self.p, res, self.dp, self.dx)
         gp, gx = self.op.vjp(self.p, res, self.gy)
-        dgp, dgx = self.op.jvp_of_vjp(self.p, res, self.gy, self.dp, self.dx, self.dgy)
+        dgp, dgx = self.op.jvp_of_vjp(self.p, res, self.gy, Tangent(self.dp, self.dx, self.dgy))
         return {"y": y, "dy": dy, "vjp": {**gp, "input": gx}, "tangent": {**dgp, "input": dgx}}
 
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from mltk.errors import ArrayError, DtypeError, NotFiniteError
 from mltk.ops import MagicBox
 from mltk.ops.magic_box import magic_box
+from mltk.ops.operation import Tangent
 
 ORDERS = (1, 2, 3)
 seeds = st.integers(0, 2**32 - 1).map(np.random.default_rng)
@@ -65,7 +66,7 @@ def test_rules_are_those_of_autograd_and_their_own_derivatives_too(rng, shape):
 
     def rules(x):
         y, res = op.forward({}, x)
-        tangent = op.jvp_of_vjp({}, res, gy, {}, dx, dgy)[1]
+        tangent = op.jvp_of_vjp({}, res, gy, Tangent({}, dx, dgy))[1]
         return {"y": y, "jvp": op.jvp({}, res, {}, dx), "vjp": op.vjp({}, res, gy)[1], "tangent": tangent}
 
     def exact(x, constant):
@@ -96,7 +97,7 @@ def test_the_tangent_rule_is_autograds_double_backward(rng, shape):
     _, res = op.forward({}, numpy[0])
     np.testing.assert_allclose(op.vjp({}, res, numpy[1])[1], pulled.detach(), rtol=1e-12)
     np.testing.assert_allclose(
-        op.jvp_of_vjp({}, res, numpy[1], {}, numpy[2], numpy[3])[1], expected, rtol=1e-12, atol=1e-12
+        op.jvp_of_vjp({}, res, numpy[1], Tangent({}, numpy[2], numpy[3]))[1], expected, rtol=1e-12, atol=1e-12
     )
 
 
@@ -139,7 +140,7 @@ def test_on_numpy_the_rules_continue_themselves_to_third_order(rng, size):
     exact = Jet([(values / circle[:, None] ** k).mean(0).real for k in range(4)])
     np.testing.assert_allclose(y.coefficients, exact.coefficients, rtol=1e-9, atol=1e-9)
 
-    moved = op.jvp_of_vjp({}, y, gy, {}, x.slope(), gy.slope())[1]
+    moved = op.jvp_of_vjp({}, y, gy, Tangent({}, x.slope(), gy.slope()))[1]
     np.testing.assert_allclose(
         moved.coefficients[:3], (exact * gy).slope().coefficients[:3], rtol=1e-9, atol=1e-8
     )

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from operation_problems import ALL, KINKED, PARAMETRIC, SMOOTH, problems
 
 from mltk import tree
+from mltk.ops.operation import Tangent
 
 EXAMPLES = 25
 STEP = 1e-20  # of the complex step: its error is of the order of its square
@@ -132,8 +133,8 @@ def test_pullback_is_adjoint_and_curvature_symmetric(problem):
     assert abs(pulled - pushed.sum()) <= 1e-10 * (size + np.abs(pushed).sum()) + 1e-12
 
     zero = np.zeros_like(gy)
-    there, size = inner(op.jvp_of_vjp(p, res, gy, *one, zero), other)
-    back, other_size = inner(op.jvp_of_vjp(p, res, gy, *other, zero), one)
+    there, size = inner(op.jvp_of_vjp(p, res, gy, Tangent(*one, zero)), other)
+    back, other_size = inner(op.jvp_of_vjp(p, res, gy, Tangent(*other, zero)), one)
     assert abs(there - back) <= 1e-10 * (size + other_size) + 1e-12
 
 
@@ -167,15 +168,15 @@ def test_what_is_skipped_counts_as_zero(problem):
     _, res = op.forward(p, problem.x)
     zero = np.zeros_like(problem.x)
     agree(op.jvp(p, res, dp, None), op.jvp(p, res, dp, zero))
-    with_zero = op.jvp_of_vjp(p, res, gy, dp, zero, dgy)
-    for skipped, full in zip(op.jvp_of_vjp(p, res, gy, dp, None, dgy), with_zero, strict=True):
+    with_zero = op.jvp_of_vjp(p, res, gy, Tangent(dp, zero, dgy))
+    for skipped, full in zip(op.jvp_of_vjp(p, res, gy, Tangent(dp, None, dgy)), with_zero, strict=True):
         agree(skipped, full)
     without = op.vjp(p, res, gy, wrt_input=False)
     assert without[1] is None
     agree(without[0], op.vjp(p, res, gy)[0])
-    without = op.jvp_of_vjp(p, res, gy, dp, problem.dx, dgy, wrt_input=False)
+    without = op.jvp_of_vjp(p, res, gy, Tangent(dp, problem.dx, dgy), wrt_input=False)
     assert without[1] is None
-    agree(without[0], op.jvp_of_vjp(p, res, gy, dp, problem.dx, dgy)[0])
+    agree(without[0], op.jvp_of_vjp(p, res, gy, Tangent(dp, problem.dx, dgy))[0])
 
 
 @over(ALL)
@@ -188,7 +189,7 @@ def test_nothing_changes_its_arguments(problem):
     def derivatives():
         dy = op.jvp(problem.p, res, problem.dp, problem.dx)
         pulled = op.vjp(problem.p, res, problem.gy)
-        moved = op.jvp_of_vjp(problem.p, res, problem.gy, problem.dp, problem.dx, problem.dgy)
+        moved = op.jvp_of_vjp(problem.p, res, problem.gy, Tangent(problem.dp, problem.dx, problem.dgy))
         return tree.map(
             np.copy, {"dy": dy, "gp": pulled[0], "gx": pulled[1], "dgp": moved[0], "dgx": moved[1]}
         )

@@ -5,6 +5,7 @@ import pytest
 
 from mltk import ops
 from mltk.errors import DtypeError, SettingError, ShapeError
+from mltk.ops.operation import Tangent
 
 
 @pytest.mark.parametrize(
@@ -113,7 +114,7 @@ def test_attention_to_huge_and_tiny_scores_is_finite(size):
         np.testing.assert_allclose(res.weights.sum(-1), 1)
         assert np.isfinite(y).all()
         gp, gx = op.vjp(p, res, gy)
-        dgp, dgx = op.jvp_of_vjp(p, res, gy, gp, x, gy)
+        dgp, dgx = op.jvp_of_vjp(p, res, gy, Tangent(gp, x, gy))
         for array in (*gp.values(), gx, *dgp.values(), dgx):
             assert np.isfinite(array).all()
 
@@ -137,4 +138,4 @@ def test_saturated_activations_are_finite():
             y, res = op.forward({}, np.asarray([[-1e300, -1e4, 0.0, 1e4, 1e300]]))
             assert np.isfinite(y).all()
             ones = np.ones_like(y)
-            assert np.isfinite(op.jvp_of_vjp({}, res, ones, {}, ones, ones)[1]).all()
+            assert np.isfinite(op.jvp_of_vjp({}, res, ones, Tangent({}, ones, ones))[1]).all()

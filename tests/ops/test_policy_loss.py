@@ -13,6 +13,7 @@ from mltk import tree
 from mltk.contracts import Objective
 from mltk.errors import DtypeError, NotFiniteError, SettingError, ShapeError
 from mltk.ops import Categorical, Gaussian, LogLikelihood, PolicyLoss
+from mltk.ops.operation import Tangent
 from mltk.ops.surrogate import surrogate
 from mltk.training.config import from_config, to_config
 
@@ -176,7 +177,7 @@ def by_definition(loss, outputs, target):
 def rules(loss, x, target, gy, dx, dgy):
     p = {"target": target}
     value, res = loss.forward(p, x)
-    pulled, tangent = loss.vjp(p, res, gy), loss.jvp_of_vjp(p, res, gy, {}, dx, dgy)
+    pulled, tangent = loss.vjp(p, res, gy), loss.jvp_of_vjp(p, res, gy, Tangent({}, dx, dgy))
     assert pulled[0] == tangent[0] == {}
     return [value, loss.jvp(p, res, {}, dx), pulled[1], tangent[1]]
 

@@ -11,6 +11,7 @@ import mltk
 from mltk import ops
 from mltk.algorithms import MAML
 from mltk.errors import ShapeError
+from mltk.ops.operation import Tangent
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.normal(size=(2, 3, 7, 8))
@@ -300,7 +301,7 @@ def the_hessian_of_the_expectation_or_of_the_samples(kind):
     for box in (True, False):
         op = kind(distribution, 3, box)
         _, res = op.forward({"target": target}, outputs)
-        found.append(op.jvp_of_vjp({"target": target}, res, 1.0, {}, dx, None)[1])
+        found.append(op.jvp_of_vjp({"target": target}, res, 1.0, Tangent({}, dx, None))[1])
         close(op.vjp({"target": target}, res, 1.0)[1], score)
     # Of the samples alone: the weights of the log-probabilities are constants.
     step = 1e-6

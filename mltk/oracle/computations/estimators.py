@@ -11,6 +11,7 @@ from mltk import ops
 from mltk.contracts import Backend
 from mltk.ops import Operation
 from mltk.ops.kernels import kernels_of
+from mltk.ops.operation import Tangent
 from mltk.ops.policy_loss import costs_to_go
 from mltk.ops.surrogate import surrogate
 from mltk.oracle.case import Values
@@ -53,23 +54,15 @@ class Surrogate(Operation):
         return {}, gx
 
     def jvp_of_vjp(
-        self,
-        p: Tree,
-        res: tuple[Any, Any],
-        gy: Array,
-        dp: Tree,
-        dx: Array | None,
-        dgy: Array,
-        *,
-        wrt_input: bool = True,
+        self, p: Tree, res: tuple[Any, Any], gy: Array, d: Tangent, *, wrt_input: bool = True
     ) -> tuple[Tree, Array | None]:
         box, (until, alone) = ops.MagicBox(), res
-        g, dg = (each[..., None, None] / p["costs"].shape[-2] for each in (gy, dgy))
+        g, dg = (each[..., None, None] / p["costs"].shape[-2] for each in (gy, d.gy))
         costs = p["costs"]
-        dgx = costs_to_go(box.jvp_of_vjp({}, until, g * costs, {}, _cumulated(dx), dg * costs)[1])
+        dgx = costs_to_go(box.jvp_of_vjp({}, until, g * costs, Tangent({}, _cumulated(d.x), dg * costs))[1])
         if "baseline" in p:
             baseline = p["baseline"]
-            dgx = dgx - box.jvp_of_vjp({}, alone, g * baseline, {}, dx, dg * baseline)[1]
+            dgx = dgx - box.jvp_of_vjp({}, alone, g * baseline, Tangent({}, d.x, dg * baseline))[1]
         return {}, dgx
 
 

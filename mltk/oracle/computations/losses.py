@@ -11,6 +11,7 @@ from typing import Any
 from mltk import ops
 from mltk.contracts import Backend
 from mltk.ops import Distribution, Operation
+from mltk.ops.operation import Tangent
 from mltk.oracle.case import Case, Values
 from mltk.oracle.computation import Computation, Draw
 from mltk.oracle.computations.operations import outputs, routes
@@ -35,17 +36,9 @@ class LogProbability(Operation):
         return {}, self.distribution.vjp(res, gy)
 
     def jvp_of_vjp(
-        self,
-        p: Tree,
-        res: Any,
-        gy: Array,
-        dp: Tree,
-        dx: Array | None,
-        dgy: Array,
-        *,
-        wrt_input: bool = True,
+        self, p: Tree, res: Any, gy: Array, d: Tangent, *, wrt_input: bool = True
     ) -> tuple[Tree, Array | None]:
-        return {}, self.distribution.jvp_of_vjp(res, gy, dx, dgy)
+        return {}, self.distribution.jvp_of_vjp(res, gy, d.x, d.gy)
 
 
 def distribution(settings: Mapping[str, Any]) -> Distribution:

@@ -11,6 +11,7 @@ from mltk.arguments import check_params
 from mltk.backend import backend as choose_backend
 from mltk.contracts import Backend
 from mltk.ops import Operation
+from mltk.ops.operation import Tangent
 from mltk.oracle import layers
 from mltk.oracle.case import Case, Values
 from mltk.oracle.computation import NUMPY, TORCH, Computation, Draw, Route
@@ -44,7 +45,7 @@ def by_hand(prepare: Prepare, settings: Mapping[str, Any], inputs: Values) -> Va
         "value": value,
         "jvp": operation.jvp(p, residuals, dp, dx),
         "vjp": named(*operation.vjp(p, residuals, gy)),
-        "tangent_of_vjp": named(*operation.jvp_of_vjp(p, residuals, gy, dp, dx, dgy)),
+        "tangent_of_vjp": named(*operation.jvp_of_vjp(p, residuals, gy, Tangent(dp, dx, dgy))),
     }
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from mltk import ops
 from mltk.models import Sequential
-from mltk.ops.operation import Operation, Residuals
+from mltk.ops.operation import Operation, Residuals, Tangent
 from mltk.ops.standardization import moments
 from mltk.tree import Array, Tree
 
@@ -49,19 +49,11 @@ class Softmax(Operation):
         return {}, res * (gy - _dot(res, gy))
 
     def jvp_of_vjp(
-        self,
-        p: Tree,
-        res: Residuals,
-        gy: Array,
-        dp: Tree,
-        dx: Array | None,
-        dgy: Array,
-        *,
-        wrt_input: bool = True,
+        self, p: Tree, res: Residuals, gy: Array, d: Tangent, *, wrt_input: bool = True
     ) -> tuple[Tree, Array | None]:
         """See `mltk.ops.Operation`."""
-        dy = res * (dx - _dot(res, dx))
-        return {}, res * (dgy - _dot(res, dgy)) + dy * (gy - _dot(res, gy)) - res * _dot(dy, gy)
+        dy = res * (d.x - _dot(res, d.x))
+        return {}, res * (d.gy - _dot(res, d.gy)) + dy * (gy - _dot(res, gy)) - res * _dot(dy, gy)
 
 
 def _dot(a: Array, b: Array) -> Array:

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from mltk import ops
-from mltk.ops.operation import Residuals
+from mltk.ops.operation import Residuals, Tangent
 from mltk.oracle.exact.tensor import Tensor, double, grad, jvp
 from mltk.tree import Array, Tree
 
@@ -87,20 +87,12 @@ class AlteredNorm(ops.BatchNorm):
         return _named(res.leaves, grad(res.value, [*res.leaves.values()], double(gy)))
 
     def jvp_of_vjp(
-        self,
-        p: Tree,
-        res: Residuals,
-        gy: Array,
-        dp: Tree,
-        dx: Array | None,
-        dgy: Array,
-        *,
-        wrt_input: bool = True,
+        self, p: Tree, res: Residuals, gy: Array, d: Tangent, *, wrt_input: bool = True
     ) -> tuple[Tree, Array | None]:
         """See `mltk.ops.Operation`."""
         leaves, cotangent = res.leaves, double(gy, varies=True)
         pulled = grad(res.value, [*leaves.values()], cotangent)
-        tangents = [*_tangents(leaves, dp, dx), double(dgy)]
+        tangents = [*_tangents(leaves, d.p, d.x), double(d.gy)]
         return _named(leaves, jvp(pulled, [*leaves.values(), cotangent], tangents))
 
 
@@ -151,19 +143,11 @@ class ClassMean(ops.CrossEntropy):
         return {}, grad(value, [x], double(np.broadcast_to(gy, value.shape)))[0].value
 
     def jvp_of_vjp(
-        self,
-        p: Tree,
-        res: Residuals,
-        gy: Array | float,
-        dp: Tree,
-        dx: Array | None,
-        dgy: Array | None,
-        *,
-        wrt_input: bool = True,
+        self, p: Tree, res: Residuals, gy: Array | float, d: Tangent, *, wrt_input: bool = True
     ) -> tuple[Tree, Array | None]:
         """See `mltk.ops.Operation`."""
         x, value = res
         cotangent = double(np.broadcast_to(gy, value.shape), varies=True)
         pulled = grad(value, [x], cotangent)
-        moved = jvp(pulled, [x, cotangent], [_tangent(dx, x), _tangent(dgy, value)])
+        moved = jvp(pulled, [x, cotangent], [_tangent(d.x, x), _tangent(d.gy, value)])
         return {}, moved[0].value
