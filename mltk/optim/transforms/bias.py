@@ -20,6 +20,12 @@ class Bias(GradientTransform):
 
     The learned arrays have the names of the parameters. Such a term moves all tasks alike, whatever their
     gradients.
+
+    Examples:
+        >>> import mltk
+        >>> transform = mltk.optim.transforms.Bias()
+        >>> sorted(transform.shapes({"w": (3, 2)}).items())
+        [('w', (3, 2))]
     """
 
     def shapes(self, network: Shapes) -> dict[str, tuple[int, ...]]:

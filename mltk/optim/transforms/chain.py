@@ -22,6 +22,13 @@ class Chain(GradientTransform):
 
     Attributes:
         transforms: The transforms, first to last.
+
+    Examples:
+        >>> import mltk
+        >>> from mltk.optim import transforms
+        >>> transform = transforms.chain(transforms.Kronecker(), transforms.Momentum())
+        >>> sorted(transform.shapes({"w": (3, 2)}).items())
+        [('0.w.left', (3, 3)), ('0.w.right', (2, 2)), ('1.w', ())]
     """
 
     transforms: tuple[GradientTransform, ...]

@@ -35,6 +35,15 @@ class Clip(Checked, GradientTransform):
     Attributes:
         limit: The largest norm, or absolute value, that is let through.
         by: ``"norm"`` or ``"value"``.
+
+    Examples:
+        >>> import mltk
+        >>> import numpy as np
+        >>> transform = mltk.optim.transforms.Clip(1.0)
+        >>> p = transform.init({"w": (2,)}, np.random.default_rng(0))
+        >>> directions, _, _ = transform.forward(p, {"w": np.asarray([[3.0, 4.0]])}, {})  # of one task
+        >>> directions["w"].round(3).tolist()
+        [[0.6, 0.8]]
     """
 
     limit: Positive

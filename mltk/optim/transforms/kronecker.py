@@ -22,6 +22,12 @@ class Kronecker(ModeProducts):
     share $A$ and $B$, as in the authors' learn2learn: a single matrix of all axes but the first would have
     more numbers than the tensor itself. A vector is a matrix of $m \times 1$ without $B$. The learned arrays
     have the name of the parameter with ``.left`` ($A$) or ``.right`` ($B$) behind; both start as identities.
+
+    Examples:
+        >>> import mltk
+        >>> transform = mltk.optim.transforms.Kronecker()
+        >>> sorted(transform.shapes({"w": (3, 2)}).items())
+        [('w.left', (3, 3)), ('w.right', (2, 2))]
     """
 
     def axes(self, shape: tuple[int, ...]) -> dict[str, int]:

@@ -20,6 +20,12 @@ class MetaCurvature(ModeProducts):
     A matrix has no $M_f$, a vector $M_o$ alone. The learned arrays have the name of the parameter with
     ``.out`` ($M_o$), ``.in`` ($M_i$) or ``.filter`` ($M_f$) behind, and start as identities. For the
     pullback see `mltk.optim.transforms.mode_products`.
+
+    Examples:
+        >>> import mltk
+        >>> transform = mltk.optim.transforms.MetaCurvature()
+        >>> sorted(transform.shapes({"w": (3, 2)}).items())
+        [('w.in', (2, 2)), ('w.out', (3, 3))]
     """
 
     def axes(self, shape: tuple[int, ...]) -> dict[str, int]:

@@ -43,6 +43,15 @@ class Momentum(Checked, GradientTransform):
         initial: $\mu$ at the start, 0 for the identity.
         per: One decay for each parameter ``"tensor"``, for every ``"element"``, or a single one,
             ``"scalar"``, which is then called ``"decay"``. The others have the names of the parameters.
+
+    Examples:
+        >>> import mltk
+        >>> import numpy as np
+        >>> transform = mltk.optim.transforms.Momentum(0.5)
+        >>> p, grads = transform.init({"w": (2,)}, np.random.default_rng(0)), {"w": np.asarray([[3.0, 4.0]])}
+        >>> directions, _, _ = transform.forward(p, grads, grads)  # the velocity so far: the same
+        >>> directions["w"].tolist()
+        [[4.5, 6.0]]
     """
 
     initial: Number = 0.0

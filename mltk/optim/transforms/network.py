@@ -55,6 +55,12 @@ class Network(Checked, GradientTransform):
         shared: One network for all parameters; otherwise each parameter tensor has its own, whose learned
             arrays then have the parameter's name in front of theirs.
         scale: $k$.
+
+    Examples:
+        >>> import mltk
+        >>> transform = mltk.optim.transforms.Network()
+        >>> list(transform.shapes({"w": (3, 2)}))
+        ['0.weight', '0.bias', '2.weight', '2.bias', '4.weight', '4.bias']
     """
 
     hidden: tuple[int, ...] = (20, 20)

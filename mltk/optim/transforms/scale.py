@@ -47,6 +47,15 @@ class Scale(Checked, GradientTransform):
         initial: $c$ at the start, 1 for the identity; a pair ``(low, high)`` draws the numbers uniformly.
         per: One number for every ``"element"``, one for each parameter ``"tensor"``, or a single one,
             ``"scalar"``, which is then called ``"scale"``. The others have the names of the parameters.
+
+    Examples:
+        >>> import mltk
+        >>> import numpy as np
+        >>> transform = mltk.optim.transforms.Scale(0.5)
+        >>> p = transform.init({"w": (2,)}, np.random.default_rng(0))
+        >>> directions, _, _ = transform.forward(p, {"w": np.asarray([[3.0, 4.0]])}, {})  # of one task
+        >>> directions["w"].round(3).tolist()
+        [[1.5, 2.0]]
     """
 
     initial: Annotated[float | tuple[float, float], check_start] = 1.0
