@@ -51,9 +51,9 @@ class RidgeHead(LinearHead):
     $$\bar X = C (\bar V - X^\top D)^\top - D V^\top, \qquad
       \bar\lambda = -\langle P, X^\top C \rangle = -\langle D, C \rangle.$$
 
-    With an intercept, these are cotangents of the centred rows. The bias adds $-\bar x \bar b^\top$ to
-    $\bar V$, and the mean $\bar x$ gets $-V \bar b$, an equal share of it for each row; centring is its own
-    adjoint.
+    With an intercept, these are cotangents of the centred rows, and they sum to zero as the rows of $E$, $D$
+    and $X$ do, so that centring changes nothing in them. The bias adds $-\bar x \bar b^\top$ to
+    $\bar V$, and the mean $\bar x$ gets $-V \bar b$, an equal share of it for each row.
 
     Calibration and parameters are those of `LinearHead`. With one-hot targets the solution's outputs lie
     around 0 and 1, so logits want a scale of about 10; regression wants a scale of 1.
@@ -87,11 +87,9 @@ class RidgeHead(LinearHead):
         solution, x_mean = residuals
         if g_bias is None:
             return solve_ridge_vjp(solution, g_weight.mT)
-        xp = kernels_of(g_weight).xp
         g_bias = g_bias[..., None, :]
         gx, g_lambda = solve_ridge_vjp(solution, g_weight.mT - x_mean.mT @ g_bias)
-        through_mean = xp.mean(gx, axis=-2, keepdims=True) + g_bias @ solution.v.mT / gx.shape[-2]
-        return gx - through_mean, g_lambda
+        return gx - g_bias @ solution.v.mT / gx.shape[-2], g_lambda
 
 
 class RidgeSolution(NamedTuple):

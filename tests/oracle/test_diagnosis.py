@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from oracle_answers import DOUBLE, answers, edited, generic, scaled, single
 
 from mltk.oracle import vectors
 from mltk.oracle.computations import computation
@@ -15,30 +16,7 @@ from mltk.oracle.mistakes import CATALOGUE, Family
 from mltk.oracle.mistakes.loop import Loop
 from mltk.oracle.mistakes.scales import SCALES
 
-DOUBLE = np.dtype(np.float64)
 LEARNERS = ("maml", "fomaml", "anil", "boil", "meta-sgd")
-
-
-def generic(name):
-    return [case for case in vectors.stored(name) if case.kind == "valid"]
-
-
-def scaled(outputs, factor):
-    return {
-        key: {name: factor * g for name, g in value.items()} if isinstance(value, dict) else factor * value
-        for key, value in outputs.items()
-    }
-
-
-def answers(way, name, *, number=None, factor=None):
-    """What an implementation with a mistake returns in the generic cases."""
-    results = []
-    for case in generic(name):
-        extra = () if number is None else (number,)
-        outputs = way.outputs(case.settings, case.inputs, *extra)
-        outputs = case.expected if outputs is None else outputs
-        results.append((case, scaled(outputs, factor(case.settings, case.inputs) if factor else 1.0)))
-    return results
 
 
 def ways():
@@ -194,16 +172,6 @@ def test_noise_is_never_named(seed, size):
     assert found.unknown == ("gradients",)
 
 
-def edited(edit):
-    return [
-        (
-            case,
-            {**case.expected, "gradients": {n: edit(n, g) for n, g in case.expected["gradients"].items()}},
-        )
-        for case in generic("maml")
-    ]
-
-
 def test_the_wrong_parameter_is_pointed_at():
     found = diagnose(computation("maml"), edited(lambda name, g: -3 * g if name == "0.bias" else g), DOUBLE)
     lines = found.location
@@ -298,16 +266,10 @@ def test_an_error_on_edges_alone_is_located():
 def test_single_precision_is_named_too():
     (mistake,) = (each for each in CATALOGUE if each.name == "first-order")
     results = [
-        (case, scaled({k: _single(v) for k, v in outputs.items()}, 1.0))
+        (case, scaled({k: single(v) for k, v in outputs.items()}, 1.0))
         for case, outputs in answers(mistake.variants[0], "maml")
     ]
     assert diagnose(computation("maml"), results, np.dtype(np.float32)).names == ("first-order",)
-
-
-def _single(value):
-    if isinstance(value, dict):
-        return {name: _single(array) for name, array in value.items()}
-    return np.asarray(value, np.float32).astype(np.float64)
 
 
 def test_nothing_wrong_is_nothing_said():
@@ -366,92 +328,6 @@ def test_other_cases_can_have_another_mistake():
         "wrong-set": {case.name for case, _ in results if case.settings["loss"] == "mse"},
     }
     assert not found.unknown
-
-
-@pytest.mark.parametrize(
-    ("name", "mistake", "number"),
-    [
-        ("ridge", "regulariser-jitter", 1e-8),
-        ("matching", "epsilon-in-length", 1e-8),
-        ("matching", "epsilon-in-logarithm", 3e-8),
-        ("prototypical", "label-smoothing", 1e-3),
-        ("maml", "label-smoothing", 2e-3),
-        ("maml", "batch-norm-epsilon", 1e-8),
-    ],
-)
-def test_small_numbers_are_found(name, mistake, number):
-    way = next(
-        way
-        for each in CATALOGUE
-        if each.name == mistake and name in each.computations
-        for way in each.variants
-        if isinstance(way, Family)
-    )
-    found = diagnose(computation(name), answers(way, name, number=number), DOUBLE)
-    assert found.names == (mistake,)
-    assert found.findings[0].detail.endswith(f" {number:.6g}")
-
-
-def test_a_number_is_not_fitted_to_one_number():
-    case = generic("maml")[0]
-    found = diagnose(computation("maml"), [(case, {"loss": case.expected["loss"] + 0.01})], DOUBLE)
-    assert found.findings == ()
-
-
-def single(inputs):
-    return {
-        name: single(value)
-        if isinstance(value, dict)
-        else _single(value)
-        if value.dtype.kind == "f"
-        else value
-        for name, value in inputs.items()
-    }
-
-
-@pytest.mark.parametrize("name", ["maml", "prototypical"])
-def test_single_precision_in_double_is_told(name):
-    def run(case):
-        return computation(name).reference(case.settings, single(case.inputs))
-
-    moved = [dataclasses.replace(case, inputs=off_the_grid(case.inputs)) for case in generic(name)]
-    cases = [
-        dataclasses.replace(case, expected=computation(name).reference(case.settings, case.inputs))
-        for case in moved
-    ]
-    found = diagnose(computation(name), [(case, run(case)) for case in cases], DOUBLE, run)
-    assert found.names == ("single-precision",)
-
-
-def off_the_grid(inputs):
-    """Numbers that single precision does not hold exactly."""
-    return {
-        name: off_the_grid(value)
-        if isinstance(value, dict)
-        else value * (1 + 1 / 3e6)
-        if value.dtype.kind == "f"
-        else value
-        for name, value in inputs.items()
-    }
-
-
-def test_a_small_smooth_error_is_no_single_precision():
-    def run(case):
-        right = computation("maml").reference(case.settings, case.inputs)
-        return {
-            **right,
-            "gradients": {n: g * (1 + 1e-7) + 1e-8 * g**2 for n, g in right["gradients"].items()},
-        }
-
-    found = diagnose(computation("maml"), [(case, run(case)) for case in generic("maml")], DOUBLE, run)
-    assert found.findings == ()
-
-
-def test_a_factor_near_one_is_shown_by_its_distance():
-    found = diagnose(
-        computation("maml"), edited(lambda name, g: g * (1 + 1.5e-8) if name == "0.weight" else g), DOUBLE
-    )
-    assert any("off by a factor of 1 + 1.5e-8" in line for line in found.location)
 
 
 @pytest.mark.parametrize("sum_", [False, True])
