@@ -3,10 +3,13 @@
 import math
 import weakref
 
+import numpy as np
 import pytest
 
+import mltk
 from mltk.algorithms.checkpoints import unroll_from_checkpoints
-from mltk.algorithms.unroll import unroll
+from mltk.algorithms.unroll import GradientStep, descend, unroll
+from mltk.contracts import Objective
 
 WAYS = {"all kept": unroll, "checkpoints": unroll_from_checkpoints}
 
@@ -73,3 +76,29 @@ def test_checkpoints_keep_one_linearisation_and_a_logarithm_of_points(steps):
     unroll_from_checkpoints(step, 0.9, steps, lambda x: (x, 1.0))
     assert step.most_pullbacks == 1
     assert step.most_points <= 3 + math.log(steps, 1.5)
+
+
+class Recorded:
+    """An engine that says which of its linearisations kept what a Hessian product needs."""
+
+    def __init__(self):
+        self.engine, self.kept = mltk.backend("numpy", dtype="float64").engine, []
+
+    def linearize(self, *arguments, curvature=True, **settings):
+        self.kept.append(curvature)
+        return self.engine.linearize(*arguments, curvature=curvature, **settings)
+
+
+@pytest.mark.parametrize("first_order", [False, True])
+def test_curvature_is_kept_only_where_the_way_back_needs_it(first_order):
+    engine, rng = Recorded(), np.random.default_rng(0)
+    x, y = rng.normal(size=(2, 3, 1)), rng.normal(size=(2, 3, 1))
+    model = mltk.models.mlp([1, 2, 1])
+    params = model.init(mltk.backend("numpy", dtype="float64"), 0)
+    step = GradientStep(
+        engine, Objective(model, mltk.ops.MeanSquaredError()), x, y, 0.1, first_order=first_order
+    )
+    descend(step, params, range(2))
+    assert engine.kept == [False] * 2
+    unroll(step, params, 2, lambda end: (np.zeros(2), end))
+    assert engine.kept[2:] == [not first_order] * 2
