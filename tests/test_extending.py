@@ -72,6 +72,14 @@ def test_what_is_shown_is_learned(module):
         assert better(after, before)
 
 
+def test_fine_tuning_descends(module):
+    learner = module("fine_tuning").FineTuning(mltk.models.mlp([1, 20, 1], activation="tanh"), lr=0.01)
+    params, episode = learner.init(NUMPY, 0), mltk.data.Sinusoid(10, 10).sample(8, 0, NUMPY)
+    x, y = episode.support_x, episode.support_y
+    before, after = (learner.predict(state, x) - y for state in (params, learner.adapt(params, x, y)))
+    assert ((after**2).mean((1, 2)) < (before**2).mean((1, 2))).all()
+
+
 @pytest.mark.parametrize("name", ["gain", "inner_products", "fine_tuning"])
 def test_meta_gradients_are_central_differences(module, name):
     if name == "gain":
