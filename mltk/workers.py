@@ -162,7 +162,9 @@ class Worker:
 
 
 def questions() -> Iterator[tuple[dict[str, Any], Callable[[Mapping[str, Any]], None]]]:
-    """In a worker, what it is asked, each with the function that answers it, which any thread may call.
+    """In a worker, what it is asked, each with the function that answers it.
+
+    Any thread may answer, and a signal handler, too, even one that interrupts an answer.
 
     From the first question on, the standard input is empty and what is printed goes where errors go, so that
     neither the code that is called nor its children can disturb the conversation. Once nobody listens any
@@ -170,17 +172,30 @@ def questions() -> Iterator[tuple[dict[str, Any], Callable[[Mapping[str, Any]], 
     """
     incoming, outgoing = _private_files()
     lines: SimpleQueue[bytes] = SimpleQueue()
+    waiting: deque[bytes] = deque()
     lock = Lock()
 
     def listen() -> None:
         _read(incoming, LONGEST, lines.put)
         _end()
 
+    def write() -> None:
+        while waiting:
+            outgoing.write(waiting.popleft())
+            outgoing.flush()
+
     def answers(number: int) -> Callable[[Mapping[str, Any]], None]:
         def answer(message: Mapping[str, Any]) -> None:
-            with lock:
-                outgoing.write(to_line({**message, "id": number}))
-                outgoing.flush()
+            waiting.append(to_line({**message, "id": number}))
+            # Whoever holds the lock writes this line, too: a signal handler would wait for itself.
+            while waiting and lock.acquire(blocking=False):
+                try:
+                    write()
+                except BaseException:  # of a handler that has left a line and ends the process
+                    write()
+                    raise
+                finally:
+                    lock.release()
 
         return answer
 

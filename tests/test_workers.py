@@ -151,6 +151,20 @@ def test_one_that_is_to_end_may_say_something_first():
     assert asked.ending() == "ended with exit status 5"
 
 
+@posix
+def test_a_signal_in_the_middle_of_an_answer_may_say_something_too():
+    last = (
+        "import signal\ndef end(*_): answer({'a': 'last'}); sys.exit(5)\n"
+        "signal.signal(signal.SIGTERM, end)\n"
+        "lock = dict(zip(answer.__code__.co_freevars, answer.__closure__))['lock'].cell_contents\n"
+        "lock.acquire()  # as in the middle of an answer\n"
+        "try: os.kill(os.getpid(), signal.SIGTERM); time.sleep(600)\n"
+        "except SystemExit: lock.release(); answer({'a': 'first'}); raise\n"
+    )
+    with worker() as asked:
+        assert [each["a"] for each in asked.answers(code(last), 20)] == ["last", "first"]
+
+
 def test_a_program_that_does_not_exist_is_an_error_of_the_system():
     with pytest.raises(OSError, match="no-such-program"):
         Worker(["no-such-program"])
