@@ -183,4 +183,12 @@ class Learner(Protocol):
         """Logits or regression values for the query sets."""
 
     def value_and_grad(self, meta_params: Tree, episode: Any) -> tuple[Array, Tree]:
-        """The meta-loss of an `mltk.Episode`, a mean over tasks, and its gradient, like ``meta_params``."""
+        """The meta-loss, a mean over tasks, and its gradient.
+
+        Args:
+            meta_params: As from `init`.
+            episode: An `mltk.Episode` on the backend of the meta-parameters.
+
+        Returns:
+            A 0-d array, and a tree like ``meta_params``.
+        """

@@ -158,12 +158,7 @@ class EmbeddingBased(Checked, ABC):
     def value_and_grad(self, meta_params: Tree, episode: Episode) -> tuple[Array, Tree]:
         """The query loss, averaged over tasks, and its exact gradient.
 
-        Args:
-            meta_params: As from `init`.
-            episode: Tasks on the backend of the meta-parameters.
-
-        Returns:
-            A 0-d array, and a tree like ``meta_params``.
+        See `mltk.contracts.Learner.value_and_grad`.
         """
         check_values(episode)
         check_examples(self.embedding, "support_x", episode.support_x)

@@ -101,12 +101,7 @@ class LearnedOptimizer(UnrolledLearner):
     def value_and_grad(self, meta_params: Tree, episode: Episode) -> tuple[Array, Tree]:
         """The query loss after adaptation, averaged over tasks, and its exact gradient.
 
-        Args:
-            meta_params: As from `init`.
-            episode: Tasks on the backend of the meta-parameters.
-
-        Returns:
-            A 0-d array, and a tree like ``meta_params``.
+        See `mltk.contracts.Learner.value_and_grad`.
         """
         engine, meta_params = self._check(self.meta_shapes, meta_params, episode)
         params, learned = split(meta_params, self.learned_key)

@@ -117,12 +117,7 @@ class MAML(UnrolledLearner):
     def value_and_grad(self, meta_params: Tree, episode: Episode) -> tuple[Array, Tree]:
         """The query loss after adaptation, averaged over tasks, and its exact gradient.
 
-        Args:
-            meta_params: As from `init`.
-            episode: Tasks on the backend of the meta-parameters.
-
-        Returns:
-            A 0-d array, and a tree like ``meta_params``.
+        See `mltk.contracts.Learner.value_and_grad`.
         """
         engine, meta_params = self._check(self.meta_shapes, meta_params, episode)
         step = self._step(engine, episode.support_x, episode.support_y)

@@ -50,12 +50,7 @@ class Reptile(GradientBased):
     def value_and_grad(self, meta_params: Tree, episode: Episode) -> tuple[Array, Tree]:
         """The query loss after adaptation and the Reptile direction, both averaged over tasks.
 
-        Args:
-            meta_params: As from `init`.
-            episode: Tasks on the backend of the meta-parameters.
-
-        Returns:
-            A 0-d array, and a tree like ``meta_params``.
+        See `mltk.contracts.Learner.value_and_grad`.
         """
         engine, meta_params = self._check(self.meta_shapes, meta_params, episode)
         state, total = self._descend(engine, meta_params, episode.support_x, episode.support_y)

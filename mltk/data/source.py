@@ -25,7 +25,16 @@ class TaskSource(Protocol):
     """
 
     def sample(self, n_tasks: int, rng: int | np.random.Generator, backend: Backend) -> Episode:
-        """Draw ``n_tasks`` tasks at once; the same seed gives the same tasks on every backend."""
+        """Draw ``n_tasks`` tasks at once; the same seed gives the same tasks on every backend.
+
+        Args:
+            n_tasks: How many.
+            rng: A seed or a generator.
+            backend: Where the arrays go.
+
+        Raises:
+            SettingError: If an argument is not of its kind.
+        """
 
 
 def generator(rng: int | np.random.Generator, n_tasks: int) -> np.random.Generator:

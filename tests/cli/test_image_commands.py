@@ -10,10 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from typer.testing import CliRunner
 
 import mltk
-from mltk.cli import app
 from mltk.evaluation import omniglot_challenge, within_alphabet_runs
 from mltk.training.runs import load_run
 
@@ -43,14 +41,6 @@ def _commands_are_quick():
         patch.setattr("mltk.normalization.ENOUGH_EXAMPLES", 60)
         patch.setattr(mltk.data.Glyphs, "_load", functools.cache(mltk.data.Glyphs._load))
         yield
-
-
-@pytest.fixture
-def run(tmp_path, monkeypatch):
-    """Run a command in an empty folder, in this process."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "200")
-    return lambda *words: CliRunner().invoke(app, [str(word) for word in words])
 
 
 def output(result):

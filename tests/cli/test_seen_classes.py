@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from test_image_commands import SMALL, folder_of_images, output, refused, run  # noqa: F401 - a fixture
+from test_image_commands import SMALL, folder_of_images, output, refused
 
 import mltk
 from mltk.data import Glyphs, ImageFolder
@@ -143,7 +143,7 @@ def test_the_picture_of_an_episode_says_what_is_known_of_its_classes(trained, sa
 WORDS = ("prototypical", "--data", "images", *SMALL, "--out", "here")
 
 
-def test_the_command_line_trains_on_most_classes_and_its_last_words_test_the_others(run, capfd):  # noqa: F811
+def test_the_command_line_trains_on_most_classes_and_its_last_words_test_the_others(run, capfd):
     folder_of_images("mine", classes=10)
     said = output(run("train", *WORDS, "--folder", "mine"))
     assert "mine: 8 classes are trained on, 2 others are kept to test on" in said
@@ -163,7 +163,7 @@ def test_the_command_line_trains_on_most_classes_and_its_last_words_test_the_oth
     assert "unseen" not in said
 
 
-def test_a_run_is_evaluated_on_another_folder_when_its_own_is_gone(run):  # noqa: F811
+def test_a_run_is_evaluated_on_another_folder_when_its_own_is_gone(run):
     folder_of_images("mine", classes=6)
     output(run("train", *WORDS, "--folder", "mine"))
     Path("mine").rename("moved")
@@ -172,13 +172,13 @@ def test_a_run_is_evaluated_on_another_folder_when_its_own_is_gone(run):  # noqa
     assert "on 6 classes: 4 trained on, 2 unseen\n" in said
 
 
-def test_the_last_words_test_a_run_whose_name_looks_like_an_option(run):  # noqa: F811
+def test_the_last_words_test_a_run_whose_name_looks_like_an_option(run):
     said = output(run("train", "maml", "--data", "sinusoid", "--steps", 1, "--out=-x"))
     words = said.splitlines()[-1].removeprefix("Test it with: mltk ").split()
     assert "MAML after 1 meta-iterations" in output(run(*words, "--episodes", 3))
 
 
-def test_too_few_classes_to_hold_any_out_are_tested_on_and_called_trained_on(run):  # noqa: F811
+def test_too_few_classes_to_hold_any_out_are_tested_on_and_called_trained_on(run):
     folder_of_images("mine", classes=3)
     said = output(run("train", *WORDS, "--folder", "mine"))
     assert "3 classes are trained on, none are kept to test on" in said
@@ -190,7 +190,7 @@ def test_too_few_classes_to_hold_any_out_are_tested_on_and_called_trained_on(run
     assert "unseen" not in Path("here/episode.svg").read_text()
 
 
-def test_folders_train_and_test_are_what_they_are_called(run):  # noqa: F811
+def test_folders_train_and_test_are_what_they_are_called(run):
     folder_of_images("mine/train", classes=3)
     folder_of_images("mine/test", classes=5, seed=7)
     said = output(run("train", *WORDS, "--folder", "mine"))
@@ -200,7 +200,7 @@ def test_folders_train_and_test_are_what_they_are_called(run):  # noqa: F811
     assert "on 5 unseen classes (3 of them called like classes that were trained on)" in said
 
 
-def test_small_classes_are_left_out_where_asked_and_reported(run):  # noqa: F811
+def test_small_classes_are_left_out_where_asked_and_reported(run):
     folder_of_images("mine", classes=7, images=4)
     (Path("mine") / "class3" / "0.png").unlink()
     refused(run("train", *WORDS, "--folder", "mine", "--shots", 3), r".*'class3' has 3 images.*at_least=4")
@@ -224,7 +224,7 @@ def test_a_command_warns_in_one_line_that_names_no_code(tmp_path):
     assert ".py:" not in done.stderr
 
 
-def test_a_run_of_before_says_that_it_does_not_know(run):  # noqa: F811
+def test_a_run_of_before_says_that_it_does_not_know(run):
     folder_of_images("mine", classes=8)
     output(run("train", *WORDS, "--folder", "mine"))
     Path("here/classes.json").unlink()

@@ -45,16 +45,7 @@ class Bandits(Checked):
     noise: NonNegative = 0.0
 
     def sample(self, n_tasks: int, rng: int | np.random.Generator, backend: Backend) -> BanditTasks:
-        """Draw bandits.
-
-        Args:
-            n_tasks: How many.
-            rng: A seed or a generator.
-            backend: Where the arrays go.
-
-        Raises:
-            SettingError: If an argument is not of its kind.
-        """
+        """Draw bandits; see `TaskSource.sample`."""
         rng = generator(rng, n_tasks)
         check_backend(backend)
         means = backend.asarray(rng.uniform(*self.means, (n_tasks, self.arms)))

@@ -103,15 +103,7 @@ class Blobs(Checked):
 
         Inputs are ``(n_tasks, ways · shots or queries, features)``, labels int64, each class ``shots`` or
         ``queries`` times. The examples are ordered by class; which vertex of the simplex a label
-        belongs to is random.
-
-        Args:
-            n_tasks: How many.
-            rng: A seed or a generator.
-            backend: Where the arrays go.
-
-        Raises:
-            SettingError: If an argument is not of its kind.
+        belongs to is random. See `TaskSource.sample`.
         """
         check_backend(backend)
         rng = generator(rng, n_tasks)

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
 
 import numpy as np
 
 from mltk.checks import Bounds, Checked, Count, NonNegative
-from mltk.contracts import Backend
-from mltk.data.source import generator, regression_episode
-from mltk.episode import Episode
+from mltk.data.families.curves import CurveFamily, Curves
 
 
 @dataclass(frozen=True)
-class Harmonic(Checked):
+class Harmonic(CurveFamily, Checked):
     r"""Tasks $y = A_1 \sin(\omega x + b_1) + A_2 \sin(2 \omega x + b_2) + \epsilon$.
 
     The Harmonic tasks of Lacoste, Oreshkin, Chung, Boquet, Rostamzadeh & Krueger (2018): a sinusoid and its
@@ -54,20 +51,7 @@ class Harmonic(Checked):
     spread: NonNegative = 1.0
     noise: NonNegative = 0.0
 
-    def curves(self, n_tasks: int, rng: int | np.random.Generator) -> Callable[[np.ndarray], np.ndarray]:
-        """The functions of the tasks that `sample` draws with the same seed, without noise.
-
-        Args:
-            n_tasks: How many tasks.
-            rng: A seed or a generator.
-
-        Returns:
-            From inputs ``(n_tasks, N, 1)`` to outputs of that shape.
-
-        Raises:
-            SettingError: If an argument is not of its kind.
-        """
-        rng = generator(rng, n_tasks)
+    def _curves(self, n_tasks: int, rng: np.random.Generator) -> Curves:
         amplitudes = rng.normal(0, self.amplitude, (n_tasks, 1, 2))
         frequency = rng.uniform(*self.frequency, (n_tasks, 1, 1))
         phases = rng.uniform(*self.phase, (n_tasks, 1, 2))
@@ -78,19 +62,6 @@ class Harmonic(Checked):
 
         return curves
 
-    def sample(self, n_tasks: int, rng: int | np.random.Generator, backend: Backend) -> Episode:
-        """Draw tasks; inputs and targets have shape ``(n_tasks, shots or queries, 1)``.
-
-        Args:
-            n_tasks: How many.
-            rng: A seed or a generator.
-            backend: Where the arrays go.
-
-        Raises:
-            SettingError: If an argument is not of its kind.
-        """
-        rng = generator(rng, n_tasks)
-        curves = self.curves(n_tasks, rng)
-        centre = rng.uniform(*self.centre, (n_tasks, 1, 1))
-        x = centre + rng.normal(0, self.spread, (n_tasks, self.shots + self.queries, 1))
-        return regression_episode(x, curves(x), self.shots, backend, noise=self.noise, rng=rng)
+    def _inputs(self, shape: tuple[int, int, int], rng: np.random.Generator) -> np.ndarray:
+        centre = rng.uniform(*self.centre, (shape[0], 1, 1))
+        return centre + rng.normal(0, self.spread, shape)

@@ -74,13 +74,7 @@ class LinearRegression(Checked):
     def sample(self, n_tasks: int, rng: int | np.random.Generator, backend: Backend) -> Episode:
         """Draw tasks; inputs ``(n_tasks, shots or queries, features)``, targets ``(n_tasks, …, 1)``.
 
-        Args:
-            n_tasks: How many.
-            rng: A seed or a generator.
-            backend: Where the arrays go.
-
-        Raises:
-            SettingError: If an argument is not of its kind.
+        See `TaskSource.sample`.
         """
         rng = generator(rng, n_tasks)
         weights = rng.normal(self.prior_mean, self.prior_scale, (n_tasks, self.features))

@@ -47,16 +47,7 @@ class Navigation(Checked):
     max_step: Positive = 0.1
 
     def sample(self, n_tasks: int, rng: int | np.random.Generator, backend: Backend) -> NavigationTasks:
-        """Draw goals.
-
-        Args:
-            n_tasks: How many.
-            rng: A seed or a generator.
-            backend: Where the arrays go.
-
-        Raises:
-            SettingError: If an argument is not of its kind.
-        """
+        """Draw goals; see `TaskSource.sample`."""
         rng = generator(rng, n_tasks)
         check_backend(backend)
         goals = backend.asarray(rng.uniform(*self.goals, (n_tasks, 2)))

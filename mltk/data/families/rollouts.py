@@ -68,7 +68,7 @@ class EnvironmentSource(Protocol):
     """Where tasks come from in which a learner acts."""
 
     def sample(self, n_tasks: int, rng: int | np.random.Generator, backend: Backend) -> Environments:
-        """Draw ``n_tasks`` tasks at once; the same seed gives the same tasks on every backend."""
+        """Draw ``n_tasks`` tasks at once, as `TaskSource.sample` does episodes."""
 
 
 def drawn_seed(rng: np.random.Generator) -> int:

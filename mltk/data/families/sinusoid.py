@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
 
 import numpy as np
 
 from mltk.checks import Bounds, Checked, Count, NonNegative
-from mltk.contracts import Backend
-from mltk.data.source import generator, regression_episode
-from mltk.episode import Episode
+from mltk.data.families.curves import CurveFamily, Curves
 
 
 @dataclass(frozen=True)
-class Sinusoid(Checked):
+class Sinusoid(CurveFamily, Checked):
     r"""Tasks $y = A \sin(\omega x + b) + \epsilon$; $A$, $\omega$, $b$ and the inputs are uniform.
 
     Finn, Abbeel & Levine (2017), section 5.1; Li et al. (2017) use ``frequency=(0.8, 1.2)``.
@@ -48,37 +45,11 @@ class Sinusoid(Checked):
     x: Bounds = (-5.0, 5.0)
     noise: NonNegative = 0.0
 
-    def curves(self, n_tasks: int, rng: int | np.random.Generator) -> Callable[[np.ndarray], np.ndarray]:
-        """The functions of the tasks that `sample` draws with the same seed, without noise.
-
-        Args:
-            n_tasks: How many tasks.
-            rng: A seed or a generator.
-
-        Returns:
-            From inputs ``(n_tasks, N, 1)`` to outputs of that shape.
-
-        Raises:
-            SettingError: If an argument is not of its kind.
-        """
-        rng = generator(rng, n_tasks)
+    def _curves(self, n_tasks: int, rng: np.random.Generator) -> Curves:
         amplitude, frequency, phase = (
             rng.uniform(*bounds, (n_tasks, 1, 1)) for bounds in (self.amplitude, self.frequency, self.phase)
         )
         return lambda x: amplitude * np.sin(frequency * x + phase)
 
-    def sample(self, n_tasks: int, rng: int | np.random.Generator, backend: Backend) -> Episode:
-        """Draw tasks; inputs and targets have shape ``(n_tasks, shots or queries, 1)``.
-
-        Args:
-            n_tasks: How many.
-            rng: A seed or a generator.
-            backend: Where the arrays go.
-
-        Raises:
-            SettingError: If an argument is not of its kind.
-        """
-        rng = generator(rng, n_tasks)
-        curves = self.curves(n_tasks, rng)
-        x = rng.uniform(*self.x, (n_tasks, self.shots + self.queries, 1))
-        return regression_episode(x, curves(x), self.shots, backend, noise=self.noise, rng=rng)
+    def _inputs(self, shape: tuple[int, int, int], rng: np.random.Generator) -> np.ndarray:
+        return rng.uniform(*self.x, shape)
