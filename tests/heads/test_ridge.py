@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 from assertions import agree
-from head_problems import first_of, problems
+from head_problems import Problem, first_of, problems
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -185,3 +185,18 @@ def test_whoever_gives_a_regulariser_below_rounding_is_told(backend64):
         state = learner.adapt(learner.init(backend64, 0), x, y)
         learner.predict(state, x)
     np.testing.assert_allclose(backend64.to_numpy(raised.weight), backend64.to_numpy(same.weight), rtol=1e-12)
+
+
+@each_form
+def test_a_raised_regulariser_grows_with_the_embeddings(backend64, use_woodbury):
+    """Two examples, a and b on axes of their own: the weight of b is b / (b² + λ), with λ = ρ (a² + b²)."""
+    a, b, rho, asked = 1.0, 1e-8, 16 * np.finfo(np.float64).eps, 1e-20
+    head = RidgeHead(asked, scale=1.0, use_woodbury=use_woodbury, learn_scale=False, learn_bias=False)
+    support, target, query = (np.array([rows]) for rows in ([[a, 0], [0, b]], [[0.0], [1.0]], [[0.0, 1.0]]))
+    p = {"log_lambda": np.log(np.asarray(asked))}
+    found = Problem(head, p, support, target, query, np.ones((1, 1, 1))).run(backend64)
+    system = b**2 + rho * (a**2 + b**2)
+    np.testing.assert_allclose(found["outputs"], b / system, rtol=1e-9)
+    slopes = [-2 * rho * a * b / system**2, 1 / system - 2 * b**2 * (1 + rho) / system**2]
+    np.testing.assert_allclose(found["support"][0], np.diag(slopes), rtol=1e-9)
+    assert found["log_lambda"] == 0  # what was raised does not depend on what was asked for

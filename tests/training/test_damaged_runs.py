@@ -97,6 +97,14 @@ def test_parameters_that_are_no_real_numbers_are_refused(run):
     mltk.load_run(run.path)
 
 
+@pytest.mark.parametrize("number", [0, 2])
+def test_a_checkpoint_of_another_format_is_refused(run, number):
+    change_checkpoint(run, format=np.asarray(number))
+    for use in (mltk.load_run, lambda path: train(path, steps=5, resume=True)):
+        with pytest.raises(RunError, match=r"checkpoint\.npz.*its format is not 1"):
+            use(run.path)
+
+
 def test_a_step_beyond_all_lines_is_damage_and_no_list(run, monkeypatch):
     change_checkpoint(run, step=np.asarray(10**15))
     with pytest.raises(RunError, match=r"metrics\.jsonl is damaged: it lacks steps"):
