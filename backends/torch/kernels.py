@@ -143,14 +143,14 @@ class TorchKernels(Kernels):
         return u, _per_channel([each[2] for each in found], x)
 
     def project(
-        self, u: torch.Tensor, g: torch.Tensor, scale: torch.Tensor, axes: tuple[int, ...]
+        self, u: torch.Tensor, g: torch.Tensor, s: torch.Tensor, axes: tuple[int, ...]
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """See `Kernels.project`."""
         if not _is_native(g, axes) or g.numel() <= TINY:
-            return super().project(u, g, scale, axes)
-        projected, mean, slope = _batch_norm_backward(u, g, scale, [True, True, True])
+            return super().project(u, g, s, axes)
+        projected, mean, kappa = _batch_norm_backward(u, g, s, [True, True, True])
         assert projected is not None
-        return projected, mean, slope
+        return projected, mean, kappa
 
     def max_pool2d(self, x: torch.Tensor, window: Window) -> tuple[torch.Tensor, torch.Tensor]:
         """See `Kernels.max_pool2d`; the places are positions in the memory of one channels-last image."""

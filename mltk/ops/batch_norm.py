@@ -29,8 +29,8 @@ class BatchNorm(Checked, Operation):
     r"""Batch normalisation (Ioffe & Szegedy 2015), pure: no running averages.
 
     $y = \gamma u + \beta$, where $u$ is the input standardised per channel over all examples and pixels
-    of a set (`mltk.ops.standardization` defines $u, r, P, m, \kappa$ and the weight $w$). The scale $\gamma$
-    is constant over that set of $n$ numbers, so it is the factor of that module, with $g = \bar y$:
+    of a set (`mltk.ops.standardization` defines $u, r, P, m, \kappa, s, \dot s$ and the weight $w$). The
+    scale $\gamma$ is constant over that set of $n$ numbers, so it is the factor there, with $g = \bar y$:
 
     $$\dot y = \gamma r P \dot x + \dot\gamma u + \dot\beta, \qquad
       \bar\gamma = \textstyle\sum u \bar y = n \kappa, \quad \bar\beta = \sum \bar y = n \, m(\bar y), \quad
@@ -41,13 +41,18 @@ class BatchNorm(Checked, Operation):
       + s \, (\dot{\bar y} - m(\dot{\bar y}) - u \dot\kappa - \dot u \kappa).$$
 
     Where mean and variance come from is explicit, since it decides whether the examples of a set see each
-    other. The first of these that applies:
+    other. The operation takes constants that stand beside its parameters, else the first ``rows`` examples of
+    the set, else all of them; a learner arranges for one of these by ``statistics``:
 
-    1. Constants ``running_mean`` and ``running_var`` (biased), each ``(features,)`` or per task, if they
-       stand beside the parameters ($w = 0$). They receive no cotangent and have no tangent.
-    2. The first ``rows`` examples of the current set ($w = n / n_s$ there, 0 elsewhere). The gradient flows
-       through them.
-    3. All examples of the current set ($w = 1$: the formulas above).
+    | ``statistics`` | what counts in training | what counts in prediction |
+    | --- | --- | --- |
+    | ``"batch"`` | all examples of the set, $w = 1$ | all: the queries see each other (transductive) |
+    | ``"support"`` | the support set, the first ``rows`` | the constants of the support set |
+    | ``"population"`` | all examples of the set, $w = 1$ | constants of `mltk.normalization.calibrate` |
+
+    Of ``rows`` the weight is $w = n / n_s$, and 0 elsewhere; the gradient flows through them. The constants
+    ``running_mean`` and ``running_var`` (biased), each ``(features,)`` or per task, mean $w = 0$: they
+    receive no cotangent and have no tangent.
 
     Parameters: ``weight`` $\gamma$ (ones) and ``bias`` $\beta$ (zeros), each ``(features,)``. Input
     ``(..., N, features, H, W)``, or ``(..., N, features)`` with ``spatial_axes=0``.
@@ -56,10 +61,7 @@ class BatchNorm(Checked, Operation):
         features: Channels.
         eps: Added to the variance.
         spatial_axes: How many axes follow the channels: 2 for images, 0 for vectors.
-        statistics: Which of these a learner arranges for: ``"batch"``, the current set, is the convention of
-            MAML, where queries see each other (transductive); with ``"support"`` the support examples
-            normalise the queries; with ``"population"`` training takes the current set, and prediction the
-            constants that `mltk.normalization.calibrate` finds.
+        statistics: What a learner arranges for: see above. ``"batch"`` is the convention of MAML.
         rows: How many examples, from the first on, mean and variance come from; ``None`` for all.
     """
 
@@ -91,7 +93,12 @@ class BatchNorm(Checked, Operation):
 
     @cached_property
     def axes(self) -> tuple[int, ...]:
-        """The axes of the set that is standardised: examples and pixels."""
+        """The axes of the set that is standardised: examples and pixels.
+
+        With ``spatial_axes=2`` these are ``N``, ``H`` and ``W`` of ``(T, N, C, H, W)``. Means over them are
+        kept as ``(T, 1, C, 1, 1)``, and meet parameters of shape ``(C,)`` or ``(T, C)``: `_along`,
+        `per_channel` and `_sum` go from one to the other.
+        """
         return (-2 - self.spatial_axes, *range(-self.spatial_axes, 0))
 
     def forward(self, p: Tree, x: Array) -> tuple[Array, Standardized]:
@@ -99,10 +106,10 @@ class BatchNorm(Checked, Operation):
             raise unfit(self, x, self.features, *"HW"[: self.spatial_axes])
         if "running_mean" in p:
             mean, variance = self._along(p["running_mean"]), self._along(p["running_var"])
-            s = standardize_by(x, self.axes, mean, variance, self.eps)
+            res = standardize_by(x, self.axes, mean, variance, self.eps)
         else:
-            s = standardize(x, self.axes, self.eps, rows=self._counted(x))
-        return kernels_of(x).combine(self._along(p["bias"]), [(self._along(p["weight"]), s.u)]), s
+            res = standardize(x, self.axes, self.eps, rows=self._counted(x))
+        return kernels_of(x).combine(self._along(p["bias"]), [(self._along(p["weight"]), res.u)]), res
 
     def jvp(self, p: Tree, res: Standardized, dp: Tree, dx: Array | None) -> Array:
         dweight, dbias = self._along(dp["weight"]), self._along(dp["bias"])
@@ -111,16 +118,16 @@ class BatchNorm(Checked, Operation):
     def vjp(
         self, p: Tree, res: Standardized, gy: Array, *, wrt_input: bool = True
     ) -> tuple[Tree, Array | None]:
-        gx, slope, mean = pullback(res, gy, self._along(p["weight"]))
-        return {"weight": self._sum(slope, gy), "bias": self._sum(mean, gy)}, gx if wrt_input else None
+        gx, kappa, mean = pullback(res, gy, self._along(p["weight"]))
+        return {"weight": self._sum(kappa, gy), "bias": self._sum(mean, gy)}, gx if wrt_input else None
 
     def jvp_of_vjp(
         self, p: Tree, res: Standardized, gy: Array, d: Tangent, *, wrt_input: bool = True
     ) -> tuple[Tree, Array | None]:
-        dgx, slope, mean = tangent_of_pullback(
+        dgx, dkappa, dmean = tangent_of_pullback(
             res, gy, self._along(p["weight"]), d.gy, self._along(d.p["weight"]), d.x
         )
-        return {"weight": self._sum(slope, gy), "bias": self._sum(mean, gy)}, dgx if wrt_input else None
+        return {"weight": self._sum(dkappa, gy), "bias": self._sum(dmean, gy)}, dgx if wrt_input else None
 
     def _counted(self, x: Array) -> int | None:
         """How many of the examples count; ``None`` if all do."""

@@ -88,13 +88,13 @@ class Kernels(ImageKernels):
         r = 1 / self.xp.sqrt(self.mean(centred, axes, times=centred) + eps)
         return centred * r, r
 
-    def project(self, u: Array, g: Array, scale: Array, axes: tuple[int, ...]) -> tuple[Array, Array, Array]:
-        """``scale ⊙ P g`` with ``P g = g - m(g) - u m(u g)``, and the means ``m(g)`` and ``m(u g)``.
+    def project(self, u: Array, g: Array, s: Array, axes: tuple[int, ...]) -> tuple[Array, Array, Array]:
+        """``s ⊙ P g`` with ``P g = g - m(g) - u m(u g)``, and the means ``m(g)`` and ``m(u g)``.
 
-        ``scale`` and the means have extent one along ``axes``.
+        ``s`` and the means have extent one along ``axes``.
         """
-        mean, slope = self.means(g, u, axes)
-        return self.combine(-scale * mean, [(scale, g), (-scale * slope, u)]), mean, slope
+        mean, kappa = self.means(g, u, axes)
+        return self.combine(-s * mean, [(s, g), (-s * kappa, u)]), mean, kappa
 
     def magic_box(self, x: Array) -> Array:
         """Ones, whose derivatives are those of ``exp(x)`` over its value; NaN where ``x`` is not finite."""

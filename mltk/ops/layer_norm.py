@@ -79,8 +79,8 @@ class LayerNorm(Checked, Operation):
     def forward(self, p: Tree, x: Array) -> tuple[Array, Standardized]:
         if x.ndim <= len(self.shape) or tuple(x.shape[-len(self.shape) :]) != self.shape:
             raise unfit(self, x, *self.shape)
-        s = standardize(x, self.axes, self.eps)
-        return kernels_of(x).combine(self._along(p["bias"]), [(self._along(p["weight"]), s.u)]), s
+        res = standardize(x, self.axes, self.eps)
+        return kernels_of(x).combine(self._along(p["bias"]), [(self._along(p["weight"]), res.u)]), res
 
     def jvp(self, p: Tree, res: Standardized, dp: Tree, dx: Array | None) -> Array:
         terms = [(self._along(dp["weight"]), res.u)]

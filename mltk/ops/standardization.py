@@ -19,9 +19,6 @@ $$\dot s = \dot\gamma r + \gamma \dot r, \qquad
   \dot\kappa = m(u \dot g) + m(\dot u g)
   = m(u \dot g) + r \left( m(\dot x g) - m(\dot x) \, m(g) - m(u \dot x) \, \kappa \right).$$
 
-With $\dot u = r (\dot x - m(\dot x) - u \, m(u \dot x))$ written out, this is a combination of $g$, $\dot g$,
-$\dot x$, $u$ and a constant, whose factors are means: few passes over the arrays.
-
 Mean and variance may come from a part of the set alone: then $\mu = m(w x)$ and
 $r = (m(w (x - \mu)^2) + \varepsilon)^{-1/2}$, where the weight $w$ is $n / n_s$ on the $n_s$ of $n$ numbers
 that count and 0 on the others. With $\dot\mu = m(w \dot x)$ and $\dot r = -r^2 m(w u \dot x)$,
@@ -37,6 +34,16 @@ $$\dot\kappa = m(u \dot g)
 
 The numbers that count receive what all numbers sent to mean and variance. With $w = 1$ this is the above;
 with $w = 0$ mean and variance are constants from elsewhere: $\dot u = r \dot x$ and $\bar x = s g$.
+
+`tangent_of_pullback` computes $\dot{\bar x}$ with $\dot u$ and $\dot s = \dot\gamma r - s r \, m(w u \dot x)$
+written out, as a combination of four arrays and a constant. Its five factors are made of means, so that few
+passes over the arrays are enough; in the code they are `s`, `ds`, `of_dx`, `of_u` and `constant`:
+
+$$\dot{\bar x} = s \, \dot g + \dot s \, g - w s r \kappa \, \dot x
+  - w \left( \dot s \kappa + s \dot\kappa - s r \kappa \, m(w u \dot x) \right) u
+  - w \left( \dot s \, m(g) + s \, m(\dot g) - s r \kappa \, m(w \dot x) \right).$$
+
+There `kappa` is $\kappa$, `mean` is $m(g)$, and a `d` in front makes tangents of them: `dkappa`, `dmean`.
 
 Standardising, $P$, the means and the combination are kernels of `mltk.ops.kernels.Kernels`.
 """
@@ -88,67 +95,67 @@ def moments(x: Array, axes: tuple[int, ...]) -> tuple[Array, Array]:
     return mean, kernels.mean(centred, axes, times=centred)
 
 
-def tangent(s: Standardized, dx: Array) -> Array:
+def tangent(at: Standardized, dx: Array) -> Array:
     """The tangent of ``u`` along ``dx``, where all examples count."""
-    return kernels_of(dx).project(s.u, dx, s.r, s.axes)[0]
+    return kernels_of(dx).project(at.u, dx, at.r, at.axes)[0]
 
 
 def tangent_of_scaled(
-    s: Standardized, factor: Array, dfactor: Array, dx: Array | None, constant: Array
+    at: Standardized, factor: Array, dfactor: Array, dx: Array | None, constant: Array
 ) -> Array:
     """``constant`` plus the tangent of ``factor u``."""
-    kernels = kernels_of(s.u)
+    kernels = kernels_of(at.u)
     if dx is None:
-        return kernels.combine(constant, [(dfactor, s.u)])
-    scale = factor * s.r
-    if s.rows == 0:
-        return kernels.combine(constant, [(scale, dx), (dfactor, s.u)])
-    mean, slope = _means_of_counted(kernels, s, dx)
-    return kernels.combine(constant - scale * mean, [(scale, dx), (dfactor - scale * slope, s.u)])
+        return kernels.combine(constant, [(dfactor, at.u)])
+    s = factor * at.r
+    if at.rows == 0:
+        return kernels.combine(constant, [(s, dx), (dfactor, at.u)])
+    m_dx, m_udx = _means_of_counted(kernels, at, dx)
+    return kernels.combine(constant - s * m_dx, [(s, dx), (dfactor - s * m_udx, at.u)])
 
 
-def pullback(s: Standardized, g: Array, factor: Array | float) -> tuple[Array, Array, Array]:
-    """The pullback of ``g`` times a factor, with the means of ``u g`` and ``g``."""
-    kernels, scale = kernels_of(g), factor * s.r
-    if s.rows is None:
-        gx, mean, slope = kernels.project(s.u, g, scale, s.axes)
-        return gx, slope, mean
-    mean, slope = kernels.means(g, s.u, s.axes)
-    if s.rows == 0:
-        return scale * g, slope, mean
-    share = -scale * _weight(s, g)
-    return kernels.combine(share * mean, [(scale, g), (share * slope, s.u)]), slope, mean
+def pullback(at: Standardized, g: Array, factor: Array | float) -> tuple[Array, Array, Array]:
+    r"""The pullback of ``g`` times a factor, with the means $\kappa = m(u g)$ and $m(g)$."""
+    kernels, s = kernels_of(g), factor * at.r
+    if at.rows is None:
+        gx, mean, kappa = kernels.project(at.u, g, s, at.axes)
+        return gx, kappa, mean
+    mean, kappa = kernels.means(g, at.u, at.axes)
+    if at.rows == 0:
+        return s * g, kappa, mean
+    share = -s * _weight(at, g)
+    return kernels.combine(share * mean, [(s, g), (share * kappa, at.u)]), kappa, mean
 
 
 def tangent_of_pullback(
-    s: Standardized,
+    at: Standardized,
     g: Array,
     factor: Array | float,
     dg: Array,
     dfactor: Array | float,
     dx: Array | None,
 ) -> tuple[Array, Array, Array]:
-    """The tangents of all that `pullback` returns along ``(dg, dfactor, dx)``."""
-    kernels, u, r, axes = kernels_of(g), s.u, s.r, s.axes
-    mean, slope = kernels.means(g, u, axes)
-    dmean, dslope = kernels.means(dg, u, axes)
-    scale, dscale = factor * r, dfactor * r
-    if s.rows == 0:
+    """The tangents of all that `pullback` returns along ``(dg, dfactor, dx)``: the five factors above."""
+    kernels, u, r, axes = kernels_of(g), at.u, at.r, at.axes
+    mean, kappa = kernels.means(g, u, axes)
+    dmean, dkappa = kernels.means(dg, u, axes)
+    s, ds = factor * r, dfactor * r
+    if at.rows == 0:
         if dx is not None:
-            dslope += r * kernels.means(g, dx, axes)[1]
-        return kernels.combine(0, [(scale, dg), (dscale, g)]), dslope, dmean
-    weight = 1 if s.rows is None else _weight(s, g)
-    terms = [(scale, dg)]
-    of_du_to_u, of_du = 0, 0
-    if dx is not None:
-        mean_dx, slope_dx = _means_of_counted(kernels, s, dx)
-        dslope += r * (kernels.means(g, dx, axes)[1] - mean_dx * mean - slope_dx * slope)
-        dscale = dscale - scale * r * slope_dx
-        toward_dx = -scale * r * slope
-        terms.append((weight * toward_dx, dx))
-        of_du_to_u, of_du = toward_dx * slope_dx, toward_dx * mean_dx
-    terms += [(dscale, g), (-weight * (dscale * slope + scale * dslope + of_du_to_u), u)]
-    return kernels.combine(-weight * (dscale * mean + scale * dmean + of_du), terms), dslope, dmean
+            dkappa += r * kernels.means(g, dx, axes)[1]
+        return kernels.combine(0, [(s, dg), (ds, g)]), dkappa, dmean
+    w = 1 if at.rows is None else _weight(at, g)
+    if dx is None:
+        terms = [(s, dg), (ds, g), (-w * (ds * kappa + s * dkappa), u)]
+        return kernels.combine(-w * (ds * mean + s * dmean), terms), dkappa, dmean
+    m_dx, m_udx = _means_of_counted(kernels, at, dx)
+    dkappa += r * (kernels.means(g, dx, axes)[1] - m_dx * mean - m_udx * kappa)
+    ds = ds - s * r * m_udx
+    srk = s * r * kappa
+    of_dx = -w * srk
+    of_u = -w * (ds * kappa + s * dkappa - srk * m_udx)
+    constant = -w * (ds * mean + s * dmean - srk * m_dx)
+    return kernels.combine(constant, [(s, dg), (ds, g), (of_dx, dx), (of_u, u)]), dkappa, dmean
 
 
 def _first(x: Array, axes: tuple[int, ...], rows: int) -> Array:
@@ -156,16 +163,16 @@ def _first(x: Array, axes: tuple[int, ...], rows: int) -> Array:
     return x[(..., slice(0, rows), *[slice(None)] * (-1 - axes[0]))]
 
 
-def _means_of_counted(kernels: Kernels, s: Standardized, dx: Array) -> tuple[Array, Array]:
+def _means_of_counted(kernels: Kernels, at: Standardized, dx: Array) -> tuple[Array, Array]:
     r"""$m(w \dot x)$ and $m(w u \dot x)$: means over the examples that count."""
-    if s.rows is None:
-        return kernels.means(dx, s.u, s.axes)
-    return kernels.means(_first(dx, s.axes, s.rows), _first(s.u, s.axes, s.rows), s.axes)
+    if at.rows is None:
+        return kernels.means(dx, at.u, at.axes)
+    return kernels.means(_first(dx, at.axes, at.rows), _first(at.u, at.axes, at.rows), at.axes)
 
 
-def _weight(s: Standardized, like: Array) -> Array:
+def _weight(at: Standardized, like: Array) -> Array:
     """The weight ``w`` of each example, shaped to multiply the numbers."""
-    xp, count = kernels_of(like).xp, like.shape[s.axes[0]]
+    xp, count = kernels_of(like).xp, like.shape[at.axes[0]]
     places = xp.arange(count, device=like.device)
-    weight = xp.astype(places < s.rows, like.dtype) * (count / s.rows)
-    return xp.reshape(weight, (count, *[1] * (-1 - s.axes[0])))
+    weight = xp.astype(places < at.rows, like.dtype) * (count / at.rows)
+    return xp.reshape(weight, (count, *[1] * (-1 - at.axes[0])))
