@@ -17,8 +17,7 @@ from mltk.heads import (
     ridge_regression,
 )
 from mltk.modules import LearnableOptimizer, Module, clone_module, detach_module, meta_grad, update_module
-from mltk.ops.magic_box import magic_box
-from mltk.ops.surrogate import surrogate
+from mltk.ops.dice import magic_box, surrogate
 from mltk.training import load_run, train
 from mltk.version import __version__
 

@@ -5,6 +5,7 @@ from mltk.ops.attention import Attention
 from mltk.ops.batch_norm import BatchNorm
 from mltk.ops.convolution import Convolution
 from mltk.ops.cross_entropy import BinaryCrossEntropy, CrossEntropy
+from mltk.ops.dice import MagicBox
 from mltk.ops.distributions import Categorical, Distribution, Gaussian
 from mltk.ops.function_loss import FunctionLoss
 from mltk.ops.huber import SmoothL1
@@ -13,7 +14,6 @@ from mltk.ops.linear import Linear
 from mltk.ops.loss import Loss, MeanSquaredError
 from mltk.ops.losses import LossLike, loss
 from mltk.ops.lstm import LSTM
-from mltk.ops.magic_box import MagicBox
 from mltk.ops.operation import Operation, Tangent
 from mltk.ops.policy_loss import LogLikelihood, PolicyLoss
 from mltk.ops.pooling import AveragePool, Flatten, GlobalAveragePool, MaxPool

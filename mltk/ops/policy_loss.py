@@ -7,11 +7,11 @@ from typing import Any
 
 from mltk.checks import Checked, Count
 from mltk.errors import DtypeError, SettingError, ShapeError
+from mltk.ops.dice import surrogate
 from mltk.ops.distributions import Distribution
 from mltk.ops.kernels import kernels_of
 from mltk.ops.loss import Loss, scaled
 from mltk.ops.operation import Tangent, unfit
-from mltk.ops.surrogate import surrogate
 from mltk.tree import Array, Tree
 
 

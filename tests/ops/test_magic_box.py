@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from mltk.errors import ArrayError, DtypeError, NotFiniteError
 from mltk.ops import MagicBox
-from mltk.ops.magic_box import magic_box
+from mltk.ops.dice import magic_box
 from mltk.ops.operation import Tangent
 
 ORDERS = (1, 2, 3)
@@ -225,7 +225,7 @@ def test_it_is_compiled_in_one_piece():
 
 def test_torch_is_differentiated_before_anybody_asks_for_its_backend():
     code = (
-        "import torch; from mltk.ops.magic_box import magic_box\n"
+        "import torch; from mltk.ops.dice import magic_box\n"
         "x = torch.zeros(2, requires_grad=True); magic_box(x).sum().backward()\n"
         "assert x.grad.tolist() == [1, 1]"
     )

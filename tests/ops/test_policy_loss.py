@@ -13,8 +13,8 @@ from mltk import tree
 from mltk.contracts import Objective
 from mltk.errors import DtypeError, NotFiniteError, SettingError, ShapeError
 from mltk.ops import Categorical, Gaussian, LogLikelihood, PolicyLoss
+from mltk.ops.dice import surrogate
 from mltk.ops.operation import Tangent
-from mltk.ops.surrogate import surrogate
 from mltk.training.config import from_config, to_config
 
 EXAMPLES = 30

@@ -10,7 +10,7 @@ from scipy.special import ndtri
 
 from mltk.errors import ArrayError, DtypeError, MismatchError, NotFiniteError, ShapeError
 from mltk.ops import Categorical
-from mltk.ops.surrogate import surrogate
+from mltk.ops.dice import surrogate
 
 ARMS, STATES = 3, 2
 RNG = np.random.default_rng(7)

@@ -10,10 +10,10 @@ from typing import Any
 from mltk import ops
 from mltk.contracts import Backend
 from mltk.ops import Operation
+from mltk.ops.dice import surrogate
 from mltk.ops.kernels import kernels_of
 from mltk.ops.operation import Tangent
 from mltk.ops.policy_loss import costs_to_go
-from mltk.ops.surrogate import surrogate
 from mltk.oracle.case import Values
 from mltk.oracle.computation import Computation
 from mltk.oracle.computations.losses import distribution
