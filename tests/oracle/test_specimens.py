@@ -242,7 +242,7 @@ def test_a_head_summed_over_tasks_has_the_right_logits():
         assert disagreement(outputs, expected) <= 1e-10
 
 
-@pytest.mark.parametrize("name", ["prototypical-colder-when-warmer", "matching-attention-times-temperature"])
+@pytest.mark.parametrize("name", ["prototypical-colder-when-warmer", "matching-colder-when-warmer"])
 def test_multiplying_by_the_temperature_is_the_inverse_temperature(name):
     specimen, seen = found(name), 0
     for case, outputs in outcomes(specimen):
@@ -255,7 +255,7 @@ def test_multiplying_by_the_temperature_is_the_inverse_temperature(name):
 
 
 def test_the_penalty_is_that_of_so_many_examples():
-    for case, outputs in outcomes(found("ridge-penalty-times-examples")):
+    for case, outputs in outcomes(found("ridge-times-examples")):
         if case.kind == "valid":
             rows = case.inputs["support_x"].shape[1]
             params = dict(case.inputs.get("params", {}))

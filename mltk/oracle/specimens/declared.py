@@ -1,4 +1,4 @@
-"""What a specimen is, and the decorator that makes one of a function or of a learner with a mistake."""
+"""What a specimen is, and the decorator that makes one of a function or of a class."""
 
 from __future__ import annotations
 
@@ -51,23 +51,58 @@ class Specimen:
 DECLARED: dict[str, Specimen] = {}
 """Every specimen under its name, in the order of the files."""
 
+
+class Implementation:
+    """An implementation as a class, whose methods wrong ones override.
+
+    Args:
+        params: What is learned.
+        data: What it is learned from.
+        settings: Of the case.
+    """
+
+    only: Callable[[Any], bool] | None = None
+    """Which cases it can do, from their settings."""
+
+    def __init__(self, params: dict[str, Any], data: Any, settings: Any) -> None:
+        self.params, self.data, self.settings = params, data, settings
+
+    @classmethod
+    def judged(cls, params: dict[str, Any], data: Any, settings: Any) -> Any:
+        """What is checked."""
+        if cls.only is not None and not cls.only(settings):
+            raise NotImplementedError(f"only for {cls.only.__name__}")
+        return cls(params, data, settings).answer()
+
+    def answer(self) -> Any:
+        """Whatever the computation returns."""
+        raise NotImplementedError
+
+
 Declared = TypeVar("Declared", bound=Callable[..., Any])
 
 
 def specimen(
-    *computations: str, mistake: str | None = None, beside: str | None = None, scale: Scale | None = None
+    *computations: str,
+    mistake: str | None = None,
+    beside: str | None = None,
+    scale: Scale | None = None,
+    only: Callable[[Any], bool] | None = None,
 ) -> Callable[[Declared], Declared]:
-    """Declare a function, or a class with the method ``judged``, a specimen of computations.
+    """Declare a function or an `Implementation` a specimen of computations.
 
     Args:
         computations: What it claims to be.
         mistake: See `Specimen`.
         beside: See `Specimen`.
         scale: See `Specimen`.
+        only: Which cases an `Implementation` and those made of it can do; ``None`` for all.
     """
 
     def declare(made: Declared) -> Declared:
         candidate: Candidate = getattr(made, "judged", made)
+        if only is not None:
+            made.only = only  # type: ignore[attr-defined]
         for computation in computations:
             name = f"{computation}-{_hyphens(made.__name__)}"
             assert name not in DECLARED, name
@@ -77,6 +112,31 @@ def specimen(
         return made
 
     return declare
+
+
+def classes(settings: Any) -> bool:
+    """Classification."""
+    return settings.ways is not None
+
+
+def regression(settings: Any) -> bool:
+    """Numbers for targets."""
+    return settings.ways is None
+
+
+def squared_distances(settings: Any) -> bool:
+    """All but prototypical networks with cosines."""
+    return bool(settings.get("distance", "sqeuclidean") == "sqeuclidean")
+
+
+def cosines(settings: Any) -> bool:
+    """All but prototypical networks with distances."""
+    return bool(settings.get("distance", "cosine") == "cosine")
+
+
+def intercepts(settings: Any) -> bool:
+    """Ridge regression with an intercept."""
+    return bool(settings.get("intercept", settings.get("bias")))
 
 
 def _hyphens(name: str) -> str:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - everybody's name for it
 
-from mltk.oracle.specimens.declared import specimen
+from mltk.oracle.specimens.declared import Implementation, specimen
 from mltk.oracle.specimens.network import Arrays, gradients, learnable
 
 METRIC = ("prototypical", "matching", "matching-full-context")
@@ -26,24 +26,16 @@ Outputs = dict[str, Any]
 
 
 @specimen(*HEADS, "ridge-regression", "pairwise-sqeuclidean", "pairwise-cosine-similarity")
-class Head:
+class Head(Implementation):
     """Logits of the queries from the support set, their loss, and its gradients.
 
-    Args:
-        params: What the head learns.
-        data: Embeddings and labels.
-        settings: Of the case: they say which head it is.
+    The settings of the case say which head it is.
     """
 
     def __init__(self, params: Arrays, data: Any, settings: Any) -> None:
-        self.settings, self.data = settings, data
+        super().__init__(params, data, settings)
         inputs = {name: getattr(data, name) for name in INPUTS if hasattr(data, name)}
         self.leaves = learnable({**inputs, **params})
-
-    @classmethod
-    def judged(cls, params: Arrays, data: Any, settings: Any) -> Outputs:
-        """What is checked."""
-        return cls(params, data, settings).answer()
 
     def answer(self) -> Outputs:
         """Whatever the computation returns."""
@@ -51,7 +43,8 @@ class Head:
             return self.pairs()
         if "bias" in self.settings:
             return self.solver()
-        logits = self.finished(self.logits(self.leaves["support_x"], self.leaves["query_x"]))
+        support, query = self.embedded(self.leaves["support_x"]), self.embedded(self.leaves["query_x"])
+        logits = self.finished(self.logits(support, query))
         loss = self.loss(logits, self.data.query_y)
         return {"logits": logits.detach(), "loss": loss.detach(), "gradients": self.gradient(loss)}
 
@@ -63,12 +56,16 @@ class Head:
 
     def solver(self) -> Outputs:
         """Weight and bias of ridge regression, and what their cotangents pull back to."""
-        x, y = self.leaves["embeddings"], self.data.targets
+        x, y = self.embedded(self.leaves["embeddings"]), self.data.targets
         y = y if self.settings.ways is None else self.targets(F.one_hot(y, self.settings.ways).to(x.dtype))
         weight, bias = self.fitted(x, y, self.settings.bias)
         weight, bias = self.scale() * weight.mT, self.scale() * bias.expand(*y.shape[:1], 1, -1)[:, 0]
         value = (weight * self.data.g_weight).sum() + (bias * self.data.g_bias).sum()
         return {"weight": weight.detach(), "bias": bias.detach(), "gradients": self.gradient(value)}
+
+    def embedded(self, x: Tensor) -> Tensor:
+        """The embeddings as they reach the head."""
+        return x
 
     def gradient(self, value: Tensor) -> Arrays:
         """Of a number, for all leaves."""
@@ -96,7 +93,7 @@ class Head:
             return torch.div(self.compared(query, self.prototypes(support)), self.temperature())
         if "processing_steps" in self.settings:
             context = self.read(support)
-            return self.matched(context, self.attend(query, context, support))
+            return self.matched(context, self.attend(query, context))
         if "reg_lambda" not in self.settings:
             return self.matched(support, query)
         y = self.data.support_y
@@ -150,7 +147,7 @@ class Head:
         back = self.lstm("backward", support.flip(1)).flip(1)
         return forth + back + support
 
-    def attend(self, query: Tensor, context: Tensor, support: Tensor) -> Tensor:
+    def attend(self, query: Tensor, context: Tensor) -> Tensor:
         """The queries in the context of the support set."""
         output = state = torch.zeros_like(query)
         for _ in range(self.settings.processing_steps):

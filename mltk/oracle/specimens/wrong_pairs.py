@@ -10,7 +10,6 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - everybody's name for it
 
 from mltk.oracle.specimens.declared import specimen
-from mltk.oracle.specimens.head import Head
 from mltk.oracle.specimens.learner import Learner
 from mltk.oracle.specimens.network import Arrays, Result, Task
 from mltk.oracle.specimens.wrong_loops import Buffered, InnerGradientsAreConstants, OneStepMore
@@ -76,14 +75,6 @@ class InputsInSinglePrecision(Learner):
 
     def network(self, fast: Arrays, x: Tensor, support_rows: int | None = None) -> Tensor:
         return super().network(fast, x.float().to(x.dtype) * (1 + 2**-24), support_rows)
-
-
-@specimen("prototypical", "matching", "ridge", "logistic", mistake="single-precision")
-class EmbeddingsInSinglePrecision(Head):
-    """The embeddings are those of a network in single precision."""
-
-    def logits(self, support: Tensor, query: Tensor) -> Tensor:
-        return super().logits(support.float().to(support.dtype) * (1 + 2**-24), query)
 
 
 class Scaled(Learner):

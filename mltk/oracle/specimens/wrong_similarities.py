@@ -1,59 +1,51 @@
 # ruff: noqa: D102 - `Head` says what each method is for, and a specimen what is wrong in it
-"""Wrong metric heads, and wrong ends that all heads share. Each overrides methods of `Head`."""
+"""Wrong similarities, prototypes and temperatures. Each overrides methods of `Head`."""
 
 from __future__ import annotations
 
-import copy
-from types import SimpleNamespace
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812 - everybody's name for it
 
-from mltk.oracle.specimens.declared import specimen
-from mltk.oracle.specimens.head import COSINES, DISTANCES, HEADS, MATCHING, METRIC, SOLVED, Head, Outputs
-from mltk.oracle.specimens.network import Arrays
-
-FULL = ("matching-full-context",)
-LEARNED = ("prototypical", *SOLVED)
+from mltk.oracle.specimens.declared import cosines, specimen, squared_distances
+from mltk.oracle.specimens.head import COSINES, DISTANCES, MATCHING, METRIC, REGULARISED, Head
 
 
-class OfCosines(Head):
-    """Skips prototypical networks with distances."""
-
-    def __init__(self, params: Arrays, data: Any, settings: Any) -> None:
-        super().__init__(params, data, settings)
-        if settings.get("distance", "cosine") != "cosine":
-            raise NotImplementedError("only for cosines")
-
-
-@specimen(*COSINES, mistake="angle-instead-of-cosine")
-class Angles(OfCosines):
+@specimen(*COSINES, mistake="angle-instead-of-cosine", only=cosines)
+class Angles(Head):
     """Minus the angle."""
 
     def cosines(self, a: Tensor, b: Tensor) -> Tensor:
         return -super().cosines(a, b).clamp(-1, 1).arccos()
 
 
-@specimen("prototypical", "pairwise-cosine-similarity", mistake="cosine-distance")
-class CosineDistance(OfCosines):
+@specimen("prototypical", "pairwise-cosine-similarity", mistake="cosine-distance", only=cosines)
+class CosineDistance(Head):
     """One minus the cosine, as libraries of distances have it."""
 
     def cosines(self, a: Tensor, b: Tensor) -> Tensor:
         return 1 - super().cosines(a, b)
 
 
-@specimen("matching-full-context", "pairwise-cosine-similarity", mistake="cosine-without-normalisation")
-class PlainProducts(OfCosines):
+@specimen(*COSINES, mistake="cosine-without-normalisation", only=cosines)
+class PlainProducts(Head):
     """Inner products alone."""
 
     def cosines(self, a: Tensor, b: Tensor) -> Tensor:
         return a @ b.mT
 
 
-@specimen(*COSINES, mistake="epsilon-in-length")
-class EpsilonInLength(OfCosines):
+@specimen("matching", mistake="cosine-without-normalisation")
+class OneSideNormalised(Head):
+    """The support embeddings alone are normalised."""
+
+    def cosines(self, a: Tensor, b: Tensor) -> Tensor:
+        return a @ self.unit(b).mT
+
+
+@specimen(*COSINES, mistake="epsilon-in-length", only=cosines)
+class EpsilonInLength(Head):
     """Lengths with 1e-8 on top."""
 
     def unit(self, x: Tensor) -> Tensor:
@@ -84,6 +76,14 @@ class AlwaysCosines(Head):
         return self.cosines(a, b)
 
 
+@specimen("prototypical", mistake="missing-negation", only=squared_distances)
+class NotNegated(Head):
+    """Logits that grow with the distance."""
+
+    def compared(self, a: Tensor, b: Tensor) -> Tensor:
+        return self.squares(a, b)
+
+
 @specimen("pairwise-cosine-similarity", "pairwise-sqeuclidean", mistake="negated-similarity")
 class Negated(Head):
     """Distances for similarities, similarities for distances."""
@@ -95,38 +95,55 @@ class Negated(Head):
         return -super().squares(a, b)
 
 
-class OfDistances(Head):
-    """Skips prototypical networks with cosines."""
-
-    def __init__(self, params: Arrays, data: Any, settings: Any) -> None:
-        super().__init__(params, data, settings)
-        if settings.get("distance", "sqeuclidean") != "sqeuclidean":
-            raise NotImplementedError("only for squared distances")
-
-
-@specimen("pairwise-sqeuclidean", mistake="euclidean-distance")
-class NotSquared(OfDistances):
-    """`torch.cdist` as it is."""
+@specimen(*DISTANCES, mistake="euclidean-distance", only=squared_distances)
+class EuclideanByCdist(Head):
+    """`torch.cdist` as it is: its square is forgotten."""
 
     def squares(self, a: Tensor, b: Tensor) -> Tensor:
         return torch.cdist(a, b)
 
 
-@specimen(*DISTANCES, mistake="mean-over-dimensions")
-class MeanSquares(OfDistances):
+@specimen("prototypical", mistake="euclidean-distance", only=squared_distances)
+class EuclideanByNorm(Head):
+    """The norm of the difference."""
+
+    def squares(self, a: Tensor, b: Tensor) -> Tensor:
+        norm: Tensor = torch.linalg.vector_norm(a[..., :, None, :] - b[..., None, :, :], dim=-1)
+        return norm
+
+
+@specimen(*DISTANCES, mistake="mean-over-dimensions", only=squared_distances)
+class MeanSquares(Head):
     """Squared differences are averaged."""
 
     def squares(self, a: Tensor, b: Tensor) -> Tensor:
         return (a[..., :, None, :] - b[..., None, :, :]).square().mean(-1)
 
 
-@specimen(*DISTANCES, mistake="distance-expanded-wrongly")
-class ProductOnce(OfDistances):
+@specimen(*DISTANCES, mistake="distance-expanded-wrongly", only=squared_distances)
+class ProductOnce(Head):
     """|a|² + |b|² - ab, without the two."""
 
     def squares(self, a: Tensor, b: Tensor) -> Tensor:
-        lengths = a.square().sum(-1)[..., :, None] + b.square().sum(-1)[..., None, :]
-        return lengths - a @ b.mT
+        return a.square().sum(-1)[..., None] + b.square().sum(-1)[..., None, :] - a @ b.mT
+
+
+@specimen("prototypical", mistake="prototype-by-sum")
+class SummedPrototypes(Head):
+    """Prototypes are the sums of the classes."""
+
+    def prototypes(self, support: Tensor) -> Tensor:
+        sums = torch.zeros(len(support), self.settings.ways, support.shape[-1]).to(support)
+        return sums.scatter_add(1, self.data.support_y[..., None].expand_as(support), support)
+
+
+@specimen("prototypical", mistake="support-without-gradient", only=squared_distances)
+class DetachedPrototypes(Head):
+    """Prototypes are computed without gradients."""
+
+    def prototypes(self, support: Tensor) -> Tensor:
+        with torch.no_grad():
+            return super().prototypes(support)
 
 
 @specimen("prototypical", mistake="labels-ignored")
@@ -145,28 +162,17 @@ class QueriesLeak(Head):
     """Prototypes of both sets."""
 
     def prototypes(self, support: Tensor) -> Tensor:
+        both = torch.cat([support, self.leaves["query_x"]], 1)
         members = self.one_hot(torch.cat([self.data.support_y, self.data.query_y], 1))
-        means: Tensor = (members.mT @ torch.cat([support, self.leaves["query_x"]], 1)) / members.sum(1)[
-            ..., None
-        ]
-        return means
+        return torch.div(members.mT @ both, members.sum(1)[..., None])
 
 
-@specimen(*MATCHING, mistake="support-without-gradient")
-class SupportDetached(Head):
-    """What the queries are compared with is computed under ``no_grad``."""
-
-    def gradient(self, value: Tensor) -> Arrays:
-        found = super().gradient(value)
-        return {**found, "support_x": torch.zeros_like(found["support_x"])}
-
-
-@specimen("prototypical", mistake="normalised-first")
+@specimen("prototypical", *REGULARISED, mistake="normalised-first")
 class UnitEmbeddings(Head):
     """``F.normalize`` at the end of the embedding."""
 
-    def logits(self, support: Tensor, query: Tensor) -> Tensor:
-        return super().logits(self.unit(support), self.unit(query))
+    def embedded(self, x: Tensor) -> Tensor:
+        return self.unit(x)
 
 
 @specimen(*METRIC, mistake="temperature-left-out")
@@ -193,202 +199,9 @@ class TemperatureExponentiated(Head):
         return torch.as_tensor(super().temperature(), dtype=torch.float64).exp()
 
 
-@specimen("matching-full-context", mistake="temperature-multiplied")
+@specimen(*METRIC, mistake="temperature-multiplied")
 class ColderWhenWarmer(Head):
     """Scores are multiplied by the temperature."""
 
     def temperature(self) -> Any:
         return 1 / super().temperature()
-
-
-@specimen(*MATCHING, mistake="attention-axis")
-class AttentionOverQueries(Head):
-    """``softmax(dim=1)``."""
-
-    def by_class(self, scores: Tensor, members: Tensor) -> Tensor:
-        return (scores.softmax(1) @ members).log()
-
-
-@specimen(*MATCHING, mistake="attention-not-added-by-class")
-class MeanAttention(Head):
-    """The mean of the attention to the examples of a class."""
-
-    def by_class(self, scores: Tensor, members: Tensor) -> Tensor:
-        return (scores.softmax(-1) @ members / members.sum(1)[:, None]).log()
-
-
-@specimen(*MATCHING, mistake="attention-not-normalised")
-class SumsOfExponentials(Head):
-    """No division by the sum over all examples."""
-
-    def by_class(self, scores: Tensor, members: Tensor) -> Tensor:
-        return (scores.exp() @ members).log()
-
-
-@specimen(*MATCHING, mistake="epsilon-in-logarithm")
-class EpsilonInLogarithm(Head):
-    """``(attention + 1e-6).log()``."""
-
-    def by_class(self, scores: Tensor, members: Tensor) -> Tensor:
-        return (scores.softmax(-1) @ members + 1e-6).log()
-
-
-@specimen(*FULL, mistake="gate-order")
-class GatesOfAnotherLibrary(Head):
-    """Input, forget, output, candidate."""
-
-    def gates(self, z: Tensor) -> tuple[Tensor, ...]:
-        i, f, o, g = super().gates(z)
-        return i, f, g, o
-
-
-@specimen(*FULL, mistake="one-bias")
-class OneBias(Head):
-    """A cell with one bias."""
-
-    def second_bias(self, p: Arrays) -> Tensor | None:
-        return None
-
-
-@specimen(*FULL, mistake="processing-steps")
-class OneStepTooMany(Head):
-    """A processing step before the loop."""
-
-    def attend(self, query: Tensor, context: Tensor, support: Tensor) -> Tensor:
-        output, state = self.process(query, torch.zeros_like(query), torch.zeros_like(query), context)
-        for _ in range(self.settings.processing_steps):
-            output, state = self.process(query, output, state, context)
-        return output + query
-
-
-@specimen(*FULL, mistake="reading-direction")
-class NotTurnedRound(Head):
-    """The outputs from the end stand in the order of reading."""
-
-    def read(self, support: Tensor) -> Tensor:
-        return self.lstm("forward", support) + self.lstm("backward", support.flip(1)) + support
-
-
-@specimen(*FULL, mistake="skip-connection-missing")
-class NoSkip(Head):
-    """What the LSTMs make of the support set, alone."""
-
-    def read(self, support: Tensor) -> Tensor:
-        return super().read(support) - support
-
-
-@specimen(*FULL, mistake="readout-wrong")
-class ScaledReadout(Head):
-    """Inner products over √d, as in transformers."""
-
-    def readout(self, hidden: Tensor, memory: Tensor) -> Tensor:
-        scores = hidden @ memory.mT / memory.shape[-1] ** 0.5
-        return torch.matmul(scores.softmax(-1), memory)
-
-
-@specimen(*FULL, mistake="state-is-forgotten")
-class StateForgotten(Head):
-    """``LSTMCell(x, h)`` without the state."""
-
-    def process(self, query: Tensor, output: Tensor, state: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
-        return super().process(query, output, torch.zeros_like(state), memory)
-
-
-class OfClasses(Head):
-    """Skips regression."""
-
-    def __init__(self, params: Arrays, data: Any, settings: Any) -> None:
-        super().__init__(params, data, settings)
-        if settings.ways is None:
-            raise NotImplementedError("only for classification")
-
-
-@specimen("matching-full-context", "logistic", mistake="softmax-twice")
-class Probabilities(OfClasses):
-    """Probabilities for logits."""
-
-    def finished(self, logits: Tensor) -> Tensor:
-        return logits.softmax(-1)
-
-
-@specimen(*LEARNED, mistake="log-probabilities")
-class LogProbabilities(OfClasses):
-    """``log_softmax`` at the end."""
-
-    def finished(self, logits: Tensor) -> Tensor:
-        return logits.log_softmax(-1)
-
-
-@specimen(*HEADS, mistake="logits-scaled")
-class OverRootOfFeatures(Head):
-    """Logits over √d, as in attention."""
-
-    def finished(self, logits: Tensor) -> Tensor:
-        return torch.div(logits, self.data.query_x.shape[-1] ** 0.5)
-
-
-@specimen(*HEADS, mistake="label-smoothing")
-class LabelsSmoothed(OfClasses):
-    """The label smoothing of ordinary training."""
-
-    def loss(self, logits: Tensor, target: Tensor) -> Tensor:
-        return F.cross_entropy(logits.flatten(0, 1), target.flatten(), label_smoothing=1e-3)
-
-
-@specimen(*HEADS, mistake="squared-error-of-classes")
-class SquaredError(OfClasses):
-    """The loss of regression."""
-
-    def loss(self, logits: Tensor, target: Tensor) -> Tensor:
-        return F.mse_loss(logits, self.one_hot(target))
-
-
-@specimen(*HEADS, mistake="macro-average")
-class ClassByClass(OfClasses):
-    """The mean over the classes of a task of the means of their queries."""
-
-    def loss(self, logits: Tensor, target: Tensor) -> Tensor:
-        losses = []
-        for own, labels in zip(logits, target, strict=True):
-            each = F.cross_entropy(own, labels, reduction="none")
-            losses.append(torch.stack([each[labels == k].mean() for k in torch.unique(labels)]).mean())
-        return torch.stack(losses).mean()
-
-
-@specimen(*HEADS, mistake="support-query-swapped")
-class Swapped(Head):
-    """The two sets are unpacked in the wrong order."""
-
-    def answer(self) -> Outputs:
-        data, own = self.data, copy.copy(self)
-        own.data = SimpleNamespace(
-            support_x=data.query_x, support_y=data.query_y, query_x=data.support_x, query_y=data.support_y
-        )
-        loss = own.loss(own.logits(self.leaves["query_x"], self.leaves["support_x"]), data.support_y)
-        return {"loss": loss.detach(), "gradients": self.gradient(loss)}
-
-
-@specimen(*LEARNED, mistake="gradient-of-the-number-itself")
-class NumbersForLogarithms(Head):
-    """A rule by hand for the number whose logarithm is learned."""
-
-    def gradient(self, value: Tensor) -> Arrays:
-        found = super().gradient(value)
-        return {n: g / self.leaves[n].detach().exp() if n[:4] == "log_" else g for n, g in found.items()}
-
-
-@specimen(*LEARNED, mistake="learned-numbers-without-gradient")
-class NumbersAsConstants(Head):
-    """``.item()`` cuts the learned numbers from the graph."""
-
-    def gradient(self, value: Tensor) -> Arrays:
-        found = super().gradient(value)
-        return {name: torch.zeros_like(g) if g.ndim == 0 else g for name, g in found.items()}
-
-
-@specimen(*HEADS, mistake="queries-without-gradient")
-class QueriesWithoutGradient(Head):
-    """The queries are embedded under ``no_grad``."""
-
-    def logits(self, support: Tensor, query: Tensor) -> Tensor:
-        return super().logits(support, query.detach())

@@ -9,17 +9,25 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - everybody's name for it
 
-from mltk.oracle.specimens.declared import specimen
-from mltk.oracle.specimens.head import REGULARISED, SOLVED, Head, Outputs
+from mltk.oracle.specimens.declared import classes, intercepts, specimen
+from mltk.oracle.specimens.head import REGULARISED, SOLVED, Head
 from mltk.oracle.specimens.network import Arrays
 
 
-@specimen("logistic", "ridge-regression", mistake="regulariser-times-examples")
+@specimen(*REGULARISED, mistake="regulariser-times-examples")
 class TimesExamples(Head):
     """λ of a mean over the examples."""
 
     def reg_lambda(self, x: Tensor) -> Tensor:
         return super().reg_lambda(x) * x.shape[1]
+
+
+@specimen("ridge", mistake="regulariser-times-examples", scale="gradient-accumulated-twice")
+class TimesExamplesAndTwice(TimesExamples):
+    """λ of a mean over the examples, and a gradient that is accumulated twice."""
+
+    def gradient(self, value: Tensor) -> Arrays:
+        return {name: 2 * g for name, g in super().gradient(value).items()}
 
 
 @specimen(*REGULARISED, mistake="regulariser-times-features")
@@ -44,6 +52,14 @@ class InverseStrength(Head):
 
     def reg_lambda(self, x: Tensor) -> Tensor:
         return 1 / super().reg_lambda(x)
+
+
+@specimen("ridge", mistake="regulariser-power")
+class LambdaIsItsRoot(Head):
+    """λ is squared, as by rows of λ instead of √λ under the embeddings."""
+
+    def reg_lambda(self, x: Tensor) -> Tensor:
+        return super().reg_lambda(x).square()
 
 
 @specimen(*SOLVED, mistake="logarithm-of-regulariser")
@@ -79,17 +95,17 @@ class LambdaOnEveryEntry(Head):
         return weight
 
 
-class WithIntercept(Head):
-    """Skips cases without an intercept."""
+@specimen("ridge", mistake="lambda-on-wrong-matrix")
+class LambdaOnTheKernel(Head):
+    """After Woodbury, with λ on the kernel and not on the identity."""
 
-    def __init__(self, params: Arrays, data: Any, settings: Any) -> None:
-        super().__init__(params, data, settings)
-        if not settings.get("intercept", settings.get("bias")):
-            raise NotImplementedError("only with an intercept")
+    def solved(self, x: Tensor, y: Tensor) -> Tensor:
+        matrix = self.reg_lambda(x) * (x @ x.mT) + torch.eye(x.shape[1], dtype=x.dtype)
+        return torch.matmul(x.mT, torch.linalg.solve(matrix, y))
 
 
-@specimen("ridge-regression", mistake="bias-penalised")
-class ColumnOfOnes(WithIntercept):
+@specimen("ridge", "ridge-regression", mistake="bias-penalised", only=intercepts)
+class ColumnOfOnes(Head):
     """The intercept is one more weight."""
 
     def fitted(self, x: Tensor, y: Tensor, intercept: bool) -> tuple[Tensor, Tensor]:
@@ -97,16 +113,16 @@ class ColumnOfOnes(WithIntercept):
         return both[:, :-1], both[:, -1:]
 
 
-@specimen("ridge", "ridge-regression", mistake="intercept-missing")
-class NoIntercept(WithIntercept):
+@specimen("ridge", "ridge-regression", mistake="intercept-missing", only=intercepts)
+class NoIntercept(Head):
     """The setting is ignored."""
 
     def fitted(self, x: Tensor, y: Tensor, intercept: bool) -> tuple[Tensor, Tensor]:
         return super().fitted(x, y, False)
 
 
-@specimen("ridge", "ridge-regression", mistake="intercept-wrong")
-class NotTakenBack(WithIntercept):
+@specimen("ridge", "ridge-regression", mistake="intercept-wrong", only=intercepts)
+class NotTakenBack(Head):
     """The intercept is the mean of the targets, without the shift of the embeddings."""
 
     def fitted(self, x: Tensor, y: Tensor, intercept: bool) -> tuple[Tensor, Tensor]:
@@ -114,14 +130,9 @@ class NotTakenBack(WithIntercept):
         return weight, y.mean(1, keepdim=True)
 
 
-@specimen(*REGULARISED, mistake="targets-recoded")
+@specimen(*REGULARISED, mistake="targets-recoded", only=classes)
 class PlusMinusOne(Head):
     """Targets of ±1."""
-
-    def __init__(self, params: Arrays, data: Any, settings: Any) -> None:
-        super().__init__(params, data, settings)
-        if settings.ways is None:
-            raise NotImplementedError("only for classes")
 
     def targets(self, one_hot: Tensor) -> Tensor:
         return 2 * one_hot - 1
@@ -154,26 +165,6 @@ class SolvedWithoutGradient(Head):
 
     def newton(self, x: Tensor, y: Tensor) -> Tensor:
         return super().newton(x, y).detach()
-
-
-@specimen("ridge", "logistic", "ridge-regression", mistake="normalised-first")
-class UnitEmbeddings(Head):
-    """``F.normalize`` at the end of the embedding."""
-
-    def logits(self, support: Tensor, query: Tensor) -> Tensor:
-        return super().logits(self.unit(support), self.unit(query))
-
-    def solver(self) -> Outputs:
-        own = dict(self.leaves)
-        self.leaves = {**own, "embeddings": self.unit(own["embeddings"])}
-        leaves, self.kept = self.leaves, own
-        found = super().solver()
-        self.leaves = leaves
-        return found
-
-    def gradient(self, value: Tensor) -> Arrays:
-        self.leaves = getattr(self, "kept", self.leaves)
-        return super().gradient(value)
 
 
 @specimen("logistic", mistake="newton-steps")
