@@ -11,8 +11,7 @@ import torch
 from cifar_archive import cifar_home, cifar_records  # noqa: F401 - fixtures
 from hypothesis import HealthCheck, settings
 from loopback_server import running, server  # noqa: F401 - fixtures
-
-import mltk
+from routes import BACKENDS, backend_of
 
 # What runs in a shell's background is deaf to Ctrl-C, or under nohup to SIGHUP, and so is what it starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -45,25 +44,17 @@ def pytest_collection_modifyitems(items):
 # Found before any test sets the variable.
 SHARED_DATA = Path(os.environ.get("MLTK_DATA") or Path(__file__).resolve().parents[2] / "shared" / "data")
 
-BACKENDS = {
-    "numpy": ("numpy", {}),
-    "torch-analytic": ("torch", {"engine": "analytic"}),
-    "torch-autograd": ("torch", {"engine": "autograd"}),
-}
-
 
 @pytest.fixture(params=BACKENDS)
 def backend64(request):
     """Each backend and engine in float64."""
-    name, options = BACKENDS[request.param]
-    return mltk.backend(name, dtype="float64", **options)
+    return backend_of(request.param)
 
 
 @pytest.fixture(params=BACKENDS)
 def backend32(request):
     """Each backend and engine in float32."""
-    name, options = BACKENDS[request.param]
-    return mltk.backend(name, dtype="float32", **options)
+    return backend_of(request.param, "float32")
 
 
 @pytest.fixture(autouse=True)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from routes import NUMPY
 
 import mltk
 from mltk.algorithms import ANIL, BOIL, MAML, ImplicitMAML, MetaSGD, Reptile
@@ -20,7 +21,6 @@ from mltk.errors import (
     UnsupportedError,
 )
 
-NUMPY = mltk.backend("numpy", dtype="float64")
 OTHERS = {
     "numpy float32 on cpu": mltk.backend("numpy", dtype="float32"),
     "torch float64 on cpu": mltk.backend("torch", dtype="float64"),

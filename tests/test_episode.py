@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from routes import NUMPY
 
 import mltk
 from mltk.episode import joined
@@ -19,7 +20,6 @@ from mltk.errors import (
     ShapeError,
 )
 
-NUMPY = mltk.backend("numpy", dtype="float64")
 NAMES = ("support_x", "support_y", "query_x", "query_y")
 
 

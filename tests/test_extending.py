@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from routes import NUMPY
 
 import mltk
 from mltk.errors import RunError
@@ -15,7 +16,6 @@ from mltk.errors import RunError
 PAGE = (Path(__file__).parent.parent / "docs" / "extending.md").read_text()
 FILES = dict(re.findall(r'^```py title="([\w/]+\.py)"\n(.*?)^```$', PAGE, re.M | re.S))
 PROGRAMS = [name for name in FILES if not name.startswith("my_package/")]
-NUMPY = mltk.backend("numpy", dtype="float64")
 
 
 @pytest.fixture(scope="module")

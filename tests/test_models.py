@@ -4,6 +4,7 @@ from itertools import product
 
 import numpy as np
 import pytest
+from routes import NUMPY
 
 import mltk
 from mltk import ops
@@ -11,8 +12,6 @@ from mltk.errors import SettingError
 from mltk.models import Sequential, mlp
 from mltk.ops import Linear, Tanh
 from mltk.training.config import from_config, to_config
-
-NUMPY = mltk.backend("numpy", dtype="float64")
 
 
 def test_the_output_scale_multiplies_the_last_parameters_alone():

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from routes import NUMPY
 
 import mltk
 from mltk import normalization, ops, tree
@@ -12,7 +13,6 @@ from mltk.errors import SettingError, ShapeError, TreeError
 from mltk.models import Sequential, conv4
 from mltk.training.runs import load_run
 
-NUMPY = mltk.backend("numpy", dtype="float64")
 BLOBS = mltk.data.Blobs(ways=3, shots=2, queries=4, features=2)
 
 
@@ -24,20 +24,6 @@ def images(backend, *, shape=(2, 6, 6), shots=6, seed=0):
         labels = rng.permuted(np.arange(2 * count).reshape(2, count) % 3, axis=1)
         parts += [backend.asarray(rng.standard_normal((2, count, *shape))), backend.asarray(labels)]
     return mltk.Episode(*parts, ways=3, backend=backend)
-
-
-def assert_same_gradient(algorithm, backend, **options):
-    """Value and meta-gradient are those of NumPy, relative to the largest number of the whole gradient."""
-    results = []
-    for each in (backend, NUMPY):
-        value, grads = algorithm.value_and_grad(algorithm.init(each, 0), images(each, **options))
-        results.append((float(value), {name: each.to_numpy(g) for name, g in tree.flatten(grads).items()}))
-    (value, grads), (expected_value, expected) = results
-    assert value == pytest.approx(expected_value, rel=1e-10)
-    assert grads.keys() == expected.keys()
-    scale = max(np.abs(leaf).max() for leaf in expected.values())
-    for name, leaf in expected.items():
-        np.testing.assert_allclose(grads[name], leaf, rtol=0, atol=1e-10 * scale, err_msg=name)
 
 
 def small_network(statistics, *, outputs=3, image=6):
@@ -121,56 +107,6 @@ LEARNERS = [
     lambda model: ImplicitMAML(model, "cross_entropy", inner_steps=3, cg_steps=3, reg_lambda=2.0),
     lambda model: Reptile(model, "cross_entropy", inner_steps=3, inner_batch=4),
 ]
-
-
-TORCH = [mltk.backend("torch", dtype="float64", engine=engine) for engine in ("analytic", "autograd")]
-
-
-@pytest.mark.parametrize("backend", TORCH)
-@pytest.mark.parametrize("statistics", ["support", "population"])
-@pytest.mark.parametrize("learner", LEARNERS)
-def test_three_routes_agree(learner, statistics, backend):
-    assert_same_gradient(learner(small_network(statistics)), backend)
-
-
-@pytest.mark.parametrize("backend", TORCH)
-def test_three_routes_agree_for_conv4(backend):
-    model = conv4(2, 16, width=4, out_features=3, statistics="support")
-    algorithm = MAML(model, "cross_entropy", inner_lr=0.1, inner_steps=2)
-    assert_same_gradient(algorithm, backend, shape=(2, 16, 16))
-
-
-def query_loss(algorithm, meta, episode):
-    state = algorithm.adapt(meta, episode.support_x, episode.support_y)
-    outputs = algorithm.predict(state, episode.query_x)
-    value, _ = algorithm.objective.loss.forward({"target": episode.query_y}, outputs)
-    return float(episode.backend.xp.mean(value))
-
-
-@pytest.mark.parametrize("statistics", ["batch", "support"])
-@pytest.mark.parametrize("learner", LEARNERS)
-def test_the_value_is_the_loss_of_predictions(learner, statistics, backend64):
-    algorithm = learner(small_network(statistics))
-    meta, episode = algorithm.init(backend64, 0), images(backend64)
-    value, _ = algorithm.value_and_grad(meta, episode)
-    assert float(value) == pytest.approx(query_loss(algorithm, meta, episode), rel=1e-10)
-
-
-@pytest.mark.parametrize("learner", LEARNERS[:2] + LEARNERS[3:5])
-def test_gradient_through_support_statistics_is_the_slope_of_the_loss_of_predictions(learner):
-    algorithm = learner(small_network("support"))
-    episode = images(NUMPY)
-    meta = algorithm.init(NUMPY, 0)
-    _, grads = algorithm.value_and_grad(meta, episode)
-    rng = np.random.default_rng(0)
-    direction = tree.map(lambda leaf: rng.standard_normal(np.shape(leaf)), meta)
-    slope = sum(np.sum(g * d) for g, d in zip(tree.leaves(grads), tree.leaves(direction), strict=True))
-    step = 1e-5
-    after, before = (
-        query_loss(algorithm, tree.map(lambda p, d, h=h: p + h * d, meta, direction), episode)
-        for h in (step, -step)
-    )
-    assert slope == pytest.approx((after - before) / (2 * step), rel=2e-6, abs=1e-8)
 
 
 @pytest.mark.parametrize("learner", LEARNERS)

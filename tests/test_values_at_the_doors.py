@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from mltk_backends.torch import ModuleModel
+from routes import NUMPY
 from torch import nn
 
 import mltk
@@ -24,7 +25,6 @@ from mltk.algorithms import (
 )
 from mltk.errors import LabelError, NotFiniteError, SettingError, ShapeError
 
-NUMPY = mltk.backend("numpy", dtype="float64")
 TORCH = mltk.backend("torch", dtype="float64", engine="autograd")
 META = mltk.backend("torch", dtype="float64", device="meta")
 WAYS = 4

@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from assertions import meta_gradient, same, same_gradient, slopes
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from routes import AUTOGRAD, NUMPY
 from torch.func import functional_call
 
 import mltk
@@ -23,8 +25,6 @@ from mltk.optim.transforms import (
 )
 from mltk.training.config import from_config, to_config
 
-NUMPY = mltk.backend("numpy", dtype="float64")
-TORCH = mltk.backend("torch", dtype="float64", engine="autograd")
 MODEL = mltk.models.mlp([2, 4, 3], activation="tanh")
 
 TRANSFORMS = {
@@ -58,22 +58,9 @@ def moved(learner, backend, *, seed=0, by=0.1):
     return tree.map(lambda p: backend.asarray(p + by * rng.standard_normal(p.shape)), meta)
 
 
-def on_numpy(backend, grads):
-    return {name: backend.to_numpy(g) for name, g in tree.flatten(grads).items()}
-
-
-def assert_same(found, expected, tolerance=1e-10):
-    """Equal names and, relative to the largest number, equal numbers."""
-    assert found.keys() == expected.keys()
-    scale = max((np.abs(g).max(initial=0) for g in expected.values()), default=1.0)
-    for name, gradient in expected.items():
-        assert found[name].shape == gradient.shape
-        np.testing.assert_allclose(found[name], gradient, rtol=0, atol=tolerance * scale, err_msg=name)
-
-
 def by_autograd(learner, meta, episode):
     """The same loop, task by task, as a Torch user writes it: autograd goes through all of it."""
-    leaves = tree.map(lambda p: TORCH.asarray(p).requires_grad_(), meta)
+    leaves = tree.map(lambda p: AUTOGRAD.asarray(p).requires_grad_(), meta)
     learned = leaves.get("transform", {})
     module = torch.nn.Sequential(torch.nn.Linear(2, 4), torch.nn.Tanh(), torch.nn.Linear(4, 3)).double()
     total = 0.0
@@ -96,7 +83,7 @@ def by_autograd(learner, meta, episode):
     total = total / episode.support_x.shape[0]
     flat = tree.flatten(leaves)
     grads = torch.autograd.grad(total, list(flat.values()), materialize_grads=True)
-    return total.item(), {name: g.numpy() for name, g in zip(flat, grads, strict=True)}
+    return total.item(), dict(zip(flat, grads, strict=True))
 
 
 @pytest.mark.parametrize("first_order", [False, True])
@@ -104,10 +91,8 @@ def by_autograd(learner, meta, episode):
 @pytest.mark.parametrize("name", TRANSFORMS)
 def test_the_gradient_is_that_of_an_unrolled_loop(backend64, name, steps, first_order):
     learner = LearnedOptimizer(MODEL, "mse", TRANSFORMS[name], steps, 0.3, first_order=first_order)
-    value, expected = by_autograd(learner, moved(learner, NUMPY), episode_of(NUMPY))
-    found, grads = learner.value_and_grad(moved(learner, backend64), episode_of(backend64))
-    assert float(found) == pytest.approx(value, rel=1e-12)
-    assert_same(on_numpy(backend64, grads), expected)
+    expected = by_autograd(learner, moved(learner, NUMPY), episode_of(NUMPY))
+    same_gradient(learner.value_and_grad(moved(learner, backend64), episode_of(backend64)), expected)
 
 
 @pytest.mark.parametrize("name", [name for name in TRANSFORMS if name not in KINKED])
@@ -117,20 +102,16 @@ def test_the_gradient_is_the_slope_of_the_loss(name, seed, steps, tasks):
     learner = LearnedOptimizer(MODEL, "mse", TRANSFORMS[name], steps, 0.2)
     episode = episode_of(NUMPY, tasks=tasks, seed=seed)
     meta = moved(learner, NUMPY, seed=seed)
-    rng = np.random.default_rng(seed)
-    direction = tree.map(lambda p: rng.standard_normal(p.shape), meta)
 
-    def loss(step):
-        params = tree.map(lambda p, d: p + step * d, meta, direction)
+    def loss(params):
         state = learner.adapt(params, episode.support_x, episode.support_y)
         return np.mean((learner.predict(state, episode.query_x) - episode.query_y) ** 2)
 
     value, grads = learner.value_and_grad(meta, episode)
-    assert float(value) == pytest.approx(loss(0.0), rel=1e-12)
-    slope = sum(np.sum(g * d) for g, d in zip(tree.leaves(grads), tree.leaves(direction), strict=True))
-    h = 1e-4
-    difference = (8 * (loss(h) - loss(-h)) - (loss(2 * h) - loss(-2 * h))) / (12 * h)
-    assert slope == pytest.approx(difference, rel=1e-6, abs=1e-8)
+    assert float(value) == pytest.approx(loss(meta), rel=1e-12)
+    slope, near = slopes(loss, grads, meta, step=1e-4, seed=seed)
+    _, far = slopes(loss, grads, meta, step=2e-4, seed=seed)
+    assert slope == pytest.approx((4 * near - far) / 3, rel=1e-6, abs=1e-8)
 
 
 @pytest.mark.parametrize("steps", [0, 1, 3])
@@ -139,24 +120,23 @@ def test_scale_is_meta_sgd(backend64, steps):
     meta_sgd = MetaSGD(MODEL, "mse", inner_steps=steps)
     learner = LearnedOptimizer(MODEL, "mse", Scale((0.005, 0.1)), steps, 1.0)
     meta = meta_sgd.init(backend64, 3)
-    same = learner.init(backend64, 3)
-    assert_same(on_numpy(backend64, same["transform"]), on_numpy(backend64, meta["lr"]), tolerance=0)
+    start = learner.init(backend64, 3)
+    same(start["transform"], meta["lr"])
     value, grads = meta_sgd.value_and_grad(meta, episode_of(backend64))
-    found, own = learner.value_and_grad(same, episode_of(backend64))
+    found, own = learner.value_and_grad(start, episode_of(backend64))
     assert float(found) == float(value)
     grads["transform"] = grads.pop("lr")
-    assert_same(on_numpy(backend64, own), on_numpy(backend64, grads), tolerance=0)
+    same(own, grads)
 
 
 def test_a_transform_that_starts_at_the_identity_starts_as_maml(backend64):
     for transform in (Scale(), Bias(), Momentum(), Kronecker(), MetaCurvature(), Network()):
         learner = LearnedOptimizer(MODEL, "mse", transform, 1, 0.1)
-        value, grads = learner.value_and_grad(learner.init(backend64, 0), episode_of(backend64))
-        maml = MAML(MODEL, "mse", inner_lr=0.1)
-        expected, maml_grads = maml.value_and_grad(maml.init(backend64, 0), episode_of(backend64))
-        assert float(value) == pytest.approx(float(expected), rel=1e-12)
-        del grads["transform"]
-        assert_same(on_numpy(backend64, grads), on_numpy(backend64, maml_grads))
+        found = meta_gradient(learner, backend64, episode_of(backend64))
+        del found[1]["transform"]
+        same_gradient(
+            found, meta_gradient(MAML(MODEL, "mse", inner_lr=0.1), backend64, episode_of(backend64))
+        )
 
 
 def test_the_hypergradient_of_a_scalar_step(backend64):
@@ -187,10 +167,8 @@ def test_checkpoints_change_nothing(backend64, name, adapt_only):
         learner = LearnedOptimizer(
             MODEL, "mse", TRANSFORMS[name], 5, 0.2, checkpoint=checkpoint, adapt_only=adapt_only
         )
-        value, grads = learner.value_and_grad(moved(learner, backend64), episode_of(backend64))
-        results.append((float(value), on_numpy(backend64, grads)))
-    assert results[1][0] == pytest.approx(results[0][0], rel=1e-13)
-    assert_same(results[1][1], results[0][1], tolerance=1e-12)
+        results.append(learner.value_and_grad(moved(learner, backend64), episode_of(backend64)))
+    same_gradient(*results, tolerance=1e-12)
 
 
 @pytest.mark.parametrize("name", ["scale", "momentum", "chain"])
@@ -198,13 +176,12 @@ def test_the_start_can_be_left_alone(backend64, name):
     found = {}
     for learn_init in (True, False):
         learner = LearnedOptimizer(MODEL, "mse", TRANSFORMS[name], 3, 0.2, learn_init=learn_init)
-        _, grads = learner.value_and_grad(moved(learner, backend64), episode_of(backend64))
-        found[learn_init] = on_numpy(backend64, grads)
-    learned = [key for key in found[True] if key.startswith("transform")]
-    assert_same({key: found[False][key] for key in learned}, {key: found[True][key] for key in learned}, 0)
+        _, found[learn_init] = learner.value_and_grad(moved(learner, backend64), episode_of(backend64))
+    same(found[False]["transform"], found[True]["transform"])
+    left, moving = (tree.flatten(found[learn_init]) for learn_init in (False, True))
     for key in MODEL.shapes:
-        assert (found[False][key] == 0).all()
-        assert (found[True][key] != 0).any()
+        assert (left[key] == 0).all()
+        assert (moving[key] != 0).any()
 
 
 def test_training_moves_the_transform_and_not_the_start():
@@ -228,7 +205,7 @@ def test_a_run_is_written_and_read(tmp_path, name):
     assert saved.algorithm == learner
     assert from_config(to_config(learner)) == learner
     for run in (resumed, saved.run):
-        assert_same(tree.flatten(run.meta_params), tree.flatten(whole.meta_params), tolerance=0)
+        same(run.meta_params, whole.meta_params)
 
 
 def test_wrong_settings_are_refused():

@@ -3,20 +3,15 @@
 import numpy as np
 import pytest
 import torch
+from assertions import meta_gradient, routes_agree, same, same_gradient, slopes
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from routes import NUMPY, ROUTES
 
 import mltk
 from mltk import tree
 from mltk.algorithms import ANIL, BOIL, MAML, MetaSGD
 from mltk.errors import SettingError, ShapeError
-
-NUMPY = mltk.backend("numpy", dtype="float64")
-ROUTES = [
-    NUMPY,
-    mltk.backend("torch", dtype="float64", engine="analytic"),
-    mltk.backend("torch", dtype="float64", engine="autograd"),
-]
 
 
 def episode_of(backend, *, classes=None, tasks=3, shots=4, queries=3, shape=(1,), seed=0):
@@ -31,34 +26,6 @@ def episode_of(backend, *, classes=None, tasks=3, shots=4, queries=3, shape=(1,)
             y = rng.permuted(np.arange(tasks * count).reshape(tasks, count) % classes, axis=1)
         parts += [backend.asarray(x), backend.asarray(y)]
     return mltk.Episode(*parts, ways=classes, backend=backend)
-
-
-def meta_gradient(algorithm, backend, episode, *, seed=0):
-    """Value and gradient of one meta-batch, as NumPy arrays under dotted names."""
-    value, grads = algorithm.value_and_grad(algorithm.init(backend, seed), episode)
-    return float(value), {name: backend.to_numpy(g) for name, g in tree.flatten(grads).items()}
-
-
-def assert_same(found, expected, tolerance=1e-10):
-    """Equal names and, relative to the largest element of the whole gradient, equal numbers."""
-    assert found[0] == pytest.approx(expected[0], rel=tolerance)
-    assert found[1].keys() == expected[1].keys()
-    scale = max(np.abs(g).max(initial=0) for g in expected[1].values())
-    for name, gradient in expected[1].items():
-        assert found[1][name].shape == gradient.shape
-        np.testing.assert_allclose(found[1][name], gradient, rtol=0, atol=tolerance * scale, err_msg=name)
-
-
-def central_difference(algorithm, meta, episode, direction, step=1e-5):
-    """The derivative of the meta-loss along a direction, from values alone."""
-    values = []
-    for sign in (1, -1):
-        moved = tree.map(lambda p, d, s=sign: p + s * step * d, meta, direction)
-        state = algorithm.adapt(moved, episode.support_x, episode.support_y)
-        outputs = algorithm.predict(state, episode.query_x)
-        loss, _ = algorithm.objective.loss.forward({"target": episode.query_y}, outputs)
-        values.append(float(np.mean(loss)))
-    return (values[0] - values[1]) / (2 * step)
 
 
 loop_settings = st.fixed_dictionaries(
@@ -93,32 +60,8 @@ def maml_of(model, loss, options):
 def test_three_routes_agree_for_mlps(options, activation, classes, shots, tasks, seed):
     model = mltk.models.mlp([3, 6, 5, 2], activation=activation)
     algorithm = maml_of(model, "mse" if classes is None else "cross_entropy", options)
-    results = [
-        meta_gradient(
-            algorithm,
-            backend,
-            episode_of(backend, classes=classes, tasks=tasks, shots=shots, shape=(3,), seed=seed),
-            seed=seed,
-        )
-        for backend in ROUTES
-    ]
-    assert_same(results[1], results[0])
-    assert_same(results[2], results[0])
-
-
-@pytest.mark.parametrize("steps", range(6))
-@pytest.mark.parametrize("adapt_only", [None, "head", "body"])
-def test_three_routes_agree_for_conv4(steps, adapt_only):
-    model = mltk.models.conv4(2, 16, width=4, out_features=3)
-    algorithm = MAML(
-        model, "cross_entropy", inner_lr=0.1, inner_steps=steps, learn_lr="tensor", adapt_only=adapt_only
-    )
-    results = [
-        meta_gradient(algorithm, backend, episode_of(backend, classes=3, tasks=2, shots=6, shape=(2, 16, 16)))
-        for backend in ROUTES
-    ]
-    assert_same(results[1], results[0])
-    assert_same(results[2], results[0])
+    drawn = {"classes": classes, "tasks": tasks, "shots": shots, "shape": (3,), "seed": seed}
+    routes_agree(algorithm, lambda backend: episode_of(backend, **drawn), seed=seed)
 
 
 @given(options=loop_settings, seed=st.integers(0, 99))
@@ -129,43 +72,23 @@ def test_gradient_is_the_slope_of_the_meta_loss(options, seed):
     )
     episode = episode_of(NUMPY, shape=(2,), seed=seed)
     meta = algorithm.init(NUMPY, seed)
-    rng = np.random.default_rng(seed)
-    direction = tree.map(lambda leaf: rng.standard_normal(np.shape(leaf)), meta)
-    _, grads = algorithm.value_and_grad(meta, episode)
-    slope = sum(np.sum(g * d) for g, d in zip(tree.leaves(grads), tree.leaves(direction), strict=True))
-    assert slope == pytest.approx(central_difference(algorithm, meta, episode, direction), rel=2e-6, abs=2e-7)
+
+    def loss(meta):
+        state = algorithm.adapt(meta, episode.support_x, episode.support_y)
+        return np.mean((algorithm.predict(state, episode.query_x) - episode.query_y) ** 2)
+
+    slope, difference = slopes(loss, algorithm.value_and_grad(meta, episode)[1], meta, seed=seed)
+    assert slope == pytest.approx(difference, rel=2e-6, abs=2e-7)
 
 
 @pytest.mark.parametrize(("shots", "queries"), [(1, 1), (1, 3), (3, 1)])
 def test_three_routes_agree_for_single_images(shots, queries):
     """One image in a set: batch norm has its pixels alone to standardise over."""
     layers = [mltk.ops.Convolution(2, 3, 3, padding=1), mltk.ops.BatchNorm(3), mltk.ops.Tanh()]
-    layers += [mltk.ops.BatchNorm(3), mltk.ops.Flatten(), mltk.ops.Linear(3 * 36, 1)]
+    layers += [mltk.ops.BatchNorm(3), mltk.ops.Flatten(), mltk.ops.Linear(3 * 36, 2)]
     algorithm = MAML(mltk.models.Sequential(layers), "mse", inner_lr=0.1, inner_steps=2)
-    results = []
-    for backend in ROUTES:
-        rng = np.random.default_rng(0)
-        arrays = []
-        for count in (shots, queries):
-            arrays += [rng.standard_normal((2, count, 2, 6, 6)), rng.standard_normal((2, count, 1))]
-        episode = mltk.Episode(*map(backend.asarray, arrays), backend=backend)
-        results.append(meta_gradient(algorithm, backend, episode))
-    assert_same(results[1], results[0])
-    assert_same(results[2], results[0])
-
-
-def test_conv4_gradient_is_the_slope_of_the_meta_loss():
-    algorithm = MAML(
-        mltk.models.conv4(1, 16, width=3, out_features=2), "cross_entropy", inner_lr=0.05, inner_steps=2
-    )
-    episode = episode_of(NUMPY, classes=2, shape=(1, 16, 16))
-    meta = algorithm.init(NUMPY, 1)
-    _, grads = algorithm.value_and_grad(meta, episode)
-    rng = np.random.default_rng(0)
-    direction = tree.map(lambda leaf: rng.standard_normal(leaf.shape), meta)
-    slope = sum(np.sum(g * d) for g, d in zip(tree.leaves(grads), tree.leaves(direction), strict=True))
-    # A step small enough not to cross a kink of ReLU or max pooling.
-    assert slope == pytest.approx(central_difference(algorithm, meta, episode, direction, 1e-7), rel=1e-5)
+    sizes = {"shots": shots, "queries": queries, "shape": (2, 6, 6)}
+    routes_agree(algorithm, lambda backend: episode_of(backend, **sizes))
 
 
 def test_linear_regression_with_one_step_has_a_closed_form():
@@ -285,9 +208,7 @@ def test_checkpointing_changes_no_bit(backend64):
         )
         for checkpoint in (False, True)
     ]
-    assert results[0][0] == results[1][0]
-    for name, gradient in results[0][1].items():
-        np.testing.assert_array_equal(gradient, results[1][1][name])
+    same(*(dict(enumerate(found)) for found in results))
 
 
 def test_tasks_do_not_see_each_other(backend64):
@@ -295,23 +216,18 @@ def test_tasks_do_not_see_each_other(backend64):
     algorithm = MAML(mltk.models.mlp([1, 6, 2], activation="tanh"), "mse", inner_lr=0.1, inner_steps=2)
     episode = episode_of(backend64, tasks=3)
     meta = algorithm.init(backend64, 0)
-    _, together = algorithm.value_and_grad(meta, episode)
-    alone = []
-    for task in range(3):
-        arrays = (episode.support_x, episode.support_y, episode.query_x, episode.query_y)
-        one = mltk.Episode(*(a[task : task + 1] for a in arrays), backend=backend64)
-        alone.append(algorithm.value_and_grad(meta, one)[1])
-    for name, found in tree.flatten(together).items():
-        mean = sum(backend64.to_numpy(tree.flatten(grads)[name]) for grads in alone) / 3
-        np.testing.assert_allclose(backend64.to_numpy(found), mean, rtol=1e-11, atol=1e-14)
+    alone = [algorithm.value_and_grad(meta, episode.take(slice(task, task + 1))) for task in range(3)]
+    value = sum(float(value) for value, _ in alone) / 3
+    mean = tree.map(lambda *leaves: sum(leaves) / 3, *(grads for _, grads in alone))
+    same_gradient(algorithm.value_and_grad(meta, episode), (value, mean), 1e-11)
 
 
 def test_float32_stays_near_float64(backend32):
     algorithm = MAML(mltk.models.mlp([1, 40, 40, 2]), "mse", inner_lr=0.01, inner_steps=5)
     single = meta_gradient(algorithm, backend32, episode_of(backend32))
     double = meta_gradient(algorithm, NUMPY, episode_of(NUMPY))
-    assert all(gradient.dtype == np.float32 for gradient in single[1].values())
-    assert_same(single, double, tolerance=1e-5)
+    assert all(backend32.owns(leaf) for leaf in tree.leaves(single[1]))
+    same_gradient(single, double, tolerance=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -359,7 +275,7 @@ def test_integer_step_sizes_are_numbers_too(backend64):
         meta_gradient(MAML(model, "mse", inner_lr=rate, inner_steps=2), backend64, episode_of(backend64))
         for rate in (1, 1.0)
     )
-    assert_same(whole, real, tolerance=0)
+    same_gradient(whole, real, tolerance=0)
 
 
 @pytest.mark.parametrize("engine", ["analytic", "autograd"])
@@ -376,4 +292,4 @@ def test_large_tasks_one_after_the_other_give_the_same(monkeypatch, engine, adap
     for limit in (10**9, 0):
         monkeypatch.setattr("mltk_backends.torch.task_by_task.LARGE", limit)
         results.append(meta_gradient(algorithm, backend, episode))
-    assert_same(results[1], results[0], tolerance=1e-12)
+    same_gradient(results[1], results[0], tolerance=1e-12)

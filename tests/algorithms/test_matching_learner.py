@@ -2,17 +2,13 @@
 
 import numpy as np
 import pytest
-import torch
 
 import mltk
-from mltk import tree
 from mltk.algorithms import Matching
 from mltk.errors import SettingError, ShapeError
 from mltk.heads import FullContextMatchingHead, MatchingHead, matching_loss
-from mltk.training.config import from_config, to_config
 
 BLOBS = mltk.data.Blobs(3, 2, 4, features=6, separation=4.0)
-CONV4 = mltk.models.conv4(1, 16, width=3)
 MLP = mltk.models.mlp([6, 8, 5], activation="tanh")
 
 contexts = pytest.mark.parametrize("full_context", [False, True], ids=["plain", "full context"])
@@ -25,47 +21,6 @@ def images(backend):
     support_y = backend.asarray(np.asarray([[0, 1, 2, 1], [2, 2, 0, 1]]))
     query_y = backend.asarray(np.asarray([[0, 1, 2], [2, 0, 0]]))
     return mltk.Episode(support_x, support_y, query_x, query_y, ways=3, backend=backend)
-
-
-def reference(learner, meta_params, episode):
-    """Value and gradient by autograd through the definition, task by task."""
-    flat = {name: leaf.detach().clone().requires_grad_() for name, leaf in tree.flatten(meta_params).items()}
-    params = tree.unflatten(flat)
-    losses = []
-    for task in range(episode.support_x.shape[0]):
-        one = slice(task, task + 1)
-        rows = episode.support_x.shape[1]
-        x = torch.cat([episode.support_x[one], episode.query_x[one]], dim=1)
-        embedded = learner.embedding.apply(params, x)  # both sets are one for batch norm
-        target = torch.eye(episode.ways, dtype=x.dtype)[episode.support_y[one]]
-        p = params.get("head", {})
-        y = learner.head.predict(p, learner.head.fit(p, embedded[:, :rows], target), embedded[:, rows:])
-        losses.append(torch.nn.functional.nll_loss(y[0], episode.query_y[task]))
-    value = torch.stack(losses).mean()
-    value.backward()
-    return value.item(), {name: leaf.grad.numpy() for name, leaf in flat.items()}
-
-
-@contexts
-@pytest.mark.parametrize("network", ["mlp", "conv4"])
-def test_value_and_gradient_are_those_of_autograd(backend64, network, full_context):
-    torch64 = mltk.backend("torch", dtype="float64")
-    embedding = MLP if network == "mlp" else CONV4
-    learner = Matching(embedding, full_context=full_context, processing_steps=2)
-
-    def start(backend):
-        episode = BLOBS.sample(3, 0, backend) if network == "mlp" else images(backend)
-        return learner.init(backend, 0), episode
-
-    expected, grads = reference(learner, *start(torch64))
-    value, found = learner.value_and_grad(*start(backend64))
-    assert float(value) == pytest.approx(expected, abs=1e-10)
-    found = tree.flatten(found)
-    assert set(found) == set(grads) == set(learner.meta_shapes)
-    for name, grad in grads.items():
-        np.testing.assert_allclose(
-            backend64.to_numpy(found[name]), grad, rtol=0, atol=1e-10 * (1 + np.abs(grad).max()), err_msg=name
-        )
 
 
 @contexts
@@ -130,8 +85,3 @@ def test_embeddings_of_another_width_than_the_full_context(backend64):
     learner = Matching(silent, full_context=True, features=3)
     with pytest.raises(ShapeError, match=r"\(2, 4, 2\).*3"):
         learner.value_and_grad(learner.init(backend64, 0), images(backend64))
-
-
-def test_it_goes_to_text_and_back():
-    learner = Matching(mltk.models.conv4(1, 16, width=2), full_context=True, processing_steps=2)
-    assert from_config(to_config(learner)) == learner

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
+from routes import NUMPY
 
 import mltk
 from mltk import tree
@@ -18,7 +19,6 @@ from mltk.data import Bandits, Navigation
 from mltk.data.families.rollouts import Rollout
 from mltk.ops import Categorical, Linear
 
-NUMPY = mltk.backend("numpy", dtype="float64")
 LR = 1.5
 MEANS = np.array([1.0, -0.5])
 LOGITS = np.array([0.3, -0.2])

@@ -6,8 +6,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 import torch
+from assertions import meta_gradient, routes_agree, same_gradient
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from routes import NUMPY
 from scipy.special import stdtrit
 
 import mltk
@@ -24,12 +26,6 @@ from mltk.ops import Categorical, Linear
 from mltk.ops.policy_loss import costs_to_go
 from mltk.training.config import from_config, to_config
 
-NUMPY = mltk.backend("numpy", dtype="float64")
-ROUTES = [
-    NUMPY,
-    mltk.backend("torch", dtype="float64", engine="analytic"),
-    mltk.backend("torch", dtype="float64", engine="autograd"),
-]
 ARMS = 3
 
 
@@ -170,12 +166,6 @@ class TestUnbiased:
         assert (np.abs(found.mean(axis=0) - truth) > 2 * bound(found)).any()
 
 
-def meta_gradient(learner, source, backend, n_tasks=4, seed=0):
-    meta = learner.init(backend, seed)
-    value, grads = learner.value_and_grad(meta, source.sample(n_tasks, seed, backend))
-    return float(value), {name: backend.to_numpy(g) for name, g in tree.flatten(grads).items()}
-
-
 SOURCES = {
     "bandits": (Bandits(ARMS, 4, pulls=3), softmax_policy()),
     "navigation": (Navigation(3, 5), mltk.models.mlp([2, 6, 2], activation="tanh")),
@@ -191,13 +181,7 @@ def test_all_routes_agree(name, steps, first_order, sampled_step):
     learner = StochasticMAML(
         model, inner_lr=0.2, inner_steps=steps, first_order=first_order, sampled_step=sampled_step
     )
-    expected = meta_gradient(learner, source, NUMPY)
-    for backend in ROUTES[1:]:
-        value, grads = meta_gradient(learner, source, backend)
-        assert value == pytest.approx(expected[0], rel=1e-10)
-        scale = max(np.abs(g).max() for g in expected[1].values())
-        for key, gradient in expected[1].items():
-            np.testing.assert_allclose(grads[key], gradient, rtol=0, atol=1e-10 * scale, err_msg=key)
+    routes_agree(learner, lambda backend: source.sample(4, 0, backend))
 
 
 @pytest.mark.parametrize("sampled_step", [False, True])
@@ -206,14 +190,12 @@ def test_checkpoints_sample_the_same_again(backend64, sampled_step):
     results = [
         meta_gradient(
             StochasticMAML(model, inner_lr=0.2, inner_steps=4, checkpoint=kept, sampled_step=sampled_step),
-            source,
             backend64,
+            source.sample(4, 0, backend64),
         )
         for kept in (False, True)
     ]
-    assert results[0][0] == results[1][0]
-    for key, gradient in results[0][1].items():
-        np.testing.assert_allclose(results[1][1][key], gradient, rtol=1e-12)
+    same_gradient(*results, tolerance=1e-12)
 
 
 def test_costs_to_go_and_the_mean_of_others():

@@ -8,6 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from mltk_backends.torch import ModuleModel, from_module, to_module
+from routes import NUMPY
 from torch import nn
 
 import mltk
@@ -15,7 +16,6 @@ from mltk import modules, ops, tree
 from mltk.errors import SettingError, TreeError
 from mltk.models import Sequential, conv4, mlp
 
-NUMPY = mltk.backend("numpy", dtype="float64")
 TORCH = mltk.backend("torch", dtype="float64")
 
 ACTIVATIONS = st.sampled_from([ops.ReLU(), ops.Tanh(), ops.Sigmoid(), ops.SiLU()])

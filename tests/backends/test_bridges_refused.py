@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from mltk_backends.torch import ModuleModel, from_module, to_module
+from routes import NUMPY
 from torch import nn
 
 import mltk
@@ -10,7 +11,6 @@ from mltk import ops
 from mltk.errors import ArrayError, DtypeError, ShapeError, TreeError, UnsupportedError
 from mltk.models import Sequential
 
-NUMPY = mltk.backend("numpy", dtype="float64")
 TORCH = mltk.backend("torch", dtype="float64")
 
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from routes import NUMPY
 from scipy.special import stdtrit
 from scipy.stats import binom, kstest
 
@@ -16,8 +17,6 @@ import mltk
 from mltk.data import Bandits
 from mltk.errors import MismatchError, SettingError, ShapeError
 from mltk.ops import Categorical
-
-NUMPY = mltk.backend("numpy", dtype="float64")
 
 
 def constant(logits):

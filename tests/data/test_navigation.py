@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from routes import NUMPY
 from scipy.stats import kstest, pearsonr
 
 import mltk
@@ -11,8 +12,6 @@ from mltk.data import Navigation
 from mltk.errors import SettingError, ShapeError
 from mltk.ops import Gaussian
 from mltk.pictures.navigation import navigation_figure
-
-NUMPY = mltk.backend("numpy", dtype="float64")
 
 
 def towards(place, speed):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from routes import NUMPY
 from test_evaluation import Memory
 from test_omniglot_challenge import Nearest
 
@@ -16,7 +17,6 @@ from mltk.errors import SettingError, ShapeError
 from mltk.evaluation import Runs, is_transductive, omniglot_challenge, returns
 from mltk.normalization import calibrate
 
-NUMPY = mltk.backend("numpy", dtype="float64")
 FEATURES = 6
 
 

@@ -10,11 +10,11 @@ from assertions import agree
 from head_problems import HEADS, UNORDERED, first_of, problems
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from routes import NUMPY
 
 import mltk
 from mltk import heads, tree
 
-NUMPY = mltk.backend("numpy", dtype="float64")
 EXAMPLES = 20
 GENERIC = {"flaws": "", "away": True, "scale": 1.0, "exponents": (-1, 2)}
 

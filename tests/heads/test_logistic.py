@@ -19,7 +19,6 @@ from mltk.heads import LogisticHead
 EXAMPLES = 25
 
 
-NUMPY = mltk.backend("numpy", dtype="float64")
 MODERATE = (-1, 3)
 
 

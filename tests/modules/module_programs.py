@@ -6,13 +6,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
 from hypothesis import strategies as st
+from routes import NUMPY
 
 import mltk
 from mltk import ops, tree
 from mltk.models import Sequential, mlp
 from mltk.modules.module import Module
 
-NUMPY = mltk.backend("numpy", dtype="float64")
 KINDS = (
     "step",
     "decay",

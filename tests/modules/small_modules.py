@@ -1,12 +1,11 @@
 """A small module on any backend, and examples for it."""
 
 import numpy as np
+from routes import NUMPY
 
-import mltk
 from mltk.models import mlp
 from mltk.modules.module import Module
 
-NUMPY = mltk.backend("numpy", dtype="float64")
 MODEL = mlp([2, 3, 1], activation="tanh")
 RNG = np.random.default_rng(0)
 X, Y = RNG.standard_normal((5, 2)), RNG.standard_normal((5, 1))

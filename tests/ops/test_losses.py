@@ -5,6 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
 from mltk_backends.torch import ModuleModel
+from routes import NUMPY
 from torch import nn
 
 import mltk
@@ -13,7 +14,6 @@ from mltk.algorithms import ANIL, MAML, ImplicitMAML, Prototypical, Reptile, Rid
 from mltk.errors import DtypeError, LabelError, SettingError, ShapeError, UnsupportedError
 
 TORCH = mltk.backend("torch", dtype="float64")
-NUMPY = mltk.backend("numpy", dtype="float64")
 MODEL = mltk.models.mlp([2, 5, 3], activation="tanh")
 RNG = np.random.default_rng(0)
 

@@ -5,10 +5,7 @@ from typing import Any
 
 import numpy as np
 
-import mltk
 from mltk import tree
-
-NUMPY = mltk.backend("numpy", dtype="float64")
 
 EXPERIMENTS: dict[tuple[type, str], Callable[..., None]] = {}
 """For each public class and setting what shows its effect; the arguments are fixtures, and the class."""

@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from experiments import NUMPY, close, shows, within
+from experiments import close, shows, within
+from routes import NUMPY
 
 from mltk.data import Bandits, Blobs, Harmonic, LinearRegression, Navigation, Sinusoid
 

@@ -4,8 +4,9 @@ from dataclasses import fields
 
 import numpy as np
 from counting import calls
-from experiments import NUMPY, close, shows
+from experiments import close, shows
 from head_problems import problem_of
+from routes import NUMPY
 
 import mltk
 from mltk import heads

@@ -4,8 +4,9 @@ import warnings
 from dataclasses import replace
 
 import numpy as np
-from experiments import NUMPY, close, shows, within
+from experiments import close, shows, within
 from PIL import Image
+from routes import NUMPY
 
 import mltk
 from mltk.data import CIFARFS, Glyphs, ImageFolder, ImageTasks, Jitter, Omniglot

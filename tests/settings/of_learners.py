@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 from counting import alive, calls
-from experiments import NUMPY, close, flat, shows
+from experiments import close, flat, shows
+from routes import NUMPY
 
 import mltk
 from mltk import tree

@@ -4,7 +4,8 @@ import itertools
 
 import numpy as np
 import pytest
-from experiments import NUMPY, close, shows
+from experiments import close, shows
+from routes import NUMPY
 from scipy.stats import norm
 
 import mltk
