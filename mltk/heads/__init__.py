@@ -1,13 +1,19 @@
 """Heads: what metric and closed-form learners put on top of an embedding, with pullbacks by hand."""
 
 from mltk.heads.full_context import FullContextMatchingHead
+from mltk.heads.functions import (
+    matching_log_probabilities,
+    matching_loss,
+    pairwise_cosine_similarity,
+    pairwise_sqeuclidean,
+    ridge_regression,
+)
 from mltk.heads.head import Head
 from mltk.heads.linear import LinearHead, LinearSolution
 from mltk.heads.logistic import LogisticHead
-from mltk.heads.matching import MatchingHead, matching_log_probabilities, matching_loss
+from mltk.heads.matching import MatchingHead
 from mltk.heads.prototypes import PrototypicalHead
-from mltk.heads.ridge import RidgeHead, ridge_regression
-from mltk.heads.similarity import pairwise_cosine_similarity, pairwise_sqeuclidean
+from mltk.heads.ridge import RidgeHead
 
 __all__ = [
     "FullContextMatchingHead",

@@ -6,8 +6,7 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Any, NamedTuple
 
 from mltk.checks import Count, Positive
-from mltk.heads.linear import LinearHead, raised, raised_vjp
-from mltk.heads.ridge import raise_diagonal
+from mltk.heads.linear import LinearHead, raise_diagonal
 from mltk.ops.kernels import kernels_of
 from mltk.tree import Array
 
@@ -71,23 +70,20 @@ class LogisticHead(LinearHead):
     _: KW_ONLY
     steps: Count = 5
 
-    def solve(self, support: Array, target: Array, reg_lambda: Array) -> tuple[Array, None, Any]:
-        """See `LinearHead.solve`."""
-        kernels = kernels_of(support)
-        gram = support @ support.mT
-        regulariser, small = raised(reg_lambda, support)
-        y = target.mT
-        a = f = kernels.xp.zeros_like(y[..., :1, :])  # all classes start alike and share the first system
+    def weights(self, x: Array, y: Array, reg_lambda: Array) -> tuple[Array, Any]:
+        """See `LinearHead.weights`."""
+        gram, y = x @ x.mT, y.mT
+        a = f = kernels_of(x).xp.zeros_like(y[..., :1, :])  # all classes start alike and share a first system
         steps = []
         for _ in range(self.steps):
-            step = _newton_step(gram, y, regulariser, a, f)
+            step = _newton_step(gram, y, reg_lambda, a, f)
             steps.append(step)
             a, f = step.a_next, step.f_next
-        return a @ support, None, (support, gram, regulariser, small, steps)
+        return a @ x, (x, gram, reg_lambda, steps)
 
-    def solve_vjp(self, residuals: Any, g_weight: Array, g_bias: Array | None) -> tuple[Array, Array]:
-        """See `LinearHead.solve_vjp`."""
-        x, gram, regulariser, small, steps = residuals
+    def weights_vjp(self, residuals: Any, g_weight: Array) -> tuple[Array, Array]:
+        """See `LinearHead.weights_vjp`."""
+        x, gram, reg_lambda, steps = residuals
         kernels = kernels_of(x)
         gx = steps[-1].a_next.mT @ g_weight
         ga = g_weight @ x.mT
@@ -95,14 +91,13 @@ class LogisticHead(LinearHead):
         g_lambda: Array = 0
         for step in reversed(steps):
             d = step.root * _solve(step.factor, step.root * ga)
-            g_lambda = g_lambda - kernels.sum(ga - d @ gram, (-2, -1), times=step.a_next) / regulariser
+            g_lambda = g_lambda - kernels.sum(ga - d @ gram, (-2, -1), times=step.a_next) / reg_lambda
             gf = -(1 - 2 * step.probability) * (step.f_next - step.f) * d
             g_gram = g_gram - d.mT @ step.a_next
             if step is not steps[0]:  # which starts from zero, whatever the embeddings
                 g_gram = g_gram + gf.mT @ step.a
                 ga = gf @ gram
-        through, g_lambda = raised_vjp(x, small, g_lambda)
-        return gx + (g_gram + g_gram.mT) @ x + through, g_lambda
+        return gx + (g_gram + g_gram.mT) @ x, g_lambda
 
 
 class NewtonStep(NamedTuple):
@@ -127,14 +122,14 @@ class NewtonStep(NamedTuple):
     factor: Array
 
 
-def _newton_step(gram: Array, y: Array, regulariser: Array, a: Array, f: Array) -> NewtonStep:
+def _newton_step(gram: Array, y: Array, reg_lambda: Array, a: Array, f: Array) -> NewtonStep:
     kernels = kernels_of(gram)
     xp = kernels.xp
     f = xp.clip(f, -SATURATED, SATURATED)
     up, down = xp.exp(f / 2), xp.exp(-f / 2)
     root = 1 / (up + down)
     system = root[..., :, None] * gram[..., None, :, :] * root[..., None, :]
-    factor = kernels.cholesky(raise_diagonal(system, regulariser[..., None]))
+    factor = kernels.cholesky(raise_diagonal(system, reg_lambda[..., None]))
     a_next = root * _solve(factor, root * f + y * down - (1 - y) * up)
     return NewtonStep(a, f, a_next, a_next @ gram, up * root, root, factor)
 

@@ -6,16 +6,11 @@ import math
 from dataclasses import dataclass
 from typing import Annotated, Any, NamedTuple
 
-from mltk.arguments import check_labels, check_support_labels, host_values
-from mltk.backend import common_backend
-from mltk.checks import Checked, check_count, check_scale
-from mltk.contracts import Backend
-from mltk.episode import check_inputs
-from mltk.errors import DtypeError, SettingError, ShapeError
+from mltk.checks import Checked, check_scale
+from mltk.errors import SettingError
 from mltk.heads.head import Head
 from mltk.heads.similarity import Unit, cosine_pullback, normalize
 from mltk.ops.kernels import kernels_of
-from mltk.ops.one_hot import one_hot
 from mltk.tree import Array, Tree
 
 COLDEST = 0.03
@@ -106,82 +101,3 @@ def match_pullback(matched: Matched, gy: Array) -> tuple[Array, Array]:
     share = xp.sum(gy, axis=-1, keepdims=True) / xp.sum(e, axis=-1, keepdims=True)
     g = e * ((gy / matched.mass) @ matched.target.mT - share) / matched.temperature
     return cosine_pullback(matched.query, matched.support, g)
-
-
-def matching_log_probabilities(
-    support: Array, support_y: Array, query: Array, *, ways: int | None = None
-) -> Array:
-    """The log-probabilities of a matching network, on embeddings (Vinyals et al. 2016, equation 1).
-
-    The formulas stand with `MatchingHead`. Classes may have different numbers of examples.
-
-    Args:
-        support: Support embeddings ``(T, N, d)``, of any backend.
-        support_y: Their labels ``(T, N)``, integers in ``0..ways-1``.
-        query: Query embeddings ``(T, M, d)``.
-        ways: Classes a task; ``None`` for one more than the largest label, which waits for a device, and a
-            gap below it is an error.
-
-    Returns:
-        Log-probabilities ``(T, M, ways)``, the classes last; their exponentials sum to one.
-
-    Raises:
-        ShapeError: If the arrays do not fit each other, or are empty.
-        DtypeError: If embeddings are not floating or labels not integers.
-        LabelError: If a label lies outside ``0..ways-1`` or a class has no support example; on a device with
-            ``ways`` given, nothing waits to find that out.
-        MismatchError: If the arrays differ in library, device or floating dtype.
-        SettingError: If ``ways`` is not a positive integer.
-    """
-    backend = common_backend(support=[support], support_y=[support_y], query=[query])
-    for name, x in (("support", support), ("query", query)):
-        check_inputs(backend, name, x)
-        if x.ndim != 3 or x.shape[0] != support.shape[0] or x.shape[-1] != support.shape[-1]:
-            expected = f"({support.shape[0]}, M, {support.shape[-1]})" if name == "query" else "(T, N, d)"
-            raise ShapeError(f"{name} has shape {tuple(x.shape)}; expected embeddings {expected}")
-    if ways is not None:
-        check_count("ways", ways)
-    _check_labels(backend, "support_y", support_y, support)
-    if ways is None:
-        ways = check_support_labels("support_y", backend.to_numpy(support_y), None)
-    elif (labels := host_values(backend, support_y)) is not None:
-        check_support_labels("support_y", labels, ways)
-    return match(query, support, one_hot(support_y, ways, support))[0]
-
-
-def matching_loss(
-    support: Array, support_y: Array, query: Array, query_y: Array, *, ways: int | None = None
-) -> Array:
-    """The negative log-likelihood of a matching network, averaged over all queries of all tasks.
-
-    Args:
-        support: Support embeddings ``(T, N, d)``, of any backend.
-        support_y: Their labels ``(T, N)``, integers in ``0..ways-1``.
-        query: Query embeddings ``(T, M, d)``.
-        query_y: Their labels ``(T, M)``.
-        ways: Classes a task; ``None`` for one more than the largest support label, which waits for a device.
-
-    Returns:
-        A 0-d array.
-
-    Raises:
-        MltkError: As `matching_log_probabilities`, also for ``query_y``.
-    """
-    y = matching_log_probabilities(support, support_y, query, ways=ways)
-    backend = common_backend(query=[query], query_y=[query_y])
-    _check_labels(backend, "query_y", query_y, query)
-    if (labels := host_values(backend, query_y)) is not None:
-        check_labels("query_y", labels, y.shape[-1])
-    xp = kernels_of(y).xp
-    return -xp.mean(xp.sum(y * one_hot(query_y, y.shape[-1], y), axis=-1))
-
-
-def _check_labels(backend: Backend, name: str, labels: Array, x: Array) -> None:
-    """Raise unless there is one integer for each embedding."""
-    if not backend.xp.isdtype(labels.dtype, "integral"):
-        raise DtypeError(f"{name} has dtype {labels.dtype}; expected integer labels")
-    if tuple(labels.shape) != tuple(x.shape[:2]):
-        raise ShapeError(
-            f"{name} has shape {tuple(labels.shape)}; "
-            f"expected {tuple(x.shape[:2])}, for embeddings {tuple(x.shape)}"
-        )

@@ -22,51 +22,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from mltk.backend import common_backend
-from mltk.errors import DtypeError, ShapeError
 from mltk.ops.kernels import kernels_of
 from mltk.tree import Array
 
 STEPS = {32: 60, 64: 500}
 """The exponents of two that vectors are scaled by are multiples of these, by the bits of a number."""
-
-
-def pairwise_sqeuclidean(a: Array, b: Array) -> Array:
-    """Squared Euclidean distances between two sets of vectors.
-
-    Args:
-        a: Vectors ``(..., M, d)``, of any backend.
-        b: Vectors ``(..., N, d)``; leading axes broadcast.
-
-    Returns:
-        Distances ``(..., M, N)``, none negative.
-
-    Raises:
-        ShapeError: If the arrays are not of this form, or are empty.
-        DtypeError: If they are not floating.
-        MismatchError: If they differ in library, device or dtype.
-    """
-    _check(a, b)
-    return sqeuclidean(*centred(a, b))
-
-
-def pairwise_cosine_similarity(a: Array, b: Array) -> Array:
-    """Cosines of the angles between two sets of vectors; zero, with zero derivative, for zero vectors.
-
-    Args:
-        a: Vectors ``(..., M, d)``, of any backend.
-        b: Vectors ``(..., N, d)``; leading axes broadcast.
-
-    Returns:
-        Similarities ``(..., M, N)``.
-
-    Raises:
-        ShapeError: If the arrays are not of this form, or are empty.
-        DtypeError: If they are not floating.
-        MismatchError: If they differ in library, device or dtype.
-    """
-    _check(a, b)
-    return normalize(a).unit @ normalize(b).unit.mT
 
 
 def centred(a: Array, b: Array) -> tuple[Array, Array]:
@@ -142,19 +102,3 @@ def normalize_pullback(x: Unit, g: Array) -> Array:
 def cosine_pullback(a: Unit, b: Unit, g: Array) -> tuple[Array, Array]:
     """The cotangents of both sets from that of their cosine similarities."""
     return normalize_pullback(a, g @ b.unit), normalize_pullback(b, g.mT @ a.unit)
-
-
-def _check(a: Array, b: Array) -> None:
-    common_backend(a=[a], b=[b])
-    for name, array in (("a", a), ("b", b)):
-        if not kernels_of(array).xp.isdtype(array.dtype, "real floating"):
-            raise DtypeError(f"{name} has dtype {array.dtype}; expected floating numbers")
-        if array.ndim < 2:
-            raise ShapeError(f"{name} has shape {tuple(array.shape)}; expected vectors (..., N, d)")
-        if 0 in array.shape:
-            raise ShapeError(f"{name} has shape {tuple(array.shape)}; expected a set that is not empty")
-    if a.shape[-1] != b.shape[-1]:
-        raise ShapeError(
-            f"b holds vectors of {b.shape[-1]} numbers; expected {a.shape[-1]} as in a, "
-            f"which has shape {tuple(a.shape)}"
-        )

@@ -156,8 +156,8 @@ def compute_ridge_regression(backend: Backend, settings: Mapping[str, Any], inpu
         y = arrays["targets"]
         target = y if settings["ways"] is None else one_hot(y, settings["ways"], embeddings)
         strength = backend.asarray(settings["reg_lambda"]) if reg_lambda is None else reg_lambda
-        _, _, residuals = head.solve(embeddings, target, strength)
-        gx, g_lambda = head.solve_vjp(residuals, scale * g_weight, scale * g_bias if intercept else None)
+        solved = head.solve(embeddings, target, strength)
+        gx, g_lambda = head.solve_vjp(solved, scale * g_weight, scale * g_bias if intercept else None)
         if reg_lambda is None:
             return (gx,)
         return gx, g_lambda if reg_lambda.shape else backend.xp.sum(g_lambda)
