@@ -12,7 +12,7 @@ LIMITS = {
     "lines on the road of a MAML step": 1_800,
     "files in import cycles": 0,
     "code lines of mltk without the oracle": 14_450,
-    "code lines of the oracle": 10_910,
+    "code lines of the oracle": 10_045,
     "lines of the longest file": 400,
     "lines of the tests": 32_100,
 }

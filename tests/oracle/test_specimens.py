@@ -173,14 +173,14 @@ def the_expected_mistakes():
     """For wrong specimens, what mltk computes when it makes the same mistake on purpose."""
     for name in ("by-detach", "by-data", "by-copy", "without-graph"):
         yield f"maml-first-order-{name}", first_order
-    yield "anil-first-order-subset", first_order
-    yield "boil-first-order-subset", first_order
-    yield "meta-sgd-first-order-rates", first_order
+    yield "anil-first-order-without-graph", first_order
+    yield "boil-first-order-without-graph", first_order
+    yield "meta-sgd-first-order-by-detach", first_order
     yield "fomaml-second-order-kept", second_order
-    yield "fomaml-second-order-kept-by-func", second_order
+    yield "fomaml-second-order-by-vmap", second_order
     yield "maml-last-step-missing", steps(-1)
-    yield "maml-first-step-missing", steps(-1)
-    yield "maml-extra-step", steps(+1)
+    yield "maml-one-step-less", steps(-1)
+    yield "maml-one-step-more", steps(+1)
     yield "maml-query-at-the-start", by_other_settings(lambda case: {"inner_steps": 0})
     yield "maml-sum-over-tasks", by_a_factor(tasks_of)
     yield "maml-sum-over-examples", by_a_factor(lambda case: case.inputs["query_x"].shape[1])
@@ -267,7 +267,7 @@ def test_the_penalty_is_that_of_so_many_examples():
 
 
 def test_a_clipped_meta_gradient_has_the_right_direction():
-    for case, outputs in outcomes(found("maml-meta-gradient-clipped")):
+    for case, outputs in outcomes(found("maml-outer-clipping")):
         a, b = (
             np.concatenate([g.ravel() for g in each["gradients"].values()])
             for each in (outputs, case.expected)
@@ -294,7 +294,7 @@ def test_a_state_that_leaks_leaves_the_first_task_right():
 def test_batch_norms_of_torch_make_the_same_mistakes():
     """Modules of Torch with buffers, in place of the formulas of the specimens, by first-order steps."""
     case = next(case for case in judged_cases("fomaml") if case.name == "images")
-    for name, training in (("maml-evaluation-mode", False), ("maml-running-statistics", True)):
+    for name, training in (("maml-evaluation-mode", False), ("maml-running-averages", True)):
         inputs = tensors(case.inputs)
         losses = []
         for x, y, query_x, query_y in zip(

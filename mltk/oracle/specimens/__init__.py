@@ -12,22 +12,21 @@ from importlib import import_module
 from mltk.oracle.specimens.declared import DECLARED, UNKNOWN, Specimen
 
 for _file in (
-    "right_loops",
-    "right_heads",
     "learner",
+    "right_loops",
+    "by_optimizer",
     "wrong_orders",
-    "wrong_scales",
+    "wrong_steps",
     "wrong_states",
-    "wrong_losses",
-    "wrong_loops",
     "wrong_passes",
+    "wrong_scales",
+    "implicit",
     "head",
+    "right_heads",
     "wrong_similarities",
     "wrong_attention",
     "wrong_outputs",
     "wrong_solvers",
-    "wrong_pairs",
-    "implicit",
     "layers",
     "unknown",
 ):

@@ -139,6 +139,11 @@ def intercepts(settings: Any) -> bool:
     return bool(settings.get("intercept", settings.get("bias")))
 
 
+def a_rate_for_all_steps(settings: Any) -> bool:
+    """All but learned rates of each step."""
+    return not settings.get("lr_per_step")
+
+
 def _hyphens(name: str) -> str:
     """``CamelCase`` and ``snake_case`` in lower case with hyphens."""
     spread = "".join(f"-{letter.lower()}" if letter.isupper() else letter for letter in name)

@@ -4,51 +4,39 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from mltk.oracle.specimens.declared import specimen
-from mltk.oracle.specimens.network import Arrays, Result, Task, descend, query_loss, support_loss, tasks
+from mltk.oracle.specimens.learner import Learner
+from mltk.oracle.specimens.network import Arrays, Result, Task
 
-IMPLICIT = ("implicit-maml",)
+IMPLICIT = "implicit-maml"
 
 
-@specimen(*IMPLICIT)
-class Implicit:
-    """The proximal optimum of each task, and the implicit function theorem.
+@specimen(IMPLICIT)
+class Implicit(Learner):
+    """The proximal optimum of each task, and the implicit function theorem."""
 
-    Args:
-        params: The start.
-        data: The episode.
-        settings: Of the case.
-    """
-
-    def __init__(self, params: Arrays, data: Any, settings: Any) -> None:
-        self.params, self.data, self.settings = params, data, settings
-        self.start = torch.cat([p.flatten() for p in params.values()])
-        self.strength = settings.reg_lambda
-
-    @classmethod
-    def judged(cls, params: Arrays, data: Any, settings: Any) -> Result:
-        """What is checked."""
-        return cls(params, data, settings).answer()
+    first_order = True
 
     def answer(self) -> Result:
-        """Loss and meta-gradient."""
-        losses, found = [], []
-        for task in tasks(self.data):
-            end = self.optimum(task)
-            outer = self.of(query_loss, task)
-            hessian = torch.func.hessian(self.of(support_loss, task))(end)
-            losses.append(outer(end))
-            found.append(self.solved(hessian, torch.func.grad(outer)(end)))
-        return torch.stack(losses).mean(), self.named(torch.stack(found).mean(0))
+        return self.task_by_task(self.implicit)
 
-    def of(self, loss: Callable[[Any, Arrays, Task], Tensor], task: Task) -> Callable[[Tensor], Tensor]:
+    def implicit(self, task: Task) -> Result:
+        """Loss and gradient of a task."""
+        end, outer = self.optimum(task), self.of(self.query_loss, task)
+        hessian = torch.func.hessian(self.of(self.support_loss, task))(end)
+        return outer(end), self.named(self.solved(hessian, torch.func.grad(outer)(end)))
+
+    def of(self, loss: Callable[[Arrays, Task], Tensor], task: Task) -> Callable[[Tensor], Tensor]:
         """A loss as a function of all parameters in a row."""
-        return lambda row: loss(self.settings, self.named(row), task)
+        return lambda row: loss(self.named(row), task)
+
+    def row(self, params: Arrays) -> Tensor:
+        """All parameters in a row, as numbers."""
+        return torch.cat([p.detach().flatten() for p in params.values()])
 
     def named(self, row: Tensor) -> Arrays:
         """Parameters under their names."""
@@ -57,19 +45,19 @@ class Implicit:
 
     def optimum(self, task: Task) -> Tensor:
         """Where the support loss with the proximal term is smallest."""
-        inner, strength = self.of(support_loss, task), self.proximal()
+        inner, strength, start = self.of(self.support_loss, task), self.proximal(), self.row(self.start)
 
         def value(row: Tensor) -> Tensor:
-            return inner(row) + strength / 2 * (row - self.start).square().sum()
+            return inner(row) + strength / 2 * (row - start).square().sum()
 
-        row = self.start
+        row = start
         for _ in range(30):
             row = row - torch.linalg.solve(torch.func.hessian(value)(row), torch.func.grad(value)(row))
         return row
 
     def proximal(self) -> float:
         """The strength of the proximal term."""
-        return float(self.strength)
+        return float(self.settings.reg_lambda)
 
     def solved(self, hessian: Tensor, g: Tensor) -> Tensor:
         """What the query gradient becomes."""
@@ -78,23 +66,18 @@ class Implicit:
 
     def system(self, hessian: Tensor) -> Tensor:
         """The matrix of the implicit function theorem."""
-        return torch.eye(len(hessian), dtype=hessian.dtype).add(hessian / self.strength)
+        return torch.eye(len(hessian), dtype=hessian.dtype).add(hessian / self.settings.reg_lambda)
 
 
-@specimen(*IMPLICIT, mistake="proximal-term-missing")
+@specimen(IMPLICIT, mistake="proximal-term-missing")
 class OrdinaryDescent(Implicit):
     """The inner loop of MAML, run for long."""
 
     def optimum(self, task: Task) -> Tensor:
-        fast = {name: p.clone().requires_grad_() for name, p in self.params.items()}
-        for _ in range(self.settings.inner_steps):
-            value = support_loss(self.settings, fast, task)
-            fast = descend(fast, value, self.settings.inner_lr, create_graph=False)
-            fast = {name: p.detach().requires_grad_() for name, p in fast.items()}
-        return torch.cat([p.detach().flatten() for p in fast.values()])
+        return self.row(self.adapt(self.start, task))
 
 
-@specimen(*IMPLICIT, mistake="proximal-strength")
+@specimen(IMPLICIT, mistake="proximal-strength")
 class HalfForgotten(Implicit):
     """λ times the squared distance, without the half."""
 
@@ -102,7 +85,7 @@ class HalfForgotten(Implicit):
         return 2 * super().proximal()
 
 
-@specimen(*IMPLICIT, mistake="linear-system-missing")
+@specimen(IMPLICIT, mistake="linear-system-missing")
 class QueryGradient(Implicit):
     """The query gradient as it is."""
 
@@ -110,7 +93,7 @@ class QueryGradient(Implicit):
         return g
 
 
-@specimen(*IMPLICIT, mistake="linear-system-wrong")
+@specimen(IMPLICIT, mistake="linear-system-wrong")
 class StrengthForgotten(Implicit):
     """I + H."""
 
@@ -118,7 +101,7 @@ class StrengthForgotten(Implicit):
         return torch.eye(len(hessian), dtype=hessian.dtype) + hessian
 
 
-@specimen(*IMPLICIT, mistake="system-damped")
+@specimen(IMPLICIT, mistake="system-damped")
 class Damped(Implicit):
     """A damping of 1e-3."""
 
@@ -126,7 +109,7 @@ class Damped(Implicit):
         return super().system(hessian) + 1e-3 * torch.eye(len(hessian), dtype=hessian.dtype)
 
 
-@specimen(*IMPLICIT, mistake="conjugate-gradients-stop-early")
+@specimen(IMPLICIT, mistake="conjugate-gradients-stop-early")
 class ThreeIterations(Implicit):
     """Three iterations of conjugate gradients."""
 

@@ -9,33 +9,23 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - everybody's name for it
 
-from mltk.oracle.specimens.declared import specimen
+from mltk.oracle.specimens.declared import Implementation, specimen
 from mltk.oracle.specimens.network import Arrays
 
 NORMS = ("op-batch-norm", "op-layer-norm")
 
 
 @specimen(*NORMS, "op-average-pool", "op-max-pool", "op-relu")
-class Layer:
-    """A layer on each task; its derivatives by `torch.func`.
-
-    Args:
-        params: Its parameters.
-        data: Input, cotangent, and the tangents of all.
-        settings: Of the case.
-    """
+class Layer(Implementation):
+    """A layer on each task; its derivatives by `torch.func`."""
 
     def __init__(self, params: Arrays, data: Any, settings: Any) -> None:
-        self.data, self.settings, self.layer = data, settings, settings.layers[0]
+        super().__init__(params, data, settings)
+        self.layer = settings.layers[0]
         tangents = getattr(data, "dparams", {})
         self.point = {"x": data.x, **{name: params[name] for name in tangents}}
         self.tangents = {"x": data.dx, **tangents}
         self.constants = {name: p for name, p in params.items() if name not in tangents}
-
-    @classmethod
-    def judged(cls, params: Arrays, data: Any, settings: Any) -> dict[str, Any]:
-        """What is checked."""
-        return cls(params, data, settings).answer()
 
     def answer(self) -> dict[str, Any]:
         """The value and three derivatives."""
@@ -130,15 +120,6 @@ class StatisticsDetached(Layer):
 @specimen("op-average-pool", mistake="border-not-counted")
 class BorderNotCounted(Layer):
     """``count_include_pad=False``."""
-
-    def positive(self, x: Tensor) -> Tensor:
-        """The positive part."""
-        return x.relu()
-
-    def largest(self, x: Tensor) -> Tensor:
-        """The largest pixel of each window."""
-        size, stride = self.layer["kernel_size"], self.layer["stride"] or self.layer["kernel_size"]
-        return F.max_pool2d(x, size, stride, self.layer["padding"])
 
     def pooled(self, x: Tensor, *, counted: bool = True) -> Tensor:
         return super().pooled(x, counted=False)

@@ -2,74 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from mltk.oracle.specimens.declared import specimen
-from mltk.oracle.specimens.network import (
-    Arrays,
-    Result,
-    Task,
-    batch_norm,
-    forward,
-    gradients,
-    learnable,
-    tasks,
-)
+from mltk.oracle.specimens.declared import Implementation, specimen
+from mltk.oracle.specimens.network import Arrays, Result, Task, batch_norm, forward, gradients, learnable
 
 EXACT = ("maml", "anil", "boil", "meta-sgd", "maml-learned-rates")
 UNROLLED = ("maml", "fomaml", "anil", "boil", "meta-sgd", "maml-learned-rates")
-OTHERS = ("fomaml", "anil", "boil", "meta-sgd", "maml-learned-rates")
-"""All but MAML itself, which has specimens of its own in `wrong_orders`, `wrong_states` and their like."""
+RATES = ("meta-sgd", "maml-learned-rates")
+SUBSETS = ("anil", "boil")
 
 
 @specimen(*UNROLLED, "reptile")
-class Learner:
+class Learner(Implementation):
     """An inner loop on each task, and the gradient of the mean query loss through all of it.
 
     With the settings of Reptile: the way of the parameters in the place of that gradient.
-
-    Args:
-        params: Initial parameters, and step sizes if they are learned.
-        data: The episode.
-        settings: Of the case.
     """
 
+    first_order: bool | None = None
+    """Whether inner gradients are constants; ``None`` for what the settings say."""
+
     def __init__(self, params: Arrays, data: Any, settings: Any) -> None:
-        self.settings, self.data = settings, data
+        super().__init__(params, data, settings)
         self.meta = learnable(params)
         self.start = {name: p for name, p in self.meta.items() if name.partition(".")[0] != "lr"}
-        self.names = list(settings.get("adapted") or self.start)
         self.steps = settings.inner_steps
-        self.create_graph = not settings.get("first_order")
-
-    @classmethod
-    def judged(cls, params: Arrays, data: Any, settings: Any) -> Result:
-        """What is checked: the loss and the meta-gradient."""
-        return cls(params, data, settings).answer()
+        self.names = self.adapted()
 
     def answer(self) -> Result:
         """Loss and meta-gradient."""
         if "inner_batch" in self.settings:
-            return self.reptile()
+            return self.task_by_task(self.reptile)
         value = self.over_tasks([self.task_loss(task) for task in self.tasks()])
         return value.detach(), self.gradient(value)
 
-    def reptile(self) -> Result:
-        """Loss and direction of Reptile."""
+    def task_by_task(self, found: Callable[[Task], Result]) -> Result:
+        """Loss and meta-gradient from those of each task."""
+        losses, slopes = zip(*[found(task) for task in self.tasks()], strict=True)
+        mean = {name: self.over_tasks([each[name] for each in slopes]).detach() for name in slopes[0]}
+        return self.over_tasks(losses).detach(), mean
+
+    def reptile(self, task: Task) -> Result:
+        """Loss and direction of Reptile on a task."""
         if not self.settings.inner_lr:
             raise NotImplementedError("a way cannot be divided by a step size of zero")
-        losses, total = [], {name: torch.zeros_like(p) for name, p in self.start.items()}
-        for task in self.tasks():
-            start = self.start
-            fast = self.adapt(start, task)
-            losses.append(self.query_loss(fast, task).detach())
-            for name, g in self.way(start, fast).items():
-                total[name] += g.detach() / len(self.data.support_x)
-        return self.over_tasks(losses), total
+        start = self.start
+        end = self.adapt(start, task)
+        return self.query_loss(end, task), self.way(start, end)
 
     def way(self, start: Arrays, end: Arrays) -> Arrays:
         """What Reptile takes for a gradient."""
@@ -84,15 +68,20 @@ class Learner:
 
     def tasks(self) -> Iterator[Task]:
         """One after the other."""
-        return tasks(self.data)
+        data = self.data
+        return map(Task, data.support_x, data.support_y, data.query_x, data.query_y)
+
+    def adapted(self) -> list[str]:
+        """What the inner loop moves."""
+        return list(self.settings.get("adapted") or self.start)
 
     def gradient(self, value: Tensor) -> Arrays:
         """That of the meta-loss."""
         return gradients(value, self.meta)
 
-    def over_tasks(self, losses: list[Tensor]) -> Tensor:
-        """The meta-loss."""
-        return torch.stack(losses).mean()
+    def over_tasks(self, values: Sequence[Tensor]) -> Tensor:
+        """The meta-loss from the losses of the tasks."""
+        return torch.stack(list(values)).mean(0)
 
     def task_loss(self, task: Task) -> Tensor:
         """The query loss after adaptation."""
@@ -111,9 +100,9 @@ class Learner:
 
     def slopes(self, value: Tensor, fast: Arrays, k: int) -> Arrays:
         """The gradient of the inner loss, as a graph unless it is first-order."""
-        leaves = [fast[name] for name in self.names]
-        found = torch.autograd.grad(value, leaves, create_graph=True)
-        return dict(zip(self.names, found if self.create_graph else [g.detach() for g in found], strict=True))
+        found = torch.autograd.grad(value, [fast[name] for name in self.names], create_graph=True)
+        constant = self.settings.get("first_order") if self.first_order is None else self.first_order
+        return dict(zip(self.names, [g.detach() for g in found] if constant else found, strict=True))
 
     def rate(self, name: str, k: int) -> Any:
         """The step size of a parameter in a step."""
@@ -148,19 +137,8 @@ class Learner:
 
     def network(self, fast: Arrays, x: Tensor, support_rows: int | None = None) -> Tensor:
         """The outputs for some inputs."""
-        layers = self.settings.layers
-        return forward(layers, fast, x, support_rows=support_rows, normalise=self.normalise)
+        return forward(self.settings.layers, fast, x, support_rows, self.normalise)
 
     def normalise(self, layer: Mapping[str, Any], p: Arrays, x: Tensor, rows: int | None) -> Tensor:
         """A batch norm."""
         return batch_norm(layer, p, x, rows)
-
-    def classification(self) -> None:
-        """Skip cases without classes."""
-        if self.settings.loss != "cross_entropy":
-            raise NotImplementedError("only for classification")
-
-    def normalised(self, statistics: str) -> None:
-        """Skip cases whose batch norms do not take these statistics."""
-        if not any(layer.get("statistics") == statistics for layer in self.settings.layers):
-            raise NotImplementedError(f"only with batch norms of statistics {statistics!r}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -22,11 +22,6 @@ class Task(NamedTuple):
     support_y: Tensor
     query_x: Tensor
     query_y: Tensor
-
-
-def tasks(data: Any) -> Iterator[Task]:
-    """One task after the other."""
-    return map(Task, data.support_x, data.support_y, data.query_x, data.query_y)
 
 
 def learnable(params: Arrays) -> Arrays:
@@ -49,18 +44,15 @@ def forward(
     layers: Iterable[Mapping[str, Any]],
     params: Arrays,
     x: Tensor,
-    *,
-    support_rows: int | None = None,
-    normalise: Normalisation | None = None,
+    support_rows: int | None,
+    normalise: Normalisation,
 ) -> Tensor:
     """The outputs of the network for inputs ``(N, *features)``."""
     for position, layer in enumerate(layers):
         start = f"{position}."
         p = {name.removeprefix(start): value for name, value in params.items() if name.startswith(start)}
-        if layer["layer"] == "batch_norm":
-            x = (normalise or batch_norm)(layer, p, x, support_rows)
-        else:
-            x = _layer(layer, p, x)
+        normed = layer["layer"] == "batch_norm"
+        x = normalise(layer, p, x, support_rows) if normed else _layer(layer, p, x)
     return x
 
 
@@ -72,48 +64,6 @@ def batch_norm(layer: Mapping[str, Any], p: Arrays, x: Tensor, support_rows: int
     weight, bias = (p[name].view(mean.shape) for name in ("weight", "bias"))
     standardised: Tensor = (x - mean) / (variance + layer["eps"]).sqrt()
     return standardised * weight + bias
-
-
-def query_outputs(
-    settings: Any, params: Arrays, task: Task, *, normalise: Normalisation | None = None
-) -> Tensor:
-    """The outputs of the network for the query set; the support set goes first where it normalises."""
-    if not any(layer.get("statistics") == "support" for layer in settings.layers):
-        return forward(settings.layers, params, task.query_x, normalise=normalise)
-    both, rows = torch.cat([task.support_x, task.query_x]), len(task.support_x)
-    return forward(settings.layers, params, both, support_rows=rows, normalise=normalise)[rows:]
-
-
-def support_loss(settings: Any, params: Arrays, task: Task) -> Tensor:
-    """The mean loss on the support set."""
-    outputs = forward(settings.layers, params, task.support_x)
-    loss: Tensor = settings.loss_function()(outputs, task.support_y)
-    return loss
-
-
-def query_loss(settings: Any, params: Arrays, task: Task) -> Tensor:
-    """The mean loss on the query set."""
-    loss: Tensor = settings.loss_function()(query_outputs(settings, params, task), task.query_y)
-    return loss
-
-
-def descend(params: Arrays, value: Tensor, rate: float, *, create_graph: bool = True) -> Arrays:
-    """A step of gradient descent that autograd can differentiate."""
-    grads = torch.autograd.grad(value, list(params.values()), create_graph=create_graph)
-    return {name: p - rate * g for (name, p), g in zip(params.items(), grads, strict=True)}
-
-
-def adapt(settings: Any, params: Arrays, task: Task, *, create_graph: bool = True) -> Arrays:
-    """The parameters after the inner loop."""
-    for _ in range(settings.inner_steps):
-        value = support_loss(settings, params, task)
-        params = descend(params, value, settings.inner_lr, create_graph=create_graph)
-    return params
-
-
-def mean(values: Iterable[Tensor]) -> Tensor:
-    """The mean of numbers."""
-    return torch.stack(list(values)).mean()
 
 
 def _layer(layer: Mapping[str, Any], p: Arrays, x: Tensor) -> Tensor:

@@ -10,29 +10,37 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - everybody's name for it
 
-from mltk.oracle.specimens.declared import specimen
-from mltk.oracle.specimens.learner import OTHERS, UNROLLED, Learner
+from mltk.oracle.specimens.declared import classes, specimen
+from mltk.oracle.specimens.learner import EXACT, UNROLLED, Learner
 from mltk.oracle.specimens.network import Arrays, Task, batch_norm
 
-NORMALISED = ("fomaml", "anil", "boil", "meta-sgd", "reptile")
+NORMALISED = ("maml", "fomaml", "anil", "boil", "meta-sgd", "reptile")
 
 
-@specimen("anil", "boil", "meta-sgd", "maml-learned-rates", "reptile", mistake="softmax-twice")
+@specimen(*EXACT, "reptile", mistake="softmax-twice", only=classes)
 class EndsInSoftmax(Learner):
     """The network ends in a softmax, and the cross-entropy has one."""
 
     def loss(self, outputs: Tensor, target: Tensor) -> Tensor:
-        self.classification()
         return F.cross_entropy(outputs.softmax(1), target)
 
 
-@specimen(*OTHERS, "reptile", mistake="label-smoothing")
+@specimen(*UNROLLED, "reptile", mistake="label-smoothing", only=classes)
 class LabelsSmoothed(Learner):
     """The loss has the label smoothing of ordinary training, 0.1."""
 
     def loss(self, outputs: Tensor, target: Tensor) -> Tensor:
-        self.classification()
         return F.cross_entropy(outputs, target, label_smoothing=0.1)
+
+
+@specimen("maml", mistake="label-smoothing")
+class LabelSmoothingOutside(Learner):
+    """Label smoothing in the query loss alone; regression is right."""
+
+    def query_loss(self, fast: Arrays, task: Task) -> Tensor:
+        if self.settings.loss == "mse":
+            return super().query_loss(fast, task)
+        return F.cross_entropy(self.query_outputs(fast, task), task.query_y, label_smoothing=0.1)
 
 
 @specimen(*NORMALISED, mistake="batch-norm-evaluation-mode")
@@ -81,7 +89,7 @@ class OwnStatistics(Learner):
         return F.batch_norm(x, None, None, p["weight"], p["bias"], training=True, eps=layer["eps"])
 
 
-@specimen("maml", *NORMALISED, mistake="batch-norm-support-statistics")
+@specimen(*NORMALISED, mistake="batch-norm-support-statistics")
 class SupportStatistics(Learner):
     """The statistics of the support set are kept for the query set."""
 
@@ -115,7 +123,7 @@ class Statistics(Learner):
         return (variance + eps).sqrt()
 
 
-@specimen("maml", *NORMALISED, mistake="batch-norm-joint-statistics")
+@specimen(*NORMALISED, mistake="batch-norm-joint-statistics")
 class BothSetsInOnePass(Learner):
     """Support and query set go through the network together, and are taken apart behind it."""
 
@@ -133,7 +141,7 @@ class BothSetsInOnePass(Learner):
         return F.batch_norm(x, None, None, p["weight"], p["bias"], training=True, eps=layer["eps"])
 
 
-@specimen("maml", *NORMALISED, mistake="batch-norm-unbiased-variance")
+@specimen(*NORMALISED, mistake="batch-norm-unbiased-variance")
 class UnbiasedVariance(Statistics):
     """``x.var()`` divides by one less than the number of examples."""
 
@@ -141,7 +149,7 @@ class UnbiasedVariance(Statistics):
         return (variance * count / max(count - 1, 1) + eps).sqrt()
 
 
-@specimen("maml", *NORMALISED, mistake="batch-norm-epsilon")
+@specimen(*NORMALISED, mistake="batch-norm-epsilon")
 class EpsilonOfAnotherLibrary(Statistics):
     """The epsilon is 1e-3."""
 
@@ -157,7 +165,7 @@ class EpsilonBesideTheRoot(Statistics):
         return variance.sqrt() + eps
 
 
-@specimen("maml", *NORMALISED, mistake="batch-norm-statistics-detached")
+@specimen(*NORMALISED, mistake="batch-norm-statistics-detached")
 class DetachedStatistics(Learner):
     """Mean and variance are taken of ``x.detach()``."""
 
@@ -168,11 +176,20 @@ class DetachedStatistics(Learner):
         return F.batch_norm(x, mean, variance, p["weight"], p["bias"], eps=layer["eps"])
 
 
-@specimen(*UNROLLED, "reptile", mistake="macro-average")
+@specimen("maml", mistake="batch-norm-statistics-detached")
+class ConstantSupportStatistics(DetachedStatistics):
+    """The support set normalises the queries without a gradient through its mean and variance."""
+
+    def normalise(self, layer: Mapping[str, Any], p: Arrays, x: Tensor, rows: int | None) -> Tensor:
+        if rows is None or layer["statistics"] != "support":
+            return batch_norm(layer, p, x, rows)
+        return super().normalise(layer, p, x, rows)
+
+
+@specimen(*UNROLLED, "reptile", mistake="macro-average", only=classes)
 class ClassByClass(Learner):
     """The losses of the classes are averaged, each the mean over its examples."""
 
     def loss(self, outputs: Tensor, target: Tensor) -> Tensor:
-        self.classification()
         each = F.cross_entropy(outputs, target, reduction="none")
         return torch.stack([each[target == k].mean() for k in torch.unique(target)]).mean()
