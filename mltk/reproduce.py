@@ -106,7 +106,7 @@ class TableRun:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TableEntry:
     """A training and its errors on unseen tasks.
 
     Attributes:
@@ -133,7 +133,7 @@ def sinusoid_table(
     seed: int = 0,
     jobs: int | None = None,
     progress: StepReport | None = None,
-) -> list[Outcome]:
+) -> list[TableEntry]:
     """Train and test both methods, and write tables and pictures.
 
     All methods and settings meet the same 1,000 unseen tasks of 100 query points. In ``out``: ``table.txt``,
@@ -173,7 +173,7 @@ def sinusoid_table(
     return outcomes
 
 
-def render(outcomes: Sequence[Outcome]) -> Table:
+def render(outcomes: Sequence[TableEntry]) -> Table:
     """Both methods side by side, the published figures beside ours."""
     from rich.table import Table
 
@@ -193,7 +193,7 @@ def render(outcomes: Sequence[Outcome]) -> Table:
     for method in METHODS:
         table.add_column(f"{method}\npublished", justify="right", no_wrap=True)
         table.add_column(f"{method}\nmltk", justify="right", style="bold", no_wrap=True)
-    by_row: dict[int, dict[str, Outcome]] = {}
+    by_row: dict[int, dict[str, TableEntry]] = {}
     for outcome in outcomes:
         by_row.setdefault(outcome.training.shots, {})[outcome.training.method] = outcome
     for trained, methods in by_row.items():
@@ -214,14 +214,14 @@ def _cores() -> int:
     return os.cpu_count() or 1
 
 
-def _cells(outcome: Outcome) -> list[tuple[Estimate, Estimate]]:
+def _cells(outcome: TableEntry) -> list[tuple[Estimate, Estimate]]:
     """Ours and the published figure, for each number of test shots."""
     return list(zip(outcome.tested, outcome.published, strict=True))
 
 
 def _run_all(
     trainings: Sequence[TableRun], folder: Path, jobs: int, progress: StepReport | None
-) -> list[Outcome]:
+) -> list[TableEntry]:
     """Run the trainings, ``jobs`` at a time; on any error, Ctrl-C or SIGTERM, stop the others at once."""
     running: set[Worker] = set()
     stopped = threading.Event()
@@ -245,7 +245,7 @@ def _run_one(
     running: set[Worker],
     stopped: threading.Event,
     progress: StepReport | None,
-) -> Outcome:
+) -> TableEntry:
     """Train and test in a process of its own, which stands in ``running`` while it lives."""
     question = {"training": asdict(training), "folder": str(folder / training.name)}
     with Worker(module("mltk.reproduce"), environment=os.environ | ONE_THREAD) as worker:
@@ -256,7 +256,7 @@ def _run_one(
             for answer in worker.answers(question):
                 if "tested" in answer:
                     tested = tuple(Estimate(*pair) for pair in answer["tested"])
-                    return Outcome(training, tested, answer["seconds"])
+                    return TableEntry(training, tested, answer["seconds"])
                 if "error" in answer:
                     raise RunError(f"the training {training.name} failed: {answer['error']}")
                 if progress is not None:
@@ -307,7 +307,7 @@ def _train_and_test(
     return {"tested": tested, "seconds": run.history[-1]["seconds"]}
 
 
-def _write(outcomes: Sequence[Outcome], folder: Path) -> None:
+def _write(outcomes: Sequence[TableEntry], folder: Path) -> None:
     """Write the table as text and as JSON, and the learning curves of each row."""
     from rich.console import Console
 

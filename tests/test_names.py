@@ -1,7 +1,9 @@
 """Names that people are told are there."""
 
+import ast
 import builtins
 import re
+from collections import defaultdict
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -25,6 +27,16 @@ PUBLIC = (
 )
 CONTENTS = (mltk, algorithms, data, evaluation, heads, models, ops, optim, transforms, mltk_backends.torch)
 DOTTED = re.compile(r"`(mltk(?:_backends)?(?:\.[A-Za-z_]\w*)+)[`(]")
+
+NAMESAKES = {
+    "Case": "what peers are timed on, and what candidates are judged on: each is what its own users call it",
+    "Chain": "of outer optimisers and of transforms; saved runs name each with its package",
+    "Clip": "the transform, and a catalogued mistake in it, which must not be made of it",
+    "MAML": "the learner, and the class of the same name that learn2learn's users know",
+    "Scale": "the transform, and how a catalogued mistake scales",
+    "Traced": "two independent computations of the oracle, each with what it notes on its way",
+}
+"""Names that two classes share, and why."""
 
 
 def there(dotted):
@@ -91,3 +103,37 @@ def test_the_classes_that_the_changelog_names_are_there():
     assert len(words) > 30
     for word in words:
         assert any(hasattr(module, word) for module in (*CONTENTS, errors, builtins, nn, torch_data)), word
+
+
+def classes(folder):
+    """Every public class of the files below a folder, and where it is defined."""
+    found = defaultdict(list)
+    for path in sorted(folder.rglob("*.py")):
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                found[node.name].append(path.relative_to(ROOT).as_posix())
+    return found
+
+
+def namesakes(*folders):
+    """The names of public classes that are defined more than once, outside the specimens.
+
+    Those are written as strangers write them, with the names that strangers choose.
+    """
+    found = defaultdict(list)
+    for folder in folders:
+        for name, places in classes(folder).items():
+            found[name] += [place for place in places if "oracle/specimens/" not in place]
+    return {name: places for name, places in found.items() if len(places) > 1}
+
+
+def test_no_two_public_classes_share_a_name_without_a_reason():
+    found = namesakes(ROOT / "mltk", ROOT / "backends")
+    assert {name: places for name, places in found.items() if name not in NAMESAKES} == {}
+
+
+def test_two_classes_of_one_name_are_found(tmp_path, monkeypatch):
+    monkeypatch.setattr(f"{__name__}.ROOT", tmp_path)
+    (tmp_path / "a.py").write_text("class Door:\n    class Key: ...\n\n\nclass _Hinge: ...\n")
+    (tmp_path / "b.py").write_text("class Door: ...\n\n\nclass Key: ...\n\n\nclass _Hinge: ...\n")
+    assert namesakes(tmp_path) == {"Door": ["a.py", "b.py"]}

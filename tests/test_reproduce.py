@@ -10,7 +10,7 @@ from rich.console import Console
 import mltk
 from mltk import reproduce
 from mltk.errors import RunError, SettingError
-from mltk.reproduce import METHODS, PUBLISHED, SHOTS, Estimate, Outcome, TableRun, render, sinusoid_table
+from mltk.reproduce import METHODS, PUBLISHED, SHOTS, Estimate, TableEntry, TableRun, render, sinusoid_table
 from mltk.training.runs import load_run
 
 PAPER = """
@@ -126,8 +126,8 @@ def test_lower_errors_are_marked_and_counted():
     better, worse = Estimate(0.5, 0.01), Estimate(2.0, 0.02)
     equal = PUBLISHED["MAML", 5][2]
     outcomes = [
-        Outcome(TableRun("MAML", 5, 60_000, 0), (better, worse, equal), 1.0),
-        Outcome(TableRun("Meta-SGD", 5, 60_000, 0), (better, better, worse), 1.0),
+        TableEntry(TableRun("MAML", 5, 60_000, 0), (better, worse, equal), 1.0),
+        TableEntry(TableRun("Meta-SGD", 5, 60_000, 0), (better, better, worse), 1.0),
     ]
     text = shown(outcomes, width=80)
     rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in text.splitlines() if "│" in line]

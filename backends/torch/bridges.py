@@ -46,7 +46,7 @@ class OperationModule(nn.Module):
         return repr(self.operation)
 
 
-class Network(nn.Sequential):
+class SequentialModule(nn.Sequential):
     """What `to_module` makes: a `torch.nn.Sequential` that can say its own gradients."""
 
     def grad(
@@ -104,7 +104,7 @@ def value_of(
     return value[0]
 
 
-def to_module(model: Sequential, params: Tree) -> Network:
+def to_module(model: Sequential, params: Tree) -> SequentialModule:
     """A model as a `torch.nn.Module`: the same function, the same state dict.
 
     Operations with an exact counterpart become that layer of Torch; all others (batch norm whose statistics
@@ -120,7 +120,7 @@ def to_module(model: Sequential, params: Tree) -> Network:
             beside them becomes buffers.
 
     Returns:
-        A `torch.nn.Sequential` with a method ``grad(loss, x, y)``, see `Network.grad`.
+        A `torch.nn.Sequential` with a method ``grad(loss, x, y)``, see `SequentialModule.grad`.
 
     Raises:
         UnsupportedError: If ``model`` is no `mltk.models.Sequential`.
@@ -142,7 +142,7 @@ def to_module(model: Sequential, params: Tree) -> Network:
             }
             native = None if beside else layer_of(operation)
             layers.append(OperationModule(operation, beside) if native is None else native)
-        module = Network(*layers)
+        module = SequentialModule(*layers)
     module.load_state_dict(flat, assign=True)
     return module
 

@@ -25,7 +25,7 @@ from mltk.optim.transforms.granularity import along_tasks
 from mltk.tree import Array, Tree
 
 
-class Adjoint(NamedTuple):
+class CreditedAdjoint(NamedTuple):
     """The derivatives of the query loss at a point of the descent, per task.
 
     Attributes:
@@ -171,7 +171,7 @@ class StochasticMAML(Checked):
             probability = Objective(self.model, LogLikelihood(tasks.distribution))
             score = engine.linearize(probability, params, x, y, curvature=False).grad
 
-        def pull_back_both(after: Adjoint) -> Adjoint:
+        def pull_back_both(after: CreditedAdjoint) -> CreditedAdjoint:
             adjoint = pull_back(after.params)
             if score is not None:
                 adjoint = tree.map(lambda a, s: a + along_tasks(after.credit, s) * s, adjoint, score)
@@ -182,13 +182,13 @@ class StochasticMAML(Checked):
     def _objective(self, tasks: Environments, *, box: bool) -> Objective:
         return Objective(self.model, PolicyLoss(tasks.distribution, tasks.horizon, box))
 
-    def _query(self, tasks: Environments, params: Tree) -> tuple[Array, Adjoint]:
+    def _query(self, tasks: Environments, params: Tree) -> tuple[Array, CreditedAdjoint]:
         """The cost of new trajectories at adapted parameters, and its derivatives."""
         x, y = self._examples(tasks, params, self.inner_steps)
         objective = self._objective(tasks, box=True)
         lin = tasks.backend.engine.linearize(objective, params, x, y, curvature=False)
         credit = lin.value - mean_of_others(lin.value) if self.baseline else lin.value
-        return lin.value, Adjoint(lin.grad, credit)
+        return lin.value, CreditedAdjoint(lin.grad, credit)
 
     def _examples(self, tasks: Environments, params: Tree, stage: int) -> tuple[Array, Array]:
         """Observations, and what `PolicyLoss` needs beside them, of trajectories of a stage of its own."""

@@ -36,7 +36,7 @@ class Point(NamedTuple):
     state: Tree | None
 
 
-class Adjoint(NamedTuple):
+class StatefulAdjoint(NamedTuple):
     """The derivatives of the query loss at a point.
 
     Attributes:
@@ -74,13 +74,13 @@ class TransformedStep:
         state = transform.start(lin.grad) if start.state is None else start.state
         direction, state, residuals = transform.forward(learned, lin.grad, state)
 
-        def pull_back(after: Adjoint) -> Adjoint:
+        def pull_back(after: StatefulAdjoint) -> StatefulAdjoint:
             g_direction = tree.map(lambda leaf: -plain.rate * leaf, plain.moving(after.params))
             g_learned, g_grad, g_state = transform.vjp(learned, residuals, g_direction, after.state)
             params = after.params
             if not plain.first_order and (number or self.learn_init):
                 params = tree.map(lambda leaf, turn: leaf + turn, params, lin.hvp(g_grad))
-            return Adjoint(params, g_state, (tree.map(mean_over_tasks, g_learned), *after.learned))
+            return StatefulAdjoint(params, g_state, (tree.map(mean_over_tasks, g_learned), *after.learned))
 
         if plain.rate != 1:
             direction = tree.map(lambda d: plain.rate * d, direction)
@@ -104,9 +104,11 @@ class TransformedStep:
             averaged over tasks.
         """
 
-        def query_at(end: Point) -> tuple[Array, Adjoint]:
+        def query_at(end: Point) -> tuple[Array, StatefulAdjoint]:
             value, grad = query(end.params)
-            return value, Adjoint(grad, tree.map(kernels_of(value).xp.zeros_like, end.state or {}), ())
+            return value, StatefulAdjoint(
+                grad, tree.map(kernels_of(value).xp.zeros_like, end.state or {}), ()
+            )
 
         value, adjoint = way(self, Point(params, None), len(self.learned), query_at)
         return value, adjoint.params, adjoint.learned

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from mltk.errors import ArrayError, MismatchError, ShapeError, UnsupportedError
-from mltk.modules.tape import Combination, Source
+from mltk.modules.tape import Combination, Origin
 from mltk.ops.kernels import kernels_of, library_of
 from mltk.tree import Array
 
@@ -49,7 +49,7 @@ class LinkedArray:
 
     __slots__ = ("__weakref__", "_requires_grad", "_source", "_value", "update")
 
-    def __init__(self, value: Array, source: Source | None = None) -> None:
+    def __init__(self, value: Array, source: Origin | None = None) -> None:
         self._value = value
         self._source = source
         self._requires_grad = source is not None
@@ -96,7 +96,7 @@ class LinkedArray:
                 "a clone are; expected a leaf: freeze the original, or cut the links by mltk.detach_module"
             )
         if requires_grad and self._source is None:
-            self._source = Source(Combination())
+            self._source = Origin(Combination())
         self._requires_grad = bool(requires_grad)
         return self
 
@@ -116,7 +116,7 @@ class LinkedArray:
         return _combination(self._value, (self, None))
 
     @property
-    def source(self) -> Source | None:
+    def source(self) -> Origin | None:
         """Where cotangents go; ``None`` if it does not require a gradient."""
         return self._source if self._requires_grad else None
 
@@ -293,4 +293,4 @@ def _called(function: str, *operands: Any) -> LinkedArray:
 def _combination(value: Array, *terms: tuple[LinkedArray, Array | float | None]) -> LinkedArray:
     """A value that is the sum of terms, each a linked array times a factor."""
     linked = [(array.source, factor) for array, factor in terms if array.source is not None]
-    return LinkedArray(value, Source(Combination(linked)) if linked else None)
+    return LinkedArray(value, Origin(Combination(linked)) if linked else None)

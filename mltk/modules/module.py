@@ -17,7 +17,7 @@ from mltk.contracts import Backend, Linearization, Model, Objective
 from mltk.errors import DtypeError, SettingError, ShapeError, TreeError, UnsupportedError
 from mltk.models import Sequential
 from mltk.modules.array import LinkedArray
-from mltk.modules.tape import Node, Source, pull_back
+from mltk.modules.tape import Node, Origin, pull_back
 from mltk.ops import BatchNorm, LossLike
 from mltk.tree import Array, Tree
 
@@ -147,11 +147,11 @@ class Module:
         again = partial(linearize, tuple(moving), curvature=True) if self._checkpoint else lambda: lin
         node, grads = _Gradient(again, moving), tree.flatten(lin.grad)
         return [
-            LinkedArray(grads[name][0], Source(node, name)) if name in moving else None
+            LinkedArray(grads[name][0], Origin(node, name)) if name in moving else None
             for name in self._parameters
         ]
 
-    def _moving(self) -> dict[str, Source]:
+    def _moving(self) -> dict[str, Origin]:
         """Where the parameters that require a gradient come from."""
         return {name: p.source for name, p in self._parameters.items() if p.source is not None}
 
@@ -187,7 +187,7 @@ class _Gradient(Node):
 
     __slots__ = ("_linearize", "_names")
 
-    def __init__(self, linearize: Callable[[], Linearization], sources: Mapping[str, Source]) -> None:
+    def __init__(self, linearize: Callable[[], Linearization], sources: Mapping[str, Origin]) -> None:
         super().__init__(sources.values())
         self._linearize = linearize
         self._names = tuple(sources)

@@ -16,7 +16,7 @@ from mltk.tree import Array
 _creations = count()
 
 
-class Source(NamedTuple):
+class Origin(NamedTuple):
     """One array among those that a node stands for."""
 
     node: Node
@@ -33,7 +33,7 @@ class Node(ABC):
 
     __slots__ = ("__weakref__", "order", "sources")
 
-    def __init__(self, sources: Iterable[Source]) -> None:
+    def __init__(self, sources: Iterable[Origin]) -> None:
         self.order = next(_creations)
         self.sources = tuple(sources)
 
@@ -50,7 +50,7 @@ class Combination(Node):
 
     __slots__ = ("factors",)
 
-    def __init__(self, terms: Sequence[tuple[Source, Array | float | None]] = ()) -> None:
+    def __init__(self, terms: Sequence[tuple[Origin, Array | float | None]] = ()) -> None:
         """Link to each source; the factor ``None`` is one."""
         super().__init__(source for source, _ in terms)
         self.factors = tuple(factor for _, factor in terms)
@@ -61,7 +61,7 @@ class Combination(Node):
         return [cotangent if factor is None else factor * cotangent for factor in self.factors]
 
 
-def pull_back(cotangents: Iterable[tuple[Source, Array]], wanted: Collection[Node]) -> dict[Node, Array]:
+def pull_back(cotangents: Iterable[tuple[Origin, Array]], wanted: Collection[Node]) -> dict[Node, Array]:
     """Pull cotangents of linked arrays back to earlier ones, along all ways between them.
 
     Nodes are visited once each, newest first, and only those that lead to a wanted one.
@@ -76,7 +76,7 @@ def pull_back(cotangents: Iterable[tuple[Source, Array]], wanted: Collection[Nod
     """
     pending: dict[Node, dict[str, Array]] = {}
 
-    def receive(source: Source, cotangent: Array) -> None:
+    def receive(source: Origin, cotangent: Array) -> None:
         held = pending.setdefault(source.node, {})
         held[source.key] = held[source.key] + cotangent if source.key in held else cotangent
 

@@ -26,7 +26,7 @@ class Passed(NamedTuple):
 
     x: Array
     earlier: Array
-    steps: list[lstm_cell.Step]
+    steps: list[lstm_cell.CellStep]
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ from mltk.ops.kernels import kernels_of
 from mltk.tree import Array
 
 
-class Step(NamedTuple):
+class CellStep(NamedTuple):
     """What the derivatives need of a step.
 
     Attributes:
@@ -52,7 +52,7 @@ class Step(NamedTuple):
 
 
 class StepTangent(NamedTuple):
-    """The tangents of a `Step`."""
+    """The tangents of a `CellStep`."""
 
     gates: tuple[Array, Array, Array, Array]
     before: Array
@@ -73,7 +73,7 @@ class Pulled(NamedTuple):
     gates: Array
 
 
-def step(z: Array, state: Array) -> tuple[Array, Array, Step]:
+def step(z: Array, state: Array) -> tuple[Array, Array, CellStep]:
     """The output and the state after a step, and what the derivatives need.
 
     Args:
@@ -87,10 +87,10 @@ def step(z: Array, state: Array) -> tuple[Array, Array, Step]:
     slopes = xp.concat([i * (1 - i), f * (1 - f), 1 - g * g, o * (1 - o)], axis=-1)
     after = f * state + i * g
     squashed = xp.tanh(after)
-    return o * squashed, after, Step((i, f, g, o), slopes, state, squashed)
+    return o * squashed, after, CellStep((i, f, g, o), slopes, state, squashed)
 
 
-def tangent(s: Step, dz: Array, dstate: Array) -> tuple[Array, Array, StepTangent]:
+def tangent(s: CellStep, dz: Array, dstate: Array) -> tuple[Array, Array, StepTangent]:
     """The tangents of the output and of the state after a step, and those of what is in between."""
     i, f, g, o = s.gates
     di, df, dg, do = _blocks(s.slopes * dz, i.shape[-1])
@@ -99,7 +99,7 @@ def tangent(s: Step, dz: Array, dstate: Array) -> tuple[Array, Array, StepTangen
     return do * s.squashed + o * dsquashed, dafter, StepTangent((di, df, dg, do), dstate, dsquashed)
 
 
-def pullback(s: Step, goutput: Array, gstate: Array) -> tuple[Array, Array, Pulled]:
+def pullback(s: CellStep, goutput: Array, gstate: Array) -> tuple[Array, Array, Pulled]:
     """The cotangents of the pre-activations and of the state before a step, and those in between.
 
     Args:
@@ -116,7 +116,7 @@ def pullback(s: Step, goutput: Array, gstate: Array) -> tuple[Array, Array, Pull
 
 
 def tangent_of_pullback(
-    s: Step, d: StepTangent, pulled: Pulled, dgoutput: Array, dgstate: Array
+    s: CellStep, d: StepTangent, pulled: Pulled, dgoutput: Array, dgstate: Array
 ) -> tuple[Array, Array]:
     """The tangents of `pullback`'s cotangents of the pre-activations and of the state before the step."""
     xp = kernels_of(dgoutput).xp

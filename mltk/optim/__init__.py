@@ -12,7 +12,7 @@ from mltk.optim.hypergradient import HypergradientDescent
 from mltk.optim.idbd import IDBD
 from mltk.optim.schedule import Cosine, LearningRate, StepDecay
 from mltk.optim.sgd import SGD
-from mltk.optim.transform import Chain, Transform, apply_updates, chain
+from mltk.optim.updates import Chain, Transform, apply_updates, chain
 
 __all__ = [
     "IDBD",

@@ -10,7 +10,7 @@ from mltk.checks import Checked, NonNegative, is_number
 from mltk.errors import SettingError
 from mltk.ops.kernels import kernels_of
 from mltk.optim.schedule import LearningRate, rate_at
-from mltk.optim.transform import ravel, unravel
+from mltk.optim.updates import ravel, unravel
 from mltk.tree import Array, Tree
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from mltk import tree
 from mltk.checks import Checked, Positive
 from mltk.ops.kernels import kernels_of
-from mltk.optim.transform import ravel
+from mltk.optim.updates import ravel
 from mltk.tree import Tree
 
 

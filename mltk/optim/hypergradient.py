@@ -10,7 +10,7 @@ from mltk.errors import SettingError
 from mltk.ops.kernels import kernels_of
 from mltk.optim.adam import Adam
 from mltk.optim.sgd import SGD
-from mltk.optim.transform import ravel, unravel
+from mltk.optim.updates import ravel, unravel
 from mltk.tree import Tree
 
 

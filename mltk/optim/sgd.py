@@ -8,7 +8,7 @@ from mltk.checks import Checked, NonNegative
 from mltk.errors import SettingError
 from mltk.ops.kernels import kernels_of
 from mltk.optim.schedule import LearningRate, rate_at
-from mltk.optim.transform import ravel, unravel
+from mltk.optim.updates import ravel, unravel
 from mltk.tree import Tree
 
 

@@ -10,7 +10,8 @@ import numpy as np
 
 from mltk import tree
 from mltk.errors import SettingError
-from mltk.optim.transforms.gradient_transform import GradientTransform, Residuals, Shapes
+from mltk.ops.operation import Residuals
+from mltk.optim.transforms.gradient_transform import GradientTransform, Shapes
 from mltk.tree import Tree
 
 

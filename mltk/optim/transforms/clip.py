@@ -10,7 +10,8 @@ import numpy as np
 from mltk import tree
 from mltk.checks import Checked, Positive
 from mltk.ops.kernels import kernels_of
-from mltk.optim.transforms.gradient_transform import GradientTransform, Residuals, Shapes
+from mltk.ops.operation import Residuals
+from mltk.optim.transforms.gradient_transform import GradientTransform, Shapes
 from mltk.optim.transforms.granularity import along_tasks, sum_of_product
 from mltk.tree import Array, Tree
 

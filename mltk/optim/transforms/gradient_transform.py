@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
+from mltk.ops.operation import Residuals
 from mltk.tree import Tree
 
 Shapes = Mapping[str, tuple[int, ...]]
 """Dotted name and shape of each parameter."""
-
-Residuals = Any
-"""Whatever `GradientTransform.forward` keeps for the pullback."""
 
 
 class GradientTransform(ABC):
