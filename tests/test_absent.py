@@ -153,11 +153,7 @@ def test_a_triangular_solve_needs_no_scipy(tmp_path):
 @pytest.mark.parametrize(
     ("library", "hint", "code"),
     [
-        (
-            "matplotlib",
-            "matplotlib>=",
-            "mltk.pictures.learning_curve([{'step': 1, 'loss': 1}], 'a.svg')",
-        ),
+        ("matplotlib", "matplotlib>=", "mltk.pictures.learning_curve([{'step': 1, 'loss': 1}], 'a.svg')"),
         ("PIL", "pillow>=", "mltk.data.ImageFolder('images', 8).tasks(2, 1, 1).sample(1, 0, backend)"),
         ("tomli_w", "tomli-w>=", "mltk.train(maml, waves, backend=backend, steps=1, out='run')"),
         ("pooch", "pooch>=", "mltk.data.data_home()"),

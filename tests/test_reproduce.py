@@ -52,11 +52,7 @@ def test_settings_are_those_of_the_paper():
         assert (training.algorithm.inner_steps, training.algorithm.first_order) == (1, False)
         assert {
             name: shape for name, shape in training.algorithm.model.shapes.items() if "weight" in name
-        } == {
-            "0.weight": (40, 1),
-            "2.weight": (40, 40),
-            "4.weight": (1, 40),
-        }
+        } == {"0.weight": (40, 1), "2.weight": (40, 40), "4.weight": (1, 40)}
         tasks = training.tasks(10, 10)
         assert (tasks.amplitude, tasks.frequency, tasks.x) == ((0.1, 5.0), (0.8, 1.2), (-5.0, 5.0))
     maml, meta_sgd = (TableRun(method, 5, 1, 0).algorithm for method in METHODS)

@@ -53,11 +53,7 @@ def test_a_run_is_a_few_lines(tmp_path):
         f"  folder       {tmp_path / 'run'}",
     ]
     saved = shown(mltk.load_run(tmp_path / "run"))
-    assert saved[:3] == [
-        "SavedRun: 20 steps",
-        "  algorithm    MAML",
-        "  backend      numpy float32 on cpu",
-    ]
+    assert saved[:3] == ["SavedRun: 20 steps", "  algorithm    MAML", "  backend      numpy float32 on cpu"]
     assert saved[3:] == shown(run)[1:]
 
 

@@ -12,9 +12,7 @@ from mltk.errors import TreeError
 
 NAMES = st.text(alphabet="abc01", min_size=1, max_size=3)
 TREES = st.recursive(
-    st.integers(),
-    lambda below: st.dictionaries(NAMES, below, min_size=1, max_size=4),
-    max_leaves=12,
+    st.integers(), lambda below: st.dictionaries(NAMES, below, min_size=1, max_size=4), max_leaves=12
 ).filter(lambda value: isinstance(value, dict))
 
 

@@ -96,10 +96,7 @@ def test_the_environment_is_what_it_is_given():
     ("text", "ending"),
     [
         ("sys.exit('one\\n\\ntwo\\nthree\\nfour')", "ended with exit status 1"),
-        (
-            "print('one\\n\\ntwo\\nthree\\nfour', flush=True); os.abort()",
-            "was killed by SIGABRT",
-        ),
+        ("print('one\\n\\ntwo\\nthree\\nfour', flush=True); os.abort()", "was killed by SIGABRT"),
     ],
 )
 def test_its_last_words_are_told(text, ending):

@@ -12,17 +12,7 @@ from torch.func import functional_call
 import mltk
 from mltk import tree
 from mltk.algorithms import MAML, LearnedOptimizer, MetaSGD
-from mltk.errors import SettingError
-from mltk.optim.transforms import (
-    Bias,
-    Clip,
-    Kronecker,
-    MetaCurvature,
-    Momentum,
-    Network,
-    Scale,
-    chain,
-)
+from mltk.optim.transforms import Bias, Clip, Kronecker, MetaCurvature, Momentum, Network, Scale, chain
 from mltk.training.config import from_config, to_config
 
 MODEL = mltk.models.mlp([2, 4, 3], activation="tanh")
@@ -206,12 +196,3 @@ def test_a_run_is_written_and_read(tmp_path, name):
     assert from_config(to_config(learner)) == learner
     for run in (resumed, saved.run):
         same(run.meta_params, whole.meta_params)
-
-
-def test_wrong_settings_are_refused():
-    with pytest.raises(SettingError, match=r"transform is 'scale'; expected one of mltk.optim.transforms"):
-        LearnedOptimizer(MODEL, "mse", "scale")
-    with pytest.raises(SettingError, match="inner_steps is -1"):
-        LearnedOptimizer(MODEL, "mse", Scale(), -1)
-    with pytest.raises(SettingError, match="lr is -1"):
-        LearnedOptimizer(MODEL, "mse", Scale(), 1, -1)

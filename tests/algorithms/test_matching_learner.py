@@ -61,23 +61,8 @@ def test_the_embedding_says_how_wide_it_is():
     assert Matching(silent, full_context=True, features=2).head.features == 2
     with pytest.raises(SettingError, match=r"features=\.\.\."):
         Matching(silent, full_context=True)
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"full_context": True, "features": 4}, "features is 4; expected 5"),
-        ({"full_context": True, "processing_steps": 0}, "processing_steps is 0"),
-        ({"temperature": 0.02}, "temperature is 0.02; expected at least 0.03"),
-        ({"temperature": -1.0}, "temperature is -1.0"),
-        ({"full_context": True, "temperature": 0.0}, "temperature is 0.0"),
-        ({"full_context": "yes"}, "full_context is 'yes'"),
-        ({"features": 0}, "features is 0"),
-    ],
-)
-def test_settings_that_make_no_sense(settings, message):
-    with pytest.raises(SettingError, match=message):
-        Matching(MLP, **settings)
+    with pytest.raises(SettingError, match="features is 4; expected 5"):
+        Matching(MLP, full_context=True, features=4)
 
 
 def test_embeddings_of_another_width_than_the_full_context(backend64):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import mltk
 from mltk.algorithms import Prototypical
-from mltk.errors import DtypeError, SettingError, ShapeError, TreeError
+from mltk.errors import DtypeError, ShapeError, TreeError
 from mltk.heads import PrototypicalHead
 from mltk.ops.one_hot import one_hot
 
@@ -116,14 +116,6 @@ class Stretched:
 
 def test_bad_input():
     network = mltk.models.mlp([4, 8, 3])
-    with pytest.raises(SettingError, match="distance is 'manhattan'; expected one of sqeuclidean, cosine"):
-        Prototypical(network, distance="manhattan")
-    with pytest.raises(SettingError, match="temperature is 0"):
-        Prototypical(network, temperature=0)
-    with pytest.raises(SettingError, match=r'temperature is .warm.; expected a number or "learned"'):
-        Prototypical(network, temperature="warm")
-    with pytest.raises(SettingError, match="embedding is 3"):
-        Prototypical(3)
     backend = mltk.backend("numpy", dtype="float64")
     images = mltk.models.Sequential([mltk.ops.Convolution(1, 2, 3)])
     learner = Prototypical(images)

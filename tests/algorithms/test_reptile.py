@@ -6,7 +6,6 @@ import pytest
 import mltk
 from mltk import tree
 from mltk.algorithms import MAML, Reptile
-from mltk.errors import SettingError
 
 MODEL = mltk.models.mlp([1, 8, 8, 1], activation="tanh")
 
@@ -45,9 +44,3 @@ def test_value_is_the_query_loss_after_adaptation(backend64):
     assert float(algorithm.value_and_grad(meta, episode)[0]) == pytest.approx(
         float(maml.value_and_grad(meta, episode)[0]), rel=1e-12
     )
-
-
-@pytest.mark.parametrize("options", [{"inner_steps": 0}, {"inner_batch": 0}])
-def test_wrong_settings_are_refused(options):
-    with pytest.raises(SettingError, match=next(iter(options))):
-        Reptile(MODEL, "mse", **options)

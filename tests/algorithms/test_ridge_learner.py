@@ -69,18 +69,3 @@ def test_bad_input_is_named(arguments, options, error, message):
     options = {"reg_lambda": 1.0} | options
     with pytest.raises(error, match=message):
         ridge_regression(*arguments, **options)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"reg_lambda": 0.0}, "reg_lambda is 0.0"),
-        ({"scale": 0.0}, "scale is 0.0"),
-        ({"learn_lambda": None}, "learn_lambda is None; expected True or False"),
-        ({"use_woodbury": "auto"}, "use_woodbury is 'auto'; expected True or False"),
-        ({"intercept": 1}, "intercept is 1; expected True or False"),
-    ],
-)
-def test_bad_settings_are_named(options, message):
-    with pytest.raises(SettingError, match=message):
-        RidgeRegression(mltk.models.mlp([1, 2]), **options)

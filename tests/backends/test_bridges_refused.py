@@ -129,11 +129,7 @@ def test_parameters_that_do_not_fit_are_named():
     for wrong, error, message in [
         ({"0": params["0"]}, TreeError, r"no '1\."),
         ({**params, "2": {"weight": np.ones(3)}}, TreeError, r"unlike the model, '2\.weight'"),
-        (
-            {**params, "1": {**params["1"], "scale": np.ones(3)}},
-            TreeError,
-            r"unlike the model, '1\.scale'",
-        ),
+        ({**params, "1": {**params["1"], "scale": np.ones(3)}}, TreeError, r"unlike the model, '1\.scale'"),
         ({**params, "0": {**params["0"], "bias": np.ones((4, 3))}}, ShapeError, r"0\.bias.*\(4, 3\).*\(3,\)"),
         (
             {**params, "1": {**params["1"], "running_mean": np.ones(2), "running_var": np.ones(3)}},

@@ -152,10 +152,7 @@ class Tied(nn.Module):
 @pytest.mark.parametrize(
     ("make", "reason"),
     [
-        (
-            Parallel,
-            r"beside\.bias is used last, but .*top\.weight reach the outputs beside it; name the",
-        ),
+        (Parallel, r"beside\.bias is used last, but .*top\.weight reach the outputs beside it; name the"),
         (Tied, r"ambiguous: second.bias is used last, but it shares parameters with first; name"),
     ],
 )

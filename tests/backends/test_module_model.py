@@ -126,8 +126,7 @@ def test_tied_parameters_count_once(vectorize):
     flat = tree.flatten(expected)
     names = {"first.weight": "weight", "first.bias": "biases.0", "second.bias": "biases.1"}
     assert_same(
-        (value, grads),
-        (expected_value, tree.unflatten({name: flat[other] for name, other in names.items()})),
+        (value, grads), (expected_value, tree.unflatten({name: flat[other] for name, other in names.items()}))
     )
 
 

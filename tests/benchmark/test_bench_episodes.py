@@ -17,12 +17,7 @@ def test_all_samplers_draw_as_many_images_of_the_same_size():
         drawn = call()
         if name.startswith("mltk"):
             drawn = (drawn.support_x, drawn.support_y, drawn.query_x, drawn.query_y)
-        assert [tuple(array.shape) for array in drawn] == [
-            (6, 8, 1, 3, 3),
-            (6, 8),
-            (6, 12, 1, 3, 3),
-            (6, 12),
-        ]
+        assert [tuple(array.shape) for array in drawn] == [(6, 8, 1, 3, 3), (6, 8), (6, 12, 1, 3, 3), (6, 12)]
         assert str(drawn[0].dtype).endswith("float32")
     assert {name for aim in AIMS for name in (aim.name, aim.peer)} <= samplers(TASKS, 1).keys()
 

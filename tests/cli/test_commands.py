@@ -13,16 +13,7 @@ import mltk
 from mltk.cli import app, choices
 from mltk.training.runs import load_run
 
-ALGORITHMS = [
-    "maml",
-    "fomaml",
-    "meta-sgd",
-    "anil",
-    "boil",
-    "reptile",
-    "implicit-maml",
-    "learned-optimizer",
-]
+ALGORITHMS = ["maml", "fomaml", "meta-sgd", "anil", "boil", "reptile", "implicit-maml", "learned-optimizer"]
 FAMILIES = ["sinusoid", "harmonic", "linear-regression", "blobs"]
 
 

@@ -203,10 +203,7 @@ def test_absent_data_is_an_error_that_names_the_command(family, run, tmp_path, m
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (
-            "prototypical --data glyphs --folder .",
-            "--folder is given, but --data is glyphs; expected",
-        ),
+        ("prototypical --data glyphs --folder .", "--folder is given, but --data is glyphs; expected"),
         ("maml --data sinusoid --folder .", "--folder is given, but --data is sinusoid"),
         ("prototypical --data images", "--data images needs --folder"),
         ("prototypical --data images --folder nowhere", r"root is \S*nowhere, which cannot be read"),
@@ -220,14 +217,8 @@ def test_absent_data_is_an_error_that_names_the_command(family, run, tmp_path, m
         ("prototypical --data sinusoid", "prototypical is for classification, but sinusoid is regression; "),
         ("matching --data harmonic", "matching is for classification, but harmonic .* expected ridge"),
         ("logistic --data linear-regression", "logistic is for classification, but linear-regression is"),
-        (
-            "prototypical --data glyphs --ways 401",
-            "the dataset has 400 classes; expected at least",
-        ),
-        (
-            "maml --data glyphs --shots 20",
-            "class 'alphabet01/character01' .*has 20 images; expected",
-        ),
+        ("prototypical --data glyphs --ways 401", "the dataset has 400 classes; expected at least"),
+        ("maml --data glyphs --shots 20", "class 'alphabet01/character01' .*has 20 images; expected"),
     ],
 )
 def test_what_cannot_be_trained_is_refused_before_any_training(words, message, run, tmp_path):

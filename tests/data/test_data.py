@@ -216,8 +216,7 @@ def test_centres_of_blobs_are_gaussian():
 
 
 @pytest.mark.parametrize(
-    ("ways", "features", "separation"),
-    [(2, 1, 1.0), (2, 2, 2.0), (5, 4, 1.0), (5, 8, 3.0), (20, 32, 4.0)],
+    ("ways", "features", "separation"), [(2, 1, 1.0), (2, 2, 2.0), (5, 4, 1.0), (5, 8, 3.0), (20, 32, 4.0)]
 )
 def test_the_classifier_that_knows_the_means_has_the_bayes_accuracy(ways, features, separation):
     tasks = Blobs(ways, 1, 10, features=features, separation=separation)
@@ -253,37 +252,6 @@ def test_bayes_accuracy_has_its_known_values():
 def test_bad_arguments_of_sample_are_named(family, n_tasks, rng, backend, named):
     with pytest.raises(SettingError, match=named):
         family.sample(n_tasks, rng, backend)
-
-
-@pytest.mark.parametrize(
-    ("make", "settings", "named"),
-    [
-        (Sinusoid, {"shots": 0}, "shots"),
-        (Sinusoid, {"queries": 1.5}, "queries"),
-        (Sinusoid, {"amplitude": (5.0, 0.1)}, "amplitude"),
-        (Sinusoid, {"x": (0.0, math.inf)}, "x"),
-        (Sinusoid, {"phase": 3.0}, "phase"),
-        (Sinusoid, {"frequency": ("a", "b")}, "frequency"),
-        (Sinusoid, {"noise": -0.1}, "noise"),
-        (Sinusoid, {"noise": math.nan}, "noise"),
-        (Harmonic, {"amplitude": -1.0}, "amplitude"),
-        (Harmonic, {"centre": (4.0, -4.0)}, "centre"),
-        (Harmonic, {"shots": True}, "shots"),
-        (LinearRegression, {"features": 0}, "features"),
-        (LinearRegression, {"prior_scale": 0.0}, "prior_scale"),
-        (LinearRegression, {"prior_mean": (1.0, 2.0)}, "prior_mean"),
-        (LinearRegression, {"prior_mean": math.nan}, "prior_mean"),
-        (LinearRegression, {"noise": "loud"}, "noise"),
-        (Blobs, {"ways": 1}, "ways"),
-        (Blobs, {"ways": 5, "features": 3}, "features"),
-        (Blobs, {"separation": -1.0}, "separation"),
-        (Blobs, {"queries": 0}, "queries"),
-    ],
-)
-def test_bad_settings_are_named(make, settings, named):
-    good = {"shots": 1, "queries": 1} | ({"ways": 3} if make is Blobs else {})
-    with pytest.raises(SettingError, match=f"^{named} is"):
-        make(**{**good, **settings})
 
 
 def test_bayes_says_which_shape_is_wrong():

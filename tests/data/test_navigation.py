@@ -108,12 +108,6 @@ def test_the_picture_shows_paths_before_and_after():
 
 
 def test_bad_input_is_refused():
-    with pytest.raises(SettingError, match="std is 0"):
-        Navigation(std=0)
-    with pytest.raises(SettingError, match="horizon is 0"):
-        Navigation(horizon=0)
-    with pytest.raises(SettingError, match="goals is"):
-        Navigation(goals=(1, 0))
     with pytest.raises(ShapeError, match=r"outputs have shape \(1, 20, 1\); expected \(1, 20, 2\)"):
         Navigation().sample(1, 0, NUMPY).rollout(lambda x: x[..., :1], 0)
 
@@ -248,22 +242,6 @@ def test_goals_are_uniform_in_a_square():
     assert pearsonr(*goals.T).pvalue > ONCE_IN / 3
     default = Navigation().sample(2_000, 0, NUMPY).goals
     assert kstest(default.ravel(), "uniform", (-0.5, 1.0)).pvalue > ONCE_IN
-
-
-@pytest.mark.parametrize(
-    ("setting", "value"),
-    [
-        ("trajectories", 0),
-        ("horizon", 0),
-        ("goals", (0.5, -0.5)),
-        ("std", 0.0),
-        ("max_step", 0.0),
-        ("max_step", float("inf")),
-    ],
-)
-def test_bad_settings_are_refused(setting, value):
-    with pytest.raises(SettingError, match=f"^{setting} is"):
-        Navigation(**{setting: value})
 
 
 def test_a_name_is_no_backend():

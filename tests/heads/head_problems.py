@@ -7,14 +7,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from mltk import tree
-from mltk.heads import (
-    FullContextMatchingHead,
-    Head,
-    LogisticHead,
-    MatchingHead,
-    PrototypicalHead,
-    RidgeHead,
-)
+from mltk.heads import FullContextMatchingHead, Head, LogisticHead, MatchingHead, PrototypicalHead, RidgeHead
 from mltk.heads.linear import LinearHead
 
 FLAWS = ("", "zeros", "duplicates", "zeros duplicates", "constant")

@@ -13,7 +13,7 @@ from scipy.special import expit
 
 import mltk
 from mltk.algorithms import LogisticRegression
-from mltk.errors import DtypeError, SettingError
+from mltk.errors import DtypeError
 from mltk.heads import LogisticHead
 
 EXAMPLES = 25
@@ -118,19 +118,6 @@ def test_logit_far_out_on_the_wrong_side_is_brought_back(backend64):
     head = LogisticHead(1e-6, steps=20, learn_bias=False, learn_scale=False, learn_lambda=False)
     outputs = Problem(head, {}, x, target, x[:, :1], np.ones((1, 1, 2))).run(backend64)["outputs"]
     np.testing.assert_allclose(expit(outputs[0, 0]), [0.75, 0.25], rtol=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"steps": 0}, "steps is 0; expected an integer of at least 1"),
-        ({"reg_lambda": -1.0}, "reg_lambda is -1.0"),
-        ({"learn_scale": 1}, "learn_scale is 1; expected True or False"),
-    ],
-)
-def test_bad_settings_are_named(options, message):
-    with pytest.raises(SettingError, match=message):
-        LogisticRegression(mltk.models.mlp([1, 2]), **options)
 
 
 def test_values_are_no_classes():

@@ -14,12 +14,7 @@ from hypothesis import strategies as st
 import mltk
 from mltk import tree
 from mltk.errors import DtypeError, LabelError, MismatchError, SettingError, ShapeError
-from mltk.heads import (
-    FullContextMatchingHead,
-    MatchingHead,
-    matching_log_probabilities,
-    matching_loss,
-)
+from mltk.heads import FullContextMatchingHead, MatchingHead, matching_log_probabilities, matching_loss
 
 KINDS = ("matching", "matching, full context")
 

@@ -11,10 +11,7 @@ import mltk
 from mltk.errors import DtypeError, MismatchError, ShapeError
 from mltk.heads import similarity
 
-FUNCTIONS = {
-    "sqeuclidean": mltk.pairwise_sqeuclidean,
-    "cosine": mltk.pairwise_cosine_similarity,
-}
+FUNCTIONS = {"sqeuclidean": mltk.pairwise_sqeuclidean, "cosine": mltk.pairwise_cosine_similarity}
 
 
 def one_by_one(name, a, b):

@@ -7,15 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mltk_backends.torch import to_module
-from module_programs import (
-    KINDS,
-    NUMPY,
-    by_autograd,
-    central_difference,
-    meta_gradient,
-    problems,
-    run,
-)
+from module_programs import KINDS, NUMPY, by_autograd, central_difference, meta_gradient, problems, run
 
 import mltk
 from mltk import tree

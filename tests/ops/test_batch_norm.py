@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mltk import ops, tree
-from mltk.errors import SettingError, ShapeError
+from mltk.errors import ShapeError
 from mltk.ops.operation import Tangent
 
 
@@ -72,10 +72,6 @@ def test_queries_receive_nothing_of_each_other():
     assert (gx[[3, 5]] == 0).all()
 
 
-def test_settings_are_checked():
-    with pytest.raises(SettingError, match=r"'running'.*support"):
-        ops.BatchNorm(2, statistics="running")
-    with pytest.raises(SettingError, match="rows is 0"):
-        ops.BatchNorm(2, rows=0)
+def test_rows_are_no_more_than_there_are():
     with pytest.raises(ShapeError, match=r"rows=5.* 4 examples"):
         ops.BatchNorm(2, rows=5).forward(parameters(2, np.random.default_rng()), np.zeros((3, 4, 2, 1, 1)))

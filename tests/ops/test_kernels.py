@@ -96,12 +96,7 @@ def images(draw, window, rng, ties=False):
     """``(..., N, C, H, W)`` of a size that the window fits at least once."""
     least = [max(1, s - 2 * p) for s, p in zip(window.size, window.padding, strict=True)]
     channels = draw(st.sampled_from([1, 2, 7, 8, 9]))
-    shape = (
-        *draw(leading),
-        draw(st.integers(1, 3)),
-        channels,
-        *[n + draw(st.integers(0, 4)) for n in least],
-    )
+    shape = (*draw(leading), draw(st.integers(1, 3)), channels, *[n + draw(st.integers(0, 4)) for n in least])
     x = rng.integers(-1, 2, shape).astype(float) if ties else rng.standard_normal(shape)
     return reorder(draw, x)
 

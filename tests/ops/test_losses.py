@@ -122,24 +122,6 @@ def test_a_function_that_gives_no_array_is_refused():
         maml.value_and_grad(maml.init(TORCH, 0), episode(numbers))
 
 
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (lambda: ops.CrossEntropy(1.5), "label_smoothing is 1.5; expected a number from 0 to 1"),
-        (lambda: ops.CrossEntropy(float("nan")), "label_smoothing is nan"),
-        (
-            lambda: ops.CrossEntropy(class_weights=2),
-            "class_weights is 2; expected one positive number a class",
-        ),
-        (lambda: ops.CrossEntropy(class_weights=[1, 0]), "each of class_weights is 0"),
-        (lambda: ops.SmoothL1(0), "beta is 0"),
-    ],
-)
-def test_settings_are_checked(make, message):
-    with pytest.raises(SettingError, match=message):
-        make()
-
-
 def test_class_weights_are_one_for_each_class():
     maml = MAML(MODEL, ops.CrossEntropy(class_weights=[1, 2]))
     with pytest.raises(ShapeError, match="class_weights has 2 entries for 3 outputs"):

@@ -58,38 +58,6 @@ def test_targets_that_do_not_fit(op, output, target, raised, message):
 
 
 @pytest.mark.parametrize(
-    ("op", "settings"),
-    [
-        (ops.Convolution, {"in_channels": 1, "out_channels": 1, "kernel_size": 0}),
-        (ops.Convolution, {"in_channels": 0, "out_channels": 1, "kernel_size": 3}),
-        (ops.Convolution, {"in_channels": 1, "out_channels": 1, "kernel_size": 3, "stride": 0}),
-        (ops.Convolution, {"in_channels": 1, "out_channels": 1, "kernel_size": 3, "padding": (0, -1)}),
-        (ops.Convolution, {"in_channels": 1, "out_channels": 1, "kernel_size": (3, 3, 3)}),
-        (ops.Convolution, {"in_channels": 1, "out_channels": 1, "kernel_size": 2.5}),
-        (ops.Linear, {"in_features": 0, "out_features": 1}),
-        (ops.Linear, {"in_features": 1, "out_features": -1}),
-        (ops.MaxPool, {"kernel_size": 2, "stride": -1}),
-        (ops.MaxPool, {"kernel_size": 2, "padding": 2}),
-        (ops.AveragePool, {"kernel_size": (2, 3), "padding": (0, 2)}),
-        (ops.BatchNorm, {"features": 3, "statistics": "running"}),
-        (ops.BatchNorm, {"features": 3, "spatial_axes": 3}),
-        (ops.BatchNorm, {"features": 3, "eps": -1.0}),
-        (ops.BatchNorm, {"features": 0}),
-        (ops.Flatten, {"out_features": 0}),
-        (ops.LSTM, {"features": 0, "hidden": 2}),
-        (ops.LSTM, {"features": 2, "hidden": 1.5}),
-        (ops.Attention, {"scale": 0.0}),
-        (ops.LayerNorm, {"features": ()}),
-        (ops.LayerNorm, {"features": (3, 0)}),
-        (ops.LayerNorm, {"features": 3, "eps": -1.0}),
-    ],
-)
-def test_settings_that_make_no_sense(op, settings):
-    with pytest.raises(SettingError, match="expected"):
-        op(**settings)
-
-
-@pytest.mark.parametrize(
     ("queries", "keys", "values", "found", "expected"),
     [
         ((5, 3), (4, 2), (4, 6), r"\(4, 2\)", r"N, 3.*\(5, 3\)"),

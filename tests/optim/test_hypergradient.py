@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 import mltk
 from mltk import optim, tree
-from mltk.errors import SettingError
 from mltk.optim import HypergradientDescent
 
 OPTIMIZERS = {
@@ -101,11 +100,7 @@ def test_without_hyper_rate_it_is_the_optimiser(name, steps):
 
 @pytest.mark.parametrize(
     ("optimizer", "hyper_rate"),
-    [
-        (optim.SGD(1e-3), 1e-3),
-        (optim.SGD(1e-3, momentum=0.9, nesterov=True), 1e-4),
-        (optim.Adam(1e-3), 1e-3),
-    ],
+    [(optim.SGD(1e-3), 1e-3), (optim.SGD(1e-3, momentum=0.9, nesterov=True), 1e-4), (optim.Adam(1e-3), 1e-3)],
 )
 def test_from_a_rate_too_small_it_descends_further(optimizer, hyper_rate):
     curvature = np.asarray([2.0, 1.0, 0.3])
@@ -161,16 +156,3 @@ def test_the_rate_goes_through_checkpoints(tmp_path, backend32):
         rate = checkpoint["optimizer.rate"]
     assert rate.shape == ()
     assert rate != np.float32(1e-3)
-
-
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (lambda: HypergradientDescent(optim.SGD(0.1), -1.0), "hyper_rate is -1.0"),
-        (lambda: HypergradientDescent(optim.ClipByGlobalNorm(1.0), 0.1), "optimizer is Clip"),
-        (lambda: HypergradientDescent(optim.SGD(optim.Cosine(0.1, 5)), 0.1), "is a schedule"),
-    ],
-)
-def test_bad_settings(make, message):
-    with pytest.raises(SettingError, match=message):
-        make()

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mltk
-from mltk.errors import SettingError, ShapeError
+from mltk.errors import ShapeError
 from mltk.optim import IDBD
 
 mltk.backend("numpy")
@@ -168,7 +168,3 @@ def test_bad_arguments():
         idbd.step(state, np.zeros(3), np.zeros(2))
     with pytest.raises(ShapeError, match=r"expected \(2, 3\) and \(2,\)"):
         idbd.step(state, np.zeros((2, 3)), np.zeros((2, 1)))
-    with pytest.raises(SettingError, match="meta_rate"):
-        IDBD(-0.1)
-    with pytest.raises(SettingError, match="initial_rate"):
-        IDBD(initial_rate=0.0)

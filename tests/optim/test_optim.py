@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import mltk
 from mltk import optim, tree
-from mltk.errors import SettingError, TreeError
+from mltk.errors import TreeError
 
 STEPS = 40
 
@@ -219,19 +219,3 @@ def test_gradients_are_matched_by_name(optimizer):
         np.testing.assert_array_equal(found[name], leaf)
     with pytest.raises(TreeError, match="b"):
         optimizer.update({"a": grads["a"]}, optimizer.init(params), params)
-
-
-@pytest.mark.parametrize(
-    ("make", "named"),
-    [
-        (lambda: optim.SGD(0.1, nesterov=True), "momentum"),
-        (lambda: optim.Adam(beta1=1.0), "beta1"),
-        (lambda: optim.Adam(beta2=-0.1), "beta2"),
-        (lambda: optim.ClipByGlobalNorm(0.0), "max_norm"),
-        (lambda: optim.Cosine(0.1, 10, warmup=10), "warmup"),
-        (lambda: optim.StepDecay(0.1, every=0), "every"),
-    ],
-)
-def test_settings_are_checked(make, named):
-    with pytest.raises(SettingError, match=named):
-        make()

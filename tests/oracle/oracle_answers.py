@@ -32,10 +32,7 @@ def answers(way, name, *, number=None, factor=None):
 def edited(edit):
     """The right answers of MAML but for what becomes of each gradient."""
     return [
-        (
-            case,
-            {**case.expected, "gradients": {n: edit(n, g) for n, g in case.expected["gradients"].items()}},
-        )
+        (case, {**case.expected, "gradients": {n: edit(n, g) for n, g in case.expected["gradients"].items()}})
         for case in generic("maml")
     ]
 

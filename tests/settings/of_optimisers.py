@@ -179,11 +179,7 @@ def directions(transform, p=None):
 
 
 def granular(kind, name, start):
-    expected = {
-        "element": SHAPES,
-        "tensor": dict.fromkeys(SHAPES, ()),
-        "scalar": {name: ()},
-    }
+    expected = {"element": SHAPES, "tensor": dict.fromkeys(SHAPES, ()), "scalar": {name: ()}}
     for per, shapes in expected.items():
         transform = kind(start, per=per)
         assert transform.shapes(SHAPES) == shapes

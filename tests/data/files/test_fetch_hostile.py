@@ -102,10 +102,7 @@ def largest(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     "how",
-    [
-        endless,
-        lambda handler: endless(handler, chunked=True, **{"Transfer-Encoding": "chunked"}),
-    ],
+    [endless, lambda handler: endless(handler, chunked=True, **{"Transfer-Encoding": "chunked"})],
     ids=["plain", "chunks"],
 )
 def test_a_response_without_an_end_is_left_at_the_known_size(how, server, tmp_path, largest):

@@ -205,19 +205,6 @@ def test_roots_that_are_no_folders_of_classes_are_errors(tmp_path):
         _ = ImageFolder(tmp_path / "nowhere", 4).images
 
 
-@pytest.mark.parametrize(
-    ("settings", "problem"),
-    [
-        ({"root": 3}, "root is 3"),
-        ({"image_size": 0}, "image_size is 0"),
-        ({"channels": 2}, r"channels is 2; expected 3 \(colour\) or 1 \(grey\)"),
-    ],
-)
-def test_settings_that_make_no_sense_are_refused_by_name(settings, problem):
-    with pytest.raises(SettingError, match=problem):
-        ImageFolder(**({"root": "images", "image_size": 4} | settings))
-
-
 def test_no_classes_are_held_out():
     with pytest.raises(SettingError, match="all classes of images are in this dataset"):
         ImageFolder("images", 4).held_out()

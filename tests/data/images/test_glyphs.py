@@ -14,7 +14,6 @@ from mltk.data import Glyphs
 from mltk.data.images.alphabet import characters, styles
 from mltk.data.images.pen import draw
 from mltk.data.keyed_random import Draws, SharedDraws, subkeys
-from mltk.errors import SettingError
 from mltk.training.config import from_config, to_config
 
 NUMPY = mltk.backend("numpy")
@@ -183,22 +182,3 @@ def test_shared_draws_are_the_roots_as_often_as_asked(share):
     amount, expected = draws.amount(100), root.uniform(100)
     distance = np.abs(amount - expected).mean()  # of two uniform numbers: 1/3
     assert abs(distance - (1 - share) / 3) < 0.01
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"alphabets": 0}, "alphabets is 0; expected an integer of at least 1"),
-        ({"characters": 2.5}, "characters is 2.5"),
-        ({"drawings": True}, "drawings is True"),
-        ({"difficulty": 1.01}, "difficulty is 1.01; expected a number from 0 to 1"),
-        ({"difficulty": float("nan")}, "difficulty is nan"),
-        ({"difficulty": "hard"}, "difficulty is 'hard'"),
-        ({"seed": -1}, "seed is -1; expected an integer of at least 0"),
-        ({"seed": 2**63}, r"seed is 9223372036854775808; expected an integer of at most 2\*\*63 - 1"),
-        ({"image_size": 7}, "image_size is 7; expected an integer of at least 8"),
-    ],
-)
-def test_settings_that_make_no_sense_are_refused(settings, message):
-    with pytest.raises(SettingError, match=message):
-        Glyphs(**settings)

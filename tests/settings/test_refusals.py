@@ -1,0 +1,213 @@
+"""Every public setting refuses what makes no sense, by its name, when the object is made."""
+
+from dataclasses import fields
+from math import inf, nan
+
+import pytest
+from test_settings import PUBLIC
+
+import mltk
+from mltk import ops
+from mltk.algorithms import (
+    MAML,
+    ImplicitMAML,
+    LearnedOptimizer,
+    LogisticRegression,
+    Matching,
+    Prototypical,
+    Reptile,
+    RidgeRegression,
+    StochasticMAML,
+)
+from mltk.data import (
+    CIFARFS,
+    Bandits,
+    Blobs,
+    Glyphs,
+    Harmonic,
+    ImageFolder,
+    ImageTasks,
+    Jitter,
+    LinearRegression,
+    Navigation,
+    Omniglot,
+    Sinusoid,
+)
+from mltk.errors import SettingError
+from mltk.heads import FullContextMatchingHead, LogisticHead, MatchingHead, PrototypicalHead, RidgeHead
+from mltk.optim import (
+    IDBD,
+    SGD,
+    Adam,
+    AdamW,
+    ClipByGlobalNorm,
+    Cosine,
+    HypergradientDescent,
+    StepDecay,
+    transforms,
+)
+
+MODEL = mltk.models.mlp([3, 4, 2])
+DESCENT = {"model": MODEL, "loss": "mse"}
+SETS = {"shots": 1, "queries": 1}
+
+GOOD = {
+    **dict.fromkeys((MAML, ImplicitMAML, Reptile), DESCENT),
+    LearnedOptimizer: DESCENT | {"transform": transforms.Scale()},
+    StochasticMAML: {"model": MODEL},
+    **{kind: {"embedding": MODEL} for kind in (LogisticRegression, Matching, Prototypical, RidgeRegression)},
+    FullContextMatchingHead: {"features": 3},
+    ops.LSTM: {"features": 2, "hidden": 2},
+    **{kind: {"kernel_size": 2} for kind in (ops.AveragePool, ops.MaxPool)},
+    **{kind: {"features": 3} for kind in (ops.BatchNorm, ops.LayerNorm)},
+    ops.Convolution: {"in_channels": 1, "out_channels": 1, "kernel_size": 3},
+    ops.DropRows: {"rows": 1},
+    ops.Gaussian: {"std": 1.0},
+    ops.Linear: {"in_features": 1, "out_features": 1},
+    ops.LogLikelihood: {"distribution": ops.Categorical()},
+    ops.PolicyLoss: {"distribution": ops.Categorical(), "horizon": 2},
+    ops.FunctionLoss: {"function": abs},
+    SGD: {"learning_rate": 0.1},
+    mltk.optim.Chain: {"transforms": (Adam(),)},
+    ClipByGlobalNorm: {"max_norm": 1.0},
+    Cosine: {"start": 0.1, "steps": 10},
+    HypergradientDescent: {"optimizer": Adam(), "hyper_rate": 0.1},
+    StepDecay: {"start": 0.1, "every": 2},
+    transforms.Chain: {"transforms": (transforms.Bias(),)},
+    transforms.Clip: {"limit": 1.0},
+    Blobs: SETS | {"ways": 3},
+    **dict.fromkeys((Harmonic, LinearRegression, Sinusoid), SETS),
+    ImageFolder: {"root": "images", "image_size": 4},
+    ImageTasks: SETS | {"ways": 2, "dataset": Glyphs(2, 2, 4)},
+}
+"""The settings that must be given."""
+
+COUNT, COUNT_OR_ZERO, FLAG = (0, 1.5, True, "1"), (-1, 1.0), (1, None, "yes")
+NOT_NEGATIVE, POSITIVE, BOUNDS = (-0.1, nan, "loud"), (0.0, -1.0, inf), ((1.0, 0.0), 3.0, (0.0, inf))
+NO_MODEL, NO_LOSS, RATE = (None, "mlp"), ("hinge", ["mse"]), (-0.1, nan, "fast")
+STEPS = {"loss": NO_LOSS, "model": NO_MODEL, "inner_lr": (*RATE, (0.1, 1.0)), "inner_steps": COUNT_OR_ZERO}
+NAMED = ("7", "neck", 3, ["0", "7"])
+LINEAR = {"reg_lambda": POSITIVE, "scale": POSITIVE}
+LINEAR |= dict.fromkeys(("learn_scale", "learn_bias", "learn_lambda"), FLAG)
+NEWTON = LINEAR | {"steps": COUNT}
+RIDGE = LINEAR | {"use_woodbury": (1, "auto"), "intercept": FLAG}
+DISTANCES = {"distance": ("manhattan", None), "temperature": (0, -1.0, "warm")}
+TEMPERATURE = {"temperature": (0.0, -1.0, 0.02)}
+WINDOW = {"kernel_size": (0, 2.5, (3, 3, 3), True), "stride": (0, -1), "padding": ((0, -1), (0, 2), 2)}
+MOMENTS = {"beta1": (1.0, -0.1), "beta2": (1.0, -0.1), "eps": (-1.0,), "learning_rate": RATE}
+EXAMPLES = {"shots": COUNT, "queries": COUNT}
+
+REFUSED = {
+    MAML: STEPS | {"learn_lr": ("vector",), "lr_per_step": (True,), "adapt_only": NAMED},
+    ImplicitMAML: STEPS | {"reg_lambda": POSITIVE, "cg_steps": COUNT},
+    Reptile: STEPS | {"inner_steps": COUNT, "inner_batch": (0, 2.5)},
+    LearnedOptimizer: {name: STEPS[name] for name in ("loss", "model", "inner_steps")}
+    | {"lr": RATE, "adapt_only": NAMED, "transform": ("scale", transforms.Scale)},
+    StochasticMAML: {name: STEPS[name] for name in ("model", "inner_lr", "inner_steps")},
+    LogisticRegression: NEWTON | {"embedding": NO_MODEL},
+    RidgeRegression: RIDGE | {"embedding": NO_MODEL},
+    Matching: {"embedding": NO_MODEL, "full_context": FLAG, "processing_steps": COUNT, "features": (0,)}
+    | TEMPERATURE,
+    Prototypical: DISTANCES | {"embedding": (3, None)},
+    FullContextMatchingHead: TEMPERATURE | {"features": COUNT, "processing_steps": COUNT},
+    MatchingHead: TEMPERATURE,
+    PrototypicalHead: DISTANCES,
+    LogisticHead: NEWTON,
+    RidgeHead: RIDGE,
+    ops.LSTM: {"features": COUNT, "hidden": COUNT},
+    ops.Attention: {"scale": POSITIVE},
+    ops.MaxPool: WINDOW,
+    ops.AveragePool: WINDOW,
+    ops.Convolution: WINDOW | {"in_channels": COUNT, "out_channels": COUNT, "padding": ((0, -1), 0.5)},
+    ops.BatchNorm: {"features": COUNT, "eps": NOT_NEGATIVE, "statistics": ("running",), "rows": (0,)}
+    | {"spatial_axes": (3,)},
+    ops.LayerNorm: {"features": ((), (3, 0), 0), "eps": NOT_NEGATIVE},
+    ops.CrossEntropy: {"label_smoothing": (1.5, nan), "class_weights": (2, [1, 0])},
+    ops.SmoothL1: {"beta": POSITIVE},
+    ops.DropRows: {"rows": COUNT, "axes": COUNT},
+    ops.Flatten: {"out_features": (0,)},
+    ops.Linear: {"in_features": COUNT, "out_features": COUNT},
+    ops.Gaussian: {"std": POSITIVE},
+    ops.PolicyLoss: {"horizon": COUNT, "distribution": ("categorical", ops.Categorical)},
+    ops.LogLikelihood: {"distribution": (None, ops.Categorical)},
+    IDBD: {"meta_rate": NOT_NEGATIVE, "initial_rate": POSITIVE},
+    SGD: {"learning_rate": (*RATE, "0.1"), "momentum": (*NOT_NEGATIVE, inf), "weight_decay": NOT_NEGATIVE}
+    | {"nesterov": (True,)},
+    Adam: MOMENTS,
+    AdamW: MOMENTS | {"weight_decay": NOT_NEGATIVE},
+    ClipByGlobalNorm: {"max_norm": POSITIVE},
+    Cosine: {"start": RATE, "steps": COUNT, "end": NOT_NEGATIVE, "warmup": (10, -1)},
+    StepDecay: {"start": RATE, "every": COUNT, "factor": NOT_NEGATIVE},
+    HypergradientDescent: {
+        "hyper_rate": NOT_NEGATIVE,
+        "optimizer": (ClipByGlobalNorm(1.0), SGD(Cosine(0.1, 5))),
+    },
+    transforms.Clip: {"limit": POSITIVE, "by": ("sign",)},
+    transforms.Momentum: {"initial": (nan, (0.1, 0.2)), "per": ("layer",)},
+    transforms.Network: {"hidden": ((0,),), "activation": ("sine", ["relu"]), "scale": (-1.0, 1000.0)},
+    transforms.Scale: {"initial": ("big", (0.2, 0.1), nan), "per": ("layer",)},
+    CIFARFS: {"split": ("val",), "image_size": COUNT},
+    Omniglot: {"part": ("images",), "image_size": COUNT, "split": ("vinyals",)}
+    | {"alphabets": ("Latin", (), ("Klingon",))},
+    Glyphs: dict.fromkeys(("alphabets", "characters", "drawings"), COUNT)
+    | {"difficulty": (1.01, nan, "hard"), "seed": (-1, 2**63), "image_size": (7,)},
+    ImageFolder: {"root": (3,), "image_size": COUNT, "channels": (2,), "white": POSITIVE, "at_least": (0,)}
+    | {"classes": (3, ())},
+    ImageTasks: EXAMPLES
+    | {"ways": (1,), "rotations": FLAG, "jitter": (0.1,), "within": ("family",)}
+    | {"dataset": ("omniglot", Glyphs, None)},
+    Jitter: {"rotation": NOT_NEGATIVE, "scale": (inf,), "shear": (1.0,), "translation": ("far", -0.1)},
+    Bandits: {"arms": (1,), "trajectories": COUNT, "pulls": COUNT, "means": BOUNDS, "noise": NOT_NEGATIVE},
+    Blobs: EXAMPLES | {"ways": (1,), "features": (1, 0), "separation": NOT_NEGATIVE, "centre": (-1.0,)},
+    Harmonic: EXAMPLES
+    | dict.fromkeys(("amplitude", "spread", "noise"), NOT_NEGATIVE)
+    | dict.fromkeys(("frequency", "phase", "centre"), BOUNDS),
+    LinearRegression: EXAMPLES
+    | {"features": COUNT, "prior_mean": ((1.0, 2.0), nan), "prior_scale": POSITIVE, "x_scale": POSITIVE}
+    | {"noise": NOT_NEGATIVE},
+    Navigation: {"trajectories": COUNT, "horizon": COUNT, "goals": BOUNDS, "std": POSITIVE}
+    | {"max_step": POSITIVE},
+    Sinusoid: EXAMPLES
+    | dict.fromkeys(("amplitude", "frequency", "phase", "x"), BOUNDS)
+    | {"noise": NOT_NEGATIVE},
+}
+"""For each class and setting the values that it must not take."""
+
+ANYTHING = {
+    MAML: ("first_order", "checkpoint"),
+    LearnedOptimizer: ("first_order", "checkpoint", "learn_init"),
+    StochasticMAML: ("first_order", "checkpoint", "sampled_step", "baseline"),
+    ops.LSTM: ("reverse",),
+    ops.Linear: ("bias",),
+    ops.Convolution: ("bias",),
+    ops.PolicyLoss: ("box",),
+    ops.FunctionLoss: ("function",),
+    transforms.Network: ("shared",),
+    **dict.fromkeys((transforms.Chain, mltk.optim.Chain), ("transforms",)),
+}
+"""Settings whose values are true or false, whatever they are; and what a function of the same name checks."""
+
+VALUES = [
+    (kind, name, value)
+    for kind, settings in REFUSED.items()
+    for name, values in settings.items()
+    for value in values
+]
+CALLED = {"kernel_size": "size", "hidden": "sizes"}
+"""Settings that errors call otherwise, by the names of what they are part of."""
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "value"), VALUES, ids=lambda part: getattr(part, "__name__", repr(part))
+)
+def test_a_value_that_makes_no_sense_is_refused_by_the_name_of_its_setting(kind, name, value):
+    with pytest.raises(
+        SettingError, match=rf"\b({name}|{CALLED.get(name)})\b.*(; expected|need|the model has)"
+    ):
+        kind(**GOOD.get(kind, {}) | {name: value})
+
+
+def test_no_setting_is_left_out():
+    for kind in PUBLIC:
+        taken = REFUSED.get(kind, {}).keys() | set(ANYTHING.get(kind, ()))
+        assert taken == {field.name for field in fields(kind)}, kind
