@@ -14,7 +14,7 @@ from mltk.checks import Checked, Count
 from mltk.errors import ShapeError
 from mltk.heads.head import Head
 from mltk.heads.matching import Temperature, match, match_pullback
-from mltk.ops import LSTM, Attention, lstm_cell
+from mltk.ops import LSTM, Attention, lstm
 from mltk.ops.kernels import kernels_of
 from mltk.tree import Array, Tree
 
@@ -37,7 +37,7 @@ class FullContextMatchingHead(Checked, Head):
     $$z_k = W_x q + W_h [h_{k-1}, r_{k-1}] + b_x + b_h, \qquad
       (\hat h_k, c_k) = \operatorname{cell}(z_k, c_{k-1}),$$
 
-    where $[h, r]$ has twice the length of $q$ and the cell is that of `mltk.ops.lstm_cell`. The query becomes
+    where $[h, r]$ has twice the length of $q$ and the cell is that of `mltk.ops.lstm`. The query becomes
     $f = \hat h_K + q$, and $f$ is matched with the $g_i$ by cosine attention as in `MatchingHead`.
 
     The pullback takes these lines in reverse, with $\bar h_K = \bar f$. Since $h_k = \hat h_k + q$, each
@@ -137,7 +137,7 @@ class FullContextMatchingHead(Checked, Head):
             readout, attended = READ.forward({"keys": g, "values": g}, h)
             recurrent = kernels.xp.concat([h, readout], axis=-1)
             z = projected + kernels.affine(recurrent, own["weight_hh"], None)
-            output, state, step = lstm_cell.step(z, state)
+            output, state, step = lstm.step(z, state)
             steps.append((attended, recurrent, step))
         return output + query, steps
 
@@ -153,7 +153,7 @@ class FullContextMatchingHead(Checked, Head):
         g_projected: Array = 0
         g_weight: Array = 0
         for attended, recurrent, step in reversed(steps):
-            gz, g_state, _ = lstm_cell.pullback(step, g_output, g_state)
+            gz, g_state, _ = lstm.pullback(step, g_output, g_state)
             g_projected = g_projected + gz
             g_weight = g_weight + gz.mT @ recurrent
             g_recurrent = kernels.product(gz, own["weight_hh"])

@@ -11,13 +11,13 @@ from mltk.ops.function_loss import FunctionLoss
 from mltk.ops.huber import SmoothL1
 from mltk.ops.layer_norm import LayerNorm
 from mltk.ops.linear import Linear
+from mltk.ops.linear_map import DropRows, Flatten
 from mltk.ops.loss import Loss, MeanSquaredError
 from mltk.ops.lstm import LSTM
 from mltk.ops.named_losses import LossLike, loss
 from mltk.ops.operation import Operation, Tangent
 from mltk.ops.policy_loss import LogLikelihood, PolicyLoss
-from mltk.ops.pooling import AveragePool, Flatten, GlobalAveragePool, MaxPool
-from mltk.ops.rows import DropRows
+from mltk.ops.pooling import AveragePool, GlobalAveragePool, MaxPool
 
 __all__ = [
     "LSTM",

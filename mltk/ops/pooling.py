@@ -1,4 +1,4 @@
-"""Pooling: summaries of image windows, and flattening."""
+"""Pooling: summaries of image windows."""
 
 from __future__ import annotations
 
@@ -6,33 +6,18 @@ import math
 from dataclasses import dataclass
 from functools import cached_property
 
-from mltk.checks import Checked, Count
-from mltk.errors import SettingError, ShapeError
+from mltk.errors import SettingError
 from mltk.ops.convolution import pair
 from mltk.ops.image_kernels import Window
 from mltk.ops.kernels import kernels_of
-from mltk.ops.operation import Operation, Residuals, Tangent, unfit
+from mltk.ops.linear_map import LinearMap, check_images
+from mltk.ops.operation import Residuals
 from mltk.tree import Array, Tree
 
 
-class LinearMap(Operation):
-    r"""An operation $y = A x$ without parameters, where $A$ is fixed once the residuals are known.
-
-    $$\dot y = A \dot x, \qquad \bar x = A^\top \bar y, \qquad \dot{\bar x} = A^\top \dot{\bar y}.$$
-    """
-
-    def jvp_of_vjp(
-        self, p: Tree, res: Residuals, gy: Array, d: Tangent, *, wrt_input: bool = True
-    ) -> tuple[Tree, Array | None]:
-        return self.vjp(p, res, d.gy, wrt_input=wrt_input)
-
-
 @dataclass(frozen=True)
-class MaxPool(LinearMap):
-    """The largest pixel of each window, per channel.
-
-    $A$ picks the largest pixel of each window, the first in reading order among equals (as Torch does). The
-    border that ``padding`` adds is never picked. Input ``(..., N, C, H, W)``.
+class Windowed(LinearMap):
+    """What poolings by windows share.
 
     Attributes:
         kernel_size: Height and width of a window; one number for both.
@@ -50,10 +35,26 @@ class MaxPool(LinearMap):
     @cached_property
     def window(self) -> Window:
         """The window, with its stride and border."""
-        return _window(self.kernel_size, self.stride, self.padding)
+        stride = self.kernel_size if self.stride is None else self.stride
+        window = Window(pair(self.kernel_size), pair(stride), pair(self.padding))
+        if any(2 * border > extent for border, extent in zip(window.padding, window.size, strict=True)):
+            raise SettingError(
+                f"padding of a pooling window is {window.padding}; expected at most half of {window.size}"
+            )
+        return window
+
+
+@dataclass(frozen=True)
+class MaxPool(Windowed):
+    """The largest pixel of each window, per channel.
+
+    $A$ picks the largest pixel of each window, the first in reading order among equals (as Torch does). The
+    border that ``padding`` adds is never picked. Input ``(..., N, C, H, W)``. The settings are those of
+    `Windowed`.
+    """
 
     def forward(self, p: Tree, x: Array) -> tuple[Array, tuple[Array, tuple[int, int]]]:
-        _check_images(self, x)
+        check_images(self, x)
         y, which = kernels_of(x).max_pool2d(x, self.window)
         return y, (which, x.shape[-2:])
 
@@ -65,31 +66,14 @@ class MaxPool(LinearMap):
 
 
 @dataclass(frozen=True)
-class AveragePool(LinearMap):
+class AveragePool(Windowed):
     """The mean of each window, per channel; the border that ``padding`` adds counts as zeros.
 
-    Input ``(..., N, C, H, W)``.
-
-    Attributes:
-        kernel_size: Height and width of a window; one number for both.
-        stride: How far windows are apart; ``None`` for their own size.
-        padding: How wide the border is that is added, at most half a window.
+    Input ``(..., N, C, H, W)``. The settings are those of `Windowed`.
     """
 
-    kernel_size: int | tuple[int, int]
-    stride: int | tuple[int, int] | None = None
-    padding: int | tuple[int, int] = 0
-
-    def __post_init__(self) -> None:
-        _ = self.window
-
-    @cached_property
-    def window(self) -> Window:
-        """The window, with its stride and border."""
-        return _window(self.kernel_size, self.stride, self.padding)
-
     def forward(self, p: Tree, x: Array) -> tuple[Array, tuple[int, int]]:
-        _check_images(self, x)
+        check_images(self, x)
         return self.jvp(p, None, {}, x), x.shape[-2:]
 
     def jvp(self, p: Tree, res: Residuals, dp: Tree, dx: Array | None) -> Array:
@@ -115,7 +99,7 @@ class GlobalAveragePool(LinearMap):
         return 1
 
     def forward(self, p: Tree, x: Array) -> tuple[Array, tuple[int, ...]]:
-        _check_images(self, x)
+        check_images(self, x)
         return self.jvp(p, None, {}, x), x.shape
 
     def jvp(self, p: Tree, res: Residuals, dp: Tree, dx: Array | None) -> Array:
@@ -126,57 +110,3 @@ class GlobalAveragePool(LinearMap):
     ) -> tuple[Tree, Array | None]:
         share = gy[..., None, None] / (res[-2] * res[-1])
         return {}, kernels_of(gy).xp.broadcast_to(share, (*gy.shape, *res[-2:]))
-
-
-@dataclass(frozen=True)
-class Flatten(Checked, LinearMap):
-    """Each example as one row, channels slowest: ``(..., N, C, H, W)`` to ``(..., N, C·H·W)``.
-
-    Attributes:
-        out_features: What C·H·W must be, for those who ask before any image is seen; ``None`` for anything.
-    """
-
-    out_features: Count | None = None
-
-    @property
-    def example_axes(self) -> int:
-        return 3
-
-    @property
-    def output_axes(self) -> int:
-        return 1
-
-    def forward(self, p: Tree, x: Array) -> tuple[Array, tuple[int, ...]]:
-        _check_images(self, x)
-        if self.out_features not in (None, math.prod(x.shape[-3:])):
-            raise ShapeError(
-                f"the input of Flatten has shape {tuple(x.shape)}, with {math.prod(x.shape[-3:])} numbers an "
-                f"example; expected {self.out_features}"
-            )
-        return self.jvp(p, None, {}, x), x.shape[-3:]
-
-    def jvp(self, p: Tree, res: Residuals, dp: Tree, dx: Array) -> Array:
-        return kernels_of(dx).xp.reshape(dx, (*dx.shape[:-3], math.prod(dx.shape[-3:])))
-
-    def vjp(
-        self, p: Tree, res: tuple[int, ...], gy: Array, *, wrt_input: bool = True
-    ) -> tuple[Tree, Array | None]:
-        return {}, kernels_of(gy).xp.reshape(gy, (*gy.shape[:-1], *res))
-
-
-def _check_images(operation: Operation, x: Array) -> None:
-    if x.ndim < 4:
-        raise unfit(operation, x, "C", "H", "W")
-
-
-def _window(
-    size: int | tuple[int, int],
-    stride: int | tuple[int, int] | None,
-    padding: int | tuple[int, int],
-) -> Window:
-    window = Window(pair(size), pair(size if stride is None else stride), pair(padding))
-    if any(2 * border > extent for border, extent in zip(window.padding, window.size, strict=True)):
-        raise SettingError(
-            f"padding of a pooling window is {window.padding}; expected at most half of {window.size}"
-        )
-    return window
