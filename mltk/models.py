@@ -23,14 +23,9 @@ from mltk.ops import (
     MaxPool,
     Operation,
     ReLU,
-    Sigmoid,
-    SiLU,
-    Tanh,
 )
-from mltk.ops.activation import Activation
+from mltk.ops.activation import ACTIVATIONS, Activation
 from mltk.tree import Array, Tree
-
-ACTIVATIONS: dict[str, type[Operation]] = {"relu": ReLU, "tanh": Tanh, "sigmoid": Sigmoid, "silu": SiLU}
 
 
 @dataclass(frozen=True)
@@ -161,7 +156,7 @@ def mlp(sizes: Sequence[int], *, activation: str = "relu", output_scale: float |
 
     Args:
         sizes: Width of the input, of each hidden layer, and of the output: ``[1, 40, 40, 1]``.
-        activation: ``"relu"``, ``"tanh"``, ``"sigmoid"`` or ``"silu"``.
+        activation: A name of `mltk.ops.activation.ACTIVATIONS`, as ``"relu"`` and ``"tanh"`` are.
         output_scale: As in `Sequential`.
 
     Raises:

@@ -151,7 +151,7 @@ def from_module(module: nn.Module) -> tuple[Sequential, Tree]:
     """A `torch.nn.Sequential` as a model of mltk and its parameters: the same function, the same names.
 
     Known are what `to_module` makes, and Linear, Conv2d, BatchNorm1d (of rows ``(N, features)``) and
-    BatchNorm2d without running statistics, LayerNorm, ReLU, Tanh, Sigmoid, SiLU (in place or not), MaxPool2d,
+    BatchNorm2d without running statistics, LayerNorm, activations (in place or not), MaxPool2d,
     AvgPool2d and Flatten (of images). Identity is left out, and a Sequential inside takes the place of its
     layers, if all parameters keep their names. Whether a parameter is frozen is not kept: say
     ``adapt_only`` to the learner.

@@ -107,5 +107,11 @@ class SiLU(Activation):
         return sigma * (1 - sigma) * (2 + x * (1 - 2 * sigma)) * dx
 
 
+ACTIVATIONS: dict[str, type[Activation]] = {
+    kind.__name__.lower(): kind for kind in (Tanh, ReLU, Sigmoid, SiLU)
+}
+"""Every activation, by the name that models take. Torch's module is called as the class, its function so."""
+
+
 def _sigmoid(x: Array) -> Array:
     return (kernels_of(x).xp.tanh(x / 2) + 1) / 2

@@ -12,11 +12,12 @@ from mltk.checks import check_choice
 from mltk.errors import SettingError
 from mltk.models import Sequential
 from mltk.ops import Operation
+from mltk.ops.activation import Activation
 
 
 def layer_name(operation: type[Operation]) -> str:
     """The name of an operation in JSON: ``MaxPool`` is ``max_pool``."""
-    if operation.__name__.isupper() or operation in (ops.ReLU, ops.SiLU):
+    if operation.__name__.isupper() or issubclass(operation, Activation):
         return operation.__name__.lower()
     return re.sub(r"(?<!^)(?=[A-Z])", "_", operation.__name__).lower()
 

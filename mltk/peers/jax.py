@@ -14,6 +14,7 @@ from mltk import ops
 from mltk.errors import UnsupportedError
 from mltk.models import Sequential
 from mltk.ops import Operation
+from mltk.ops.activation import ACTIVATIONS
 from mltk.peers.peer import Case, Result, customary, missing
 
 Array = Any
@@ -139,11 +140,9 @@ def _layer(operation: Operation) -> Callable[[Callable[[str], Array], Array], Ar
         ops.BatchNorm: batch_norm,
         ops.MaxPool: max_pool,
         ops.Flatten: lambda p, x: x.reshape(len(x), -1),
-        ops.ReLU: lambda p, x: jax.nn.relu(x),
-        ops.Tanh: lambda p, x: jnp.tanh(x),
-        ops.Sigmoid: lambda p, x: jax.nn.sigmoid(x),
-        ops.SiLU: lambda p, x: jax.nn.silu(x),
     }
+    for name, kind in ACTIVATIONS.items():
+        functions[kind] = lambda p, x, name=name: getattr(jax.nn, name)(x)  # type: ignore[misc]
     if type(operation) not in functions:
         raise UnsupportedError(f"the JAX peer has no counterpart of {operation!r}")
     return functions[type(operation)]

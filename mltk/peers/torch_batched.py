@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from mltk import ops
 from mltk.errors import UnsupportedError
+from mltk.ops.activation import Activation
 from mltk.peers.peer import Case, Result, missing
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ class TorchBatched:
         n_tasks = len(support_x)
         layers: list[tuple[str, Callable[[torch.Tensor], torch.Tensor] | None]] = []
         for name, operation in case.model.named_layers:
-            if not isinstance(operation, ops.Linear | ops.ReLU | ops.Tanh | ops.Sigmoid | ops.SiLU):
+            if not isinstance(operation, ops.Linear | Activation):
                 raise UnsupportedError("only fully connected networks are written with batched products")
             linear = isinstance(operation, ops.Linear)
             layers.append((name, None if linear else layer_of(operation)))

@@ -9,15 +9,11 @@ from torch import nn
 from mltk import ops
 from mltk.errors import UnsupportedError
 from mltk.ops import Operation
+from mltk.ops.activation import ACTIVATIONS, Activation
 
-ACTIVATIONS: dict[type[Operation], type[nn.Module]] = {
-    ops.ReLU: nn.ReLU,
-    ops.Tanh: nn.Tanh,
-    ops.Sigmoid: nn.Sigmoid,
-    ops.SiLU: nn.SiLU,
+OPERATIONS: dict[type[nn.Module], type[Activation]] = {
+    getattr(nn, kind.__name__): kind for kind in ACTIVATIONS.values()
 }
-
-OPERATIONS = {layer: operation for operation, layer in ACTIVATIONS.items()}
 
 
 class Rows(nn.Flatten):
@@ -48,8 +44,9 @@ REQUIRED: dict[type[nn.Module], dict[str, Any]] = {
 
 def layer_of(operation: Operation) -> nn.Module | None:
     """The layer of Torch that is the same function of the same parameters; ``None`` if there is none."""
-    if type(operation) in ACTIVATIONS:
-        return ACTIVATIONS[type(operation)]()
+    if type(operation) in OPERATIONS.values():
+        layer: nn.Module = getattr(nn, type(operation).__name__)()
+        return layer
     match operation:
         case ops.Linear():
             return nn.Linear(operation.in_features, operation.out_features, operation.bias)

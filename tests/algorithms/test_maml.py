@@ -12,6 +12,7 @@ import mltk
 from mltk import tree
 from mltk.algorithms import ANIL, BOIL, MAML, MetaSGD
 from mltk.errors import ShapeError
+from mltk.ops.activation import ACTIVATIONS
 
 
 def episode_of(backend, *, classes=None, tasks=3, shots=4, queries=3, shape=(1,), seed=0):
@@ -50,7 +51,7 @@ def maml_of(model, loss, options):
 
 @given(
     options=loop_settings,
-    activation=st.sampled_from(["relu", "tanh", "sigmoid", "silu"]),
+    activation=st.sampled_from(list(ACTIVATIONS)),
     classes=st.sampled_from([None, 2]),
     shots=st.integers(2, 5),
     tasks=st.integers(1, 4),

@@ -15,10 +15,11 @@ import mltk
 from mltk import modules, ops, tree
 from mltk.errors import SettingError, TreeError
 from mltk.models import Sequential, conv4, mlp
+from mltk.ops.activation import ACTIVATIONS
 
 TORCH = mltk.backend("torch", dtype="float64")
 
-ACTIVATIONS = st.sampled_from([ops.ReLU(), ops.Tanh(), ops.Sigmoid(), ops.SiLU()])
+SOME = st.sampled_from([kind() for kind in ACTIVATIONS.values()])
 STATISTICS = st.sampled_from(["batch", "support", "population"])
 
 
@@ -46,7 +47,7 @@ def image_layers(draw, channels, extent):
         elif kind == "layer norm":
             layers.append(ops.LayerNorm((channels, *extent), draw(st.sampled_from([1e-5, 0.1]))))
         else:
-            layers.append(draw(ACTIVATIONS))
+            layers.append(draw(SOME))
     if draw(st.booleans()):
         return [*layers, ops.GlobalAveragePool()], channels
     features = channels * extent[0] * extent[1]
@@ -75,7 +76,7 @@ def row_layers(draw, features):
         elif kind == "drop":
             layers.append(ops.DropRows(1))
         else:
-            layers.append(draw(ACTIVATIONS))
+            layers.append(draw(SOME))
     return [*layers, ops.Linear(features, 2)]
 
 

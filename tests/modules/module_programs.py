@@ -12,6 +12,7 @@ import mltk
 from mltk import ops, tree
 from mltk.models import Sequential, mlp
 from mltk.modules.module import Module
+from mltk.ops.activation import ACTIVATIONS, Activation
 
 KINDS = (
     "step",
@@ -49,7 +50,7 @@ def models(draw):
     Batch norm has a large ``eps``: where the numbers of a set hardly differ, a small one makes third
     derivatives so large that central differences of any step are off.
     """
-    activation = {"tanh": ops.Tanh, "silu": ops.SiLU, "sigmoid": ops.Sigmoid}
+    activation = {name: kind for name, kind in ACTIVATIONS.items() if name != "relu"}
     name = draw(st.sampled_from(sorted(activation)))
     outputs, width = draw(st.integers(2, 3)), draw(st.integers(1, 3))
     kind = draw(st.sampled_from(["mlp", "normed", "conv"]))
@@ -151,8 +152,8 @@ def outputs(model, params, x):
                 x = F.avg_pool2d(x, 2)
             case ops.Flatten():
                 x = x.flatten(1)
-            case ops.Tanh() | ops.SiLU() | ops.Sigmoid():
-                x = {ops.Tanh: torch.tanh, ops.SiLU: F.silu, ops.Sigmoid: torch.sigmoid}[type(layer)](x)
+            case Activation():
+                x = getattr(F, type(layer).__name__.lower())(x)
     return x
 
 

@@ -11,6 +11,7 @@ import torch.nn.functional as F  # noqa: N812
 from hypothesis import strategies as st
 
 from mltk import ops, tree
+from mltk.ops.activation import ACTIVATIONS
 from mltk.ops.operation import Tangent
 
 sizes = st.integers(1, 4)
@@ -200,6 +201,9 @@ def smooth_l1(draw):
     return op, features, lambda p, x: F.smooth_l1_loss(x, p["target"], beta=op.beta)
 
 
+ACTIVE = {
+    kind: partial(activation, kind=kind, function=getattr(F, name)) for name, kind in ACTIVATIONS.items()
+}
 SMOOTH = {
     "Linear": linear,
     "Convolution": convolution,
@@ -209,9 +213,7 @@ SMOOTH = {
     "LayerNorm": layer_norm,
     "LSTM": lstm,
     "Attention": attention,
-    "Tanh": partial(activation, kind=ops.Tanh, function=torch.tanh),
-    "Sigmoid": partial(activation, kind=ops.Sigmoid, function=torch.sigmoid),
-    "SiLU": partial(activation, kind=ops.SiLU, function=F.silu),
+    **{kind.__name__: problem for kind, problem in ACTIVE.items() if kind is not ops.ReLU},
     "AveragePool": partial(pool, kind=ops.AveragePool, function=F.avg_pool2d),
     "GlobalAveragePool": global_average,
     "Flatten": flatten,
@@ -223,7 +225,7 @@ SMOOTH = {
     "CrossEntropy dense": partial(dense, builder=cross_entropy),
 }
 KINKED = {
-    "ReLU": partial(activation, kind=ops.ReLU, function=F.relu),
+    "ReLU": ACTIVE[ops.ReLU],
     "MaxPool": partial(pool, kind=ops.MaxPool, function=F.max_pool2d),
     "SmoothL1": smooth_l1,
 }

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from mltk import algorithms, data, models, ops, optim
 from mltk.errors import RunError, SettingError
+from mltk.ops.activation import ACTIVATIONS
 from mltk.training.config import differences, from_config, registry, to_config
 
 counts = st.integers(1, 20)
@@ -26,9 +27,7 @@ operations = st.one_of(
     st.builds(ops.LayerNorm, counts | st.tuples(counts, counts, counts)),
     st.builds(ops.MaxPool, sizes, stride=st.none() | sizes),
     st.builds(ops.AveragePool, sizes, stride=st.none() | sizes),
-    st.sampled_from(
-        [ops.ReLU(), ops.Tanh(), ops.Sigmoid(), ops.SiLU(), ops.Flatten(), ops.GlobalAveragePool()]
-    ),
+    st.sampled_from([*(kind() for kind in ACTIVATIONS.values()), ops.Flatten(), ops.GlobalAveragePool()]),
 )
 # The first layer is a body, without which adapt_only="body" would leave nothing to adapt.
 networks = st.lists(operations, max_size=4).map(

@@ -10,6 +10,7 @@ import numpy as np
 
 from mltk import ops
 from mltk.models import Sequential, mlp
+from mltk.ops.activation import ACTIVATIONS
 from mltk.oracle.case import Case
 from mltk.oracle.computation import Draw
 from mltk.oracle.computations.drawing import decimals, drawn, sets
@@ -77,7 +78,7 @@ def random_maml(draw: Draw, **settings: Any) -> Case:
     }
     features, outputs = extent(3), extent(3, 2)
     widths = [features, *(extent(4) for _ in range(extent(2))), outputs]
-    network = mlp(widths, activation=draw(st.sampled_from(["tanh", "relu", "sigmoid", "silu"])))
+    network = mlp(widths, activation=draw(st.sampled_from(list(ACTIVATIONS))))
     norm, classes = draw(st.booleans()), draw(st.booleans())
     least = 1
     if norm:

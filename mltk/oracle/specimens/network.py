@@ -72,14 +72,6 @@ def _layer(layer: Mapping[str, Any], p: Arrays, x: Tensor) -> Tensor:
             return F.linear(x, p["weight"], p.get("bias"))
         case "convolution":
             return F.conv2d(x, p["weight"], p.get("bias"), _pair(layer["stride"]), _pair(layer["padding"]))
-        case "tanh":
-            return torch.tanh(x)
-        case "relu":
-            return torch.relu(x)
-        case "sigmoid":
-            return torch.sigmoid(x)
-        case "silu":
-            return F.silu(x)
         case "layer_norm":
             return F.layer_norm(x, x.shape[1:], p["weight"], p["bias"], layer["eps"])
         case "flatten":
@@ -88,6 +80,9 @@ def _layer(layer: Mapping[str, Any], p: Arrays, x: Tensor) -> Tensor:
             size, padding = _pair(layer["kernel_size"]), _pair(layer["padding"])
             stride = size if layer["stride"] is None else _pair(layer["stride"])
             return F.max_pool2d(x, size, stride, padding)
+        case activation if hasattr(F, activation):
+            activated: Tensor = getattr(F, activation)(x)
+            return activated
     raise NotImplementedError(f"the layer {layer['layer']}")
 
 
