@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -37,7 +37,7 @@ HEAD = "head"
 
 
 @dataclass(frozen=True)
-class EmbeddingBased(Checked, ABC):
+class EmbeddingBased(Checked):
     """A learner that solves each task in one go, on the embeddings of its support set.
 
     The meta-parameters are those of the embedding and, under ``"head"`` (`head_key`), those of the head.
@@ -45,7 +45,13 @@ class EmbeddingBased(Checked, ABC):
 
     In training, support and query set are embedded together, so that they are one set for batch norm with
     ``statistics="population"``. With ``"batch"`` they are embedded each by itself, as in prediction.
+
+    Attributes:
+        head_type: The class of the head. A learner gives this, or its own `head`.
+        embedding: The network; its outputs are vectors.
     """
+
+    head_type: ClassVar[type[Any]]
 
     embedding: Model
 
@@ -54,10 +60,12 @@ class EmbeddingBased(Checked, ABC):
         super().__post_init__()
         _ = self.head
 
-    @property
-    @abstractmethod
+    @cached_property
     def head(self) -> Head:
-        """What is put on top of the embedding."""
+        """What is put on top of the embedding: a ``head_type`` with the settings that the learner shares."""
+        settings = {field.name: getattr(self, field.name) for field in fields(self.head_type)}
+        head: Head = self.head_type(**settings)
+        return head
 
     @cached_property
     def head_key(self) -> str:

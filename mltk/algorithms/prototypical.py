@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import KW_ONLY, dataclass
-from functools import cached_property
-from typing import Literal
+from dataclasses import dataclass
+from typing import ClassVar
 
 from mltk.algorithms.embedding_based import EmbeddingBased
-from mltk.contracts import Model
-from mltk.heads import PrototypicalHead
+from mltk.heads.prototypes import PrototypicalHead, PrototypicalSettings
 
 
 @dataclass(frozen=True)
-class Prototypical(EmbeddingBased):
+class Prototypical(PrototypicalSettings, EmbeddingBased):
     """Prototypical networks: an embedding in which each class lies around its mean.
 
-    Snell, Swersky & Zemel (2017), equations 1 and 2. The formulas stand with `mltk.heads.PrototypicalHead`.
+    Snell, Swersky & Zemel (2017), equations 1 and 2. Formulas and settings stand with
+    `mltk.heads.PrototypicalHead`.
 
     Attributes:
         embedding: The network; its outputs are vectors.
-        distance: ``"sqeuclidean"`` or ``"cosine"``.
-        temperature: What distances or similarities are divided by to give logits, or ``"learned"``.
 
     Examples:
         >>> import mltk
@@ -31,12 +28,4 @@ class Prototypical(EmbeddingBased):
         True
     """
 
-    embedding: Model
-    _: KW_ONLY
-    distance: Literal["sqeuclidean", "cosine"] = "sqeuclidean"
-    temperature: float | Literal["learned"] = 1.0
-
-    @cached_property
-    def head(self) -> PrototypicalHead:
-        """The class means, and the distances to them."""
-        return PrototypicalHead(self.distance, self.temperature)
+    head_type: ClassVar = PrototypicalHead

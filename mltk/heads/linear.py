@@ -60,7 +60,30 @@ class Solved(NamedTuple):
 
 
 @dataclass(frozen=True)
-class LinearHead(Checked, Head):
+class LinearSettings(Checked):
+    r"""The settings of closed-form heads, and of the learners that take one.
+
+    Attributes:
+        reg_lambda: The regulariser $\lambda$, or its start if learned; not scaled by the number of examples.
+        scale: What outputs are multiplied by, $\alpha$, or its start if learned.
+        learn_scale: Whether $\alpha$ is learned.
+        learn_bias: Whether $\beta$, which is added to all outputs, is learned, from 0; else it stays there.
+        learn_lambda: Whether $\lambda$ is learned, by its logarithm.
+
+    Raises:
+        SettingError: If a number is not positive, or a switch not a bool.
+    """
+
+    reg_lambda: Positive
+    _: KW_ONLY
+    scale: Positive = 1.0
+    learn_scale: Flag = True
+    learn_bias: Flag = True
+    learn_lambda: Flag = True
+
+
+@dataclass(frozen=True)
+class LinearHead(LinearSettings, Head):
     r"""A linear predictor $(W, b)$, solved for on the support set, and a calibration of its outputs.
 
     For a query embedding $q$ the outputs are (Bertinetto, Henriques, Torr & Vedaldi 2019, section 3.2)
@@ -87,24 +110,7 @@ class LinearHead(Checked, Head):
     on the way there and back.
 
     Parameters: ``scale``, ``bias`` and ``log_lambda``, those of them that are learned.
-
-    Attributes:
-        reg_lambda: $\lambda$, or its start if learned.
-        scale: $\alpha$, or its start if learned.
-        learn_scale: Whether $\alpha$ is learned.
-        learn_bias: Whether $\beta$ is learned, from 0; else it stays there.
-        learn_lambda: Whether $\lambda$ is learned.
-
-    Raises:
-        SettingError: If a number is not positive, or a switch not a bool.
     """
-
-    reg_lambda: Positive
-    _: KW_ONLY
-    scale: Positive = 1.0
-    learn_scale: Flag = True
-    learn_bias: Flag = True
-    learn_lambda: Flag = True
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:

@@ -6,7 +6,7 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Any, NamedTuple
 
 from mltk.checks import Count, Positive
-from mltk.heads.linear import LinearHead, raise_diagonal
+from mltk.heads.linear import LinearHead, LinearSettings, raise_diagonal
 from mltk.ops.kernels import kernels_of
 from mltk.tree import Array
 
@@ -15,7 +15,20 @@ SATURATED = 700.0
 
 
 @dataclass(frozen=True)
-class LogisticHead(LinearHead):
+class LogisticSettings(LinearSettings):
+    """The settings of `LogisticHead` and its learner: those of `mltk.heads.linear.LinearSettings`, and this.
+
+    Attributes:
+        steps: Newton steps.
+    """
+
+    reg_lambda: Positive = 1.0
+    _: KW_ONLY
+    steps: Count = 5
+
+
+@dataclass(frozen=True)
+class LogisticHead(LogisticSettings, LinearHead):
     r"""Logistic regression, one class against the rest: the solver of LR-D2 (Bertinetto et al. 2019).
 
     For each class, with the support embeddings as the rows of $X$ (N, d), the targets $y \in \{0, 1\}^N$
@@ -61,14 +74,7 @@ class LogisticHead(LinearHead):
     embeddings, they may leave for anywhere: outputs and gradients stay finite, but mean nothing.
 
     Calibration and parameters are those of `LinearHead`.
-
-    Attributes:
-        steps: Newton steps.
     """
-
-    reg_lambda: Positive = 1.0
-    _: KW_ONLY
-    steps: Count = 5
 
     def weights(self, x: Array, y: Array, reg_lambda: Array) -> tuple[Array, Any]:
         """See `LinearHead.weights`."""

@@ -34,7 +34,21 @@ def check_temperature(name: str, value: Any) -> None:
 
 
 @dataclass(frozen=True)
-class PrototypicalHead(Checked, Head):
+class PrototypicalSettings(Checked):
+    r"""The settings of `PrototypicalHead` and its learner.
+
+    Attributes:
+        distance: ``"sqeuclidean"`` or ``"cosine"``.
+        temperature: What distances or similarities are divided by to give logits, $\tau$, or ``"learned"``:
+            from 1 for squared distances, 0.1 for cosines.
+    """
+
+    distance: Literal["sqeuclidean", "cosine"] = "sqeuclidean"
+    temperature: Annotated[float | Literal["learned"], check_temperature] = 1.0
+
+
+@dataclass(frozen=True)
+class PrototypicalHead(PrototypicalSettings, Head):
     r"""Logits from the distances to the class means (Snell, Swersky & Zemel 2017, equations 1 and 2).
 
     With the one-hot targets $t$ and $n_k$ support examples of class $k$, the prototype of class $k$ is
@@ -46,14 +60,7 @@ class PrototypicalHead(Checked, Head):
       \overline{\log\tau} = -\sum_{jk} \bar z_{jk} z_{jk}.$$
 
     Parameters: ``log_temperature``, one number, if the temperature is learned.
-
-    Attributes:
-        distance: ``"sqeuclidean"`` or ``"cosine"``.
-        temperature: $\tau$, or ``"learned"``: from 1 for squared distances, 0.1 for cosines.
     """
-
-    distance: Literal["sqeuclidean", "cosine"] = "sqeuclidean"
-    temperature: Annotated[float | Literal["learned"], check_temperature] = 1.0
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:

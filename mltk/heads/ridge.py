@@ -6,13 +6,30 @@ from dataclasses import KW_ONLY, dataclass
 from typing import ClassVar, NamedTuple
 
 from mltk.checks import Flag, Positive
-from mltk.heads.linear import LinearHead, raise_diagonal
+from mltk.heads.linear import LinearHead, LinearSettings, raise_diagonal
 from mltk.ops.kernels import kernels_of
 from mltk.tree import Array
 
 
 @dataclass(frozen=True)
-class RidgeHead(LinearHead):
+class RidgeSettings(LinearSettings):
+    """The settings of `RidgeHead` and its learner: those of `LinearSettings`, and these.
+
+    Attributes:
+        use_woodbury: Solve systems as large as the support set (``True``), as an embedding (``False``), or
+            the smaller of the two (``None``). The results are the same.
+        intercept: Whether there is a bias, which is not penalised.
+    """
+
+    reg_lambda: Positive = 0.01
+    _: KW_ONLY
+    scale: Positive = 10.0
+    use_woodbury: Flag | None = None
+    intercept: Flag = False
+
+
+@dataclass(frozen=True)
+class RidgeHead(RidgeSettings, LinearHead):
     r"""Ridge regression: the solver of R2-D2 (Bertinetto et al. 2019, section 3.2).
 
     With the support embeddings as the rows of $X$ (N, d), the targets $Y$ (N, o) and $V = W^\top$,
@@ -45,19 +62,9 @@ class RidgeHead(LinearHead):
 
     Intercept, calibration and parameters are those of `LinearHead`. With one-hot targets the solution's
     outputs lie around 0 and 1, so logits want a scale of about 10; regression wants a scale of 1.
-
-    Attributes:
-        use_woodbury: Solve the N × N systems; ``None`` for the smaller ones.
-        intercept: Whether there is a bias, which is not penalised.
     """
 
     regresses: ClassVar[bool] = True
-
-    reg_lambda: Positive = 0.01
-    _: KW_ONLY
-    scale: Positive = 10.0
-    use_woodbury: Flag | None = None
-    intercept: Flag = False
 
     @property
     def has_intercept(self) -> bool:
