@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from assertions import agree, same
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from routes import NUMPY
@@ -148,8 +149,7 @@ def test_adapting_again_takes_the_new_support_set():
     state = algorithm.adapt(algorithm.init(NUMPY, 0), one.support_x, one.support_y)
     bare = normalization.without_statistics(algorithm.model, state)
     found, expected = (algorithm.adapt(start, other.support_x, other.support_y) for start in (state, bare))
-    for name, leaf in tree.flatten(expected).items():
-        np.testing.assert_array_equal(tree.flatten(found)[name], leaf)
+    same(found, expected)
 
 
 def test_calibration_draws_its_own_tasks():
@@ -174,8 +174,7 @@ def test_calibration_draws_its_own_tasks():
     assert len(drawn) == 3
     sets = [x for episode in drawn for x in (episode.support_x, episode.query_x)]
     expected = normalization.calibrate(algorithm.model, meta, sets)
-    for name, leaf in tree.flatten(expected).items():
-        np.testing.assert_allclose(tree.flatten(found)[name], leaf, rtol=1e-12)
+    agree(found, expected, rtol=1e-12)
 
 
 def test_training_returns_calibrated_parameters_and_so_does_its_folder(tmp_path, backend64):
@@ -186,10 +185,7 @@ def test_training_returns_calibrated_parameters_and_so_does_its_folder(tmp_path,
     resumed = mltk.train(algorithm, BLOBS, **settings, out=tmp_path / "run", resume=True)
     assert "running_mean" in run.meta_params["1"]
     for other in (saved.run, resumed):
-        for name, leaf in tree.flatten(run.meta_params).items():
-            np.testing.assert_array_equal(
-                backend64.to_numpy(tree.flatten(other.meta_params)[name]), backend64.to_numpy(leaf)
-            )
+        same(other.meta_params, run.meta_params)
     bare = normalization.without_statistics(algorithm.model, run.meta_params)
     again = algorithm.calibrate(bare, BLOBS, seed=5)
     np.testing.assert_array_equal(

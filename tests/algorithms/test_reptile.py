@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from assertions import agree
 
 import mltk
 from mltk import tree
@@ -32,8 +33,7 @@ def test_mini_batches_are_consecutive_support_examples(backend64):
     for rows in (slice(0, 3), slice(3, 6), slice(0, 3)):
         state = one.adapt(state, episode.support_x[:, rows], episode.support_y[:, rows])
     found = algorithm.adapt(meta, episode.support_x, episode.support_y)
-    for a, b in zip(tree.leaves(found), tree.leaves(state), strict=True):
-        np.testing.assert_allclose(backend64.to_numpy(a), backend64.to_numpy(b), rtol=1e-13, atol=1e-15)
+    agree(found, state, rtol=1e-13, atol=1e-15)
 
 
 def test_value_is_the_query_loss_after_adaptation(backend64):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from assertions import same_gradient
 from mltk_backends.torch import ModuleModel
 from torch import nn
 
@@ -36,17 +37,6 @@ def conv4():
     return module, mltk.models.conv4(1, 16, width=4, out_features=3), classification(1, 16, 16)
 
 
-def assert_same(found, expected, tolerance=1e-10):
-    """Values and gradient trees agree, relative to the largest gradient."""
-    torch.testing.assert_close(found[0], expected[0], rtol=tolerance, atol=0)
-    found, expected = tree.flatten(found[1]), tree.flatten(expected[1])
-    assert list(found) == list(expected)
-    scale = max(float(leaf.abs().max()) for leaf in expected.values())
-    assert scale > 1e-6
-    for name, leaf in expected.items():
-        assert float((found[name] - leaf).abs().max()) <= tolerance * scale, name
-
-
 def meta_gradient(model, episode, meta_params=None, **settings):
     maml = MAML(model, "cross_entropy", inner_lr=0.1, inner_steps=2, **settings)
     meta_params = maml.init(BACKEND, seed=0) if meta_params is None else meta_params
@@ -66,7 +56,7 @@ def test_a_module_has_the_meta_gradient_of_the_same_network(vectorize, network, 
     wrapped = ModuleModel(module, vectorize=vectorize)
     meta_params = MAML(wrapped, "cross_entropy", **settings).init(BACKEND, seed=0)
     assert dict(wrapped.shapes) == dict(model.shapes)
-    assert_same(
+    same_gradient(
         meta_gradient(wrapped, episode, meta_params, **settings),
         meta_gradient(model, episode, meta_params, **settings),
     )
@@ -125,7 +115,7 @@ def test_tied_parameters_count_once(vectorize):
     expected_value, expected = meta_gradient(ModuleModel(Untied(tied)), episode)
     flat = tree.flatten(expected)
     names = {"first.weight": "weight", "first.bias": "biases.0", "second.bias": "biases.1"}
-    assert_same(
+    same_gradient(
         (value, grads), (expected_value, tree.unflatten({name: flat[other] for name, other in names.items()}))
     )
 
@@ -136,7 +126,7 @@ def test_frozen_parameters_are_constants():
     module[0].requires_grad_(False)
     wrapped = ModuleModel(module)
     assert list(wrapped.shapes) == ["2.weight", "2.bias"]
-    assert_same(meta_gradient(wrapped, episode), (full_value, {"2": full["2"]}))
+    same_gradient(meta_gradient(wrapped, episode), (full_value, {"2": full["2"]}))
 
 
 def test_evaluation_mode_uses_the_running_statistics_at_wrapping():
@@ -226,7 +216,7 @@ def test_recurrent_modules_run_one_task_after_the_other(layer):
         one = mltk.Episode(*arrays, ways=3, backend=BACKEND)
         single.append(meta_gradient(ModuleModel(module, vectorize=False), one))
     mean = tree.map(lambda a, b: (a + b) / 2, single[0][1], single[1][1])
-    assert_same((value, grads), ((single[0][0] + single[1][0]) / 2, mean))
+    same_gradient((value, grads), ((single[0][0] + single[1][0]) / 2, mean))
 
 
 def test_errors_of_the_module_itself_stay_what_they_are():

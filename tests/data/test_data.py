@@ -8,7 +8,7 @@ import torch
 from scipy import stats
 
 import mltk
-from mltk.data import Blobs, Harmonic, LinearRegression, Sinusoid
+from mltk.data import Bandits, Blobs, Harmonic, LinearRegression, Navigation, Sinusoid
 from mltk.errors import SettingError
 
 FAMILIES = [
@@ -235,7 +235,7 @@ def test_bayes_accuracy_has_its_known_values():
     assert Blobs(5, 1, 1, separation=40.0).bayes_accuracy == pytest.approx(1, abs=1e-12)
 
 
-@pytest.mark.parametrize("family", FAMILIES, ids=name)
+@pytest.mark.parametrize("family", [*FAMILIES, Bandits(), Navigation()], ids=name)
 @pytest.mark.parametrize(
     ("n_tasks", "rng", "backend", "named"),
     [

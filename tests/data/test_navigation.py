@@ -9,55 +9,9 @@ from scipy.stats import kstest, pearsonr
 
 import mltk
 from mltk.data import Navigation
-from mltk.errors import SettingError, ShapeError
+from mltk.errors import ShapeError
 from mltk.ops import Gaussian
 from mltk.pictures.navigation import navigation_figure
-
-
-def towards(place, speed):
-    """A policy whose mean velocity points from where it is to a place."""
-    return lambda x: speed * (place - x)
-
-
-@given(
-    seed=st.integers(0, 1000),
-    tasks=st.integers(1, 3),
-    trajectories=st.integers(1, 3),
-    horizon=st.integers(1, 4),
-)
-@settings(max_examples=25)
-def test_a_trajectory_is_what_its_actions_make_of_it(seed, tasks, trajectories, horizon):
-    drawn = Navigation(trajectories, horizon).sample(tasks, seed, NUMPY)
-    x, actions, costs = drawn.rollout(towards(np.array([0.4, -0.2]), 0.5), 0)
-    assert costs.shape == (tasks, trajectories, horizon)
-    x, actions = (part.reshape(tasks, trajectories, horizon, 2) for part in (x, actions))
-    for task in range(tasks):
-        for number in range(trajectories):
-            position = np.zeros(2)
-            for step in range(horizon):
-                np.testing.assert_allclose(x[task, number, step], position, atol=1e-14)
-                position = position + np.clip(actions[task, number, step], -0.1, 0.1)
-                cost = np.sum((position - drawn.goals[task]) ** 2)
-                assert costs[task, number, step] == pytest.approx(cost, rel=1e-12)
-
-
-def test_actions_are_normal_around_the_policy():
-    drawn = Navigation(2_000, 3, std=0.3).sample(2, 0, NUMPY)
-    policy = towards(np.array([1.0, 0.0]), 1.0)
-    x, actions, _ = drawn.rollout(policy, 0)
-    noise = (actions - policy(x)) / 0.3
-    assert abs(noise.mean()) < 0.03
-    assert noise.std() == pytest.approx(1, rel=0.03)
-    steps = noise.reshape(2, 2_000, 3, 2)
-    assert abs(np.corrcoef(steps[..., 0, 0].ravel(), steps[..., 1, 0].ravel())[0, 1]) < 0.06
-
-
-def test_goals_fill_the_square():
-    goals = Navigation(goals=(-2.0, 1.0)).sample(500, 0, NUMPY).goals
-    assert goals.min() >= -2
-    assert goals.max() <= 1
-    np.testing.assert_allclose(goals.mean(axis=0), -0.5, atol=0.2)
-    assert abs(np.corrcoef(goals.T)[0, 1]) < 0.2
 
 
 def test_the_same_trajectories_on_every_backend(backend64):
@@ -70,15 +24,6 @@ def test_the_same_trajectories_on_every_backend(backend64):
         rollouts.append([backend.to_numpy(part) for part in rollout])
     for ours, theirs in zip(*rollouts, strict=True):
         np.testing.assert_allclose(theirs, ours, rtol=0, atol=1e-12)
-
-
-def test_each_task_may_have_its_own_policy():
-    drawn = Navigation(4, 5).sample(3, 0, NUMPY)
-    own = np.array([[0.1], [0.5], [0.9]])[:, :, None]
-    x, _, _ = drawn.rollout(lambda x: own * (1 - x), 0)
-    for task in range(3):
-        alone = drawn.rollout(lambda x, s=own[task]: s * (1 - x), 0)
-        np.testing.assert_allclose(x[task], alone.x[task], atol=1e-14)
 
 
 def test_a_stage_has_noise_of_its_own_and_repeats_it():
@@ -242,8 +187,3 @@ def test_goals_are_uniform_in_a_square():
     assert pearsonr(*goals.T).pvalue > ONCE_IN / 3
     default = Navigation().sample(2_000, 0, NUMPY).goals
     assert kstest(default.ravel(), "uniform", (-0.5, 1.0)).pvalue > ONCE_IN
-
-
-def test_a_name_is_no_backend():
-    with pytest.raises(SettingError, match="backend is 'numpy'"):
-        Navigation().sample(1, 0, "numpy")

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from assertions import agree
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mltk_backends.torch import to_module
@@ -29,12 +30,10 @@ def on_torch(model, params, engine, **options):
     return Module(model, tree.map(backend.asarray, params), backend=backend, **options), backend
 
 
-def assert_same(found, expected, tolerance=1e-10):
+def agree_as_one(found, expected):
     """Equal numbers, relative to the largest element of the whole gradient or one."""
-    assert [g.shape for g in found] == [g.shape for g in expected]
     scale = max(1, *(np.abs(g).max(initial=0) for g in expected))
-    for place, (gradient, other) in enumerate(zip(found, expected, strict=True)):
-        np.testing.assert_allclose(gradient, other, rtol=0, atol=tolerance * scale, err_msg=str(place))
+    agree(*(dict(enumerate(each)) for each in (found, expected)), rtol=0, atol=1e-10 * scale)
 
 
 @pytest.mark.parametrize("kind", MODULES)
@@ -42,7 +41,7 @@ def assert_same(found, expected, tolerance=1e-10):
 @given(problem=problems())
 def test_the_same_code_gives_the_gradient_of_plain_functions_on_every_library(kind, problem):
     module, backend = MODULES[kind](problem.model, problem.params)
-    assert_same(meta_gradient(problem, module, backend), by_autograd(problem))
+    agree_as_one(meta_gradient(problem, module, backend), by_autograd(problem))
 
 
 @settings(max_examples=40)
@@ -83,7 +82,7 @@ WHOLE = [kind for kind in KINDS if kind not in ("partial", "attribute")]
 def test_the_gradient_at_a_module_on_the_way_is_that_of_a_program_which_starts_there(problem, other):
     way = run(problem, Module(problem.model, problem.params), NUMPY.asarray)
     rest = replace(problem, params=way.params, program=other.program, seed=other.seed)
-    assert_same(meta_gradient(rest, way, NUMPY), by_autograd(rest))
+    agree_as_one(meta_gradient(rest, way, NUMPY), by_autograd(rest))
 
 
 @settings(max_examples=30)
@@ -97,7 +96,7 @@ def test_on_the_way_a_parameter_that_stayed_gets_what_flows_to_it_through_others
         way = run(problem, module, backend.asarray)
         rest = replace(problem, program=other.program, seed=other.seed)
         found.append(meta_gradient(rest, way, backend))
-    assert_same(*found)
+    agree_as_one(*found)
 
 
 def test_a_partial_update_moves_one_layer_by_the_gradient_at_the_present_point():

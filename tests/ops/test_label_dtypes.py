@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from assertions import same_gradient
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from routes import BACKENDS, backend_of
 
 import mltk
 from mltk.algorithms import (
@@ -18,11 +20,6 @@ from mltk.algorithms import (
 )
 
 DTYPES = ("int8", "int16", "int32", "uint8", "uint16", "uint32", "uint64")
-BACKENDS = {
-    "numpy": mltk.backend("numpy", dtype="float64"),
-    "torch-analytic": mltk.backend("torch", dtype="float64", engine="analytic"),
-    "torch-autograd": mltk.backend("torch", dtype="float64", engine="autograd"),
-}
 
 
 def labelled(draw_seed, dtype, *, tasks, outputs, examples):
@@ -44,7 +41,7 @@ def labelled(draw_seed, dtype, *, tasks, outputs, examples):
 def test_the_cross_entropy_and_its_derivatives_are_those_of_torch(
     seed, dtype, tasks, outputs, examples, name
 ):
-    backend = BACKENDS[name]
+    backend = backend_of(name)
     logits, labels = labelled(seed, dtype, tasks=tasks, outputs=outputs, examples=examples)
     target = {"target": backend.asarray(labels.astype(dtype))}
     loss = mltk.ops.loss("cross_entropy")
@@ -92,12 +89,7 @@ def test_a_learner_gives_what_it_gives_for_64_bits(backend64, learner, dtype):
     ways = min(WAYS, int(np.iinfo(dtype).max) + 1)
     meta_params = learner.init(backend64, 0)
     wide, narrow = (episode(backend64, kind, ways) for kind in ("int64", dtype))
-    value, grads = learner.value_and_grad(meta_params, wide)
-    same, same_grads = learner.value_and_grad(meta_params, narrow)
-    assert float(same) == float(value)
-    wanted = mltk.tree.flatten(grads)
-    for name, leaf in mltk.tree.flatten(same_grads).items():
-        np.testing.assert_array_equal(backend64.to_numpy(leaf), backend64.to_numpy(wanted[name]))
+    same_gradient(*(learner.value_and_grad(meta_params, each) for each in (narrow, wide)), 0)
     outputs = [
         backend64.to_numpy(learner.predict(learner.adapt(meta_params, e.support_x, e.support_y), e.query_x))
         for e in (wide, narrow)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
+from assertions import same_gradient
 from mltk_backends.torch import ModuleModel
 from routes import NUMPY
 from torch import nn
@@ -57,14 +58,6 @@ KINDS = {
 }
 
 
-def assert_same(found, expected):
-    np.testing.assert_allclose(found[0], expected[0], rtol=1e-10)
-    flat = tree.flatten(expected[1])
-    assert any(np.abs(np.asarray(leaf)).max() > 1e-4 for leaf in flat.values())
-    for name, leaf in tree.flatten(found[1]).items():
-        np.testing.assert_allclose(leaf, flat[name], rtol=1e-9, atol=1e-11)
-
-
 @pytest.mark.parametrize("name", KINDS)
 @pytest.mark.parametrize("learner", [MAML, ANIL, Reptile, ImplicitMAML])
 def test_a_loss_by_hand_is_that_of_torch(name, learner):
@@ -74,11 +67,11 @@ def test_a_loss_by_hand_is_that_of_torch(name, learner):
     expected, by_function = (learner(MODEL, loss, **settings) for loss in (by_hand, function))
     params = expected.init(TORCH, 0)
     right = expected.value_and_grad(params, one)
-    assert_same(by_function.value_and_grad(params, one), right)
+    same_gradient(by_function.value_and_grad(params, one), right)
     on_numpy = learner(MODEL, by_hand, **settings)
-    assert_same(on_numpy.value_and_grad(on_numpy.init(NUMPY, 0), one.to(NUMPY)), right)
+    same_gradient(on_numpy.value_and_grad(on_numpy.init(NUMPY, 0), one.to(NUMPY)), right)
     autograd = mltk.backend("torch", dtype="float64", engine="autograd")
-    assert_same(expected.value_and_grad(params, one.to(autograd)), right)
+    same_gradient(expected.value_and_grad(params, one.to(autograd)), right)
 
 
 def per_example(outputs, targets):
@@ -97,7 +90,7 @@ def test_a_function_gives_one_number_or_one_for_each_example(loss, wrapped):
     model = ModuleModel(module) if wrapped else MODEL
     expected, found = (MAML(model, given, inner_lr=0.1) for given in ("mse", loss))
     params = expected.init(TORCH, 0)
-    assert_same(found.value_and_grad(params, one), expected.value_and_grad(params, one))
+    same_gradient(found.value_and_grad(params, one), expected.value_and_grad(params, one))
 
 
 def test_an_engine_without_autograd_refuses_functions():
@@ -202,7 +195,7 @@ def test_targets_may_be_images(loss, function, ways, backend64):
     expected = by_loop(function, flat, one.to(TORCH), 0.3)
     expected.backward()
     found = maml.value_and_grad(params, one)
-    assert_same(found, (expected.detach(), tree.unflatten({name: p.grad for name, p in flat.items()})))
+    same_gradient(found, (expected.detach(), tree.unflatten({name: p.grad for name, p in flat.items()})))
 
 
 class Source:

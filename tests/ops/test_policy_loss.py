@@ -4,6 +4,7 @@ import array_api_strict
 import numpy as np
 import pytest
 import torch
+from assertions import agree
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import ndtri
@@ -46,11 +47,8 @@ def second_order(value, x, gy, dx, dgy):
     return [each.detach().numpy() for each in (y, dy, pulled, curved + moved)]
 
 
-def agree(found, expected):
-    for actual, wanted in zip(found, expected, strict=True):
-        actual = np.asarray(actual)
-        assert actual.shape == wanted.shape
-        np.testing.assert_allclose(actual, wanted, rtol=0, atol=1e-10 * (1 + np.abs(wanted).max()))
+def alike(found, expected):
+    agree(*(dict(enumerate(each)) for each in (found, expected)), rtol=1e-10, atol=1e-10)
 
 
 @given(seeds, distributions, leading, st.integers(1, 4))
@@ -65,7 +63,7 @@ def test_log_probabilities_and_their_rules_are_those_of_autograd(rng, distributi
         at, pull, along, moved = (convert(each) for each in (x, g, dx, dg))
         value, res = distribution.log_prob(at, convert(actions))
         tangent = distribution.jvp_of_vjp(res, pull, along, moved)
-        agree([value, distribution.jvp(res, along), distribution.vjp(res, pull), tangent], expected)
+        alike([value, distribution.jvp(res, along), distribution.vjp(res, pull), tangent], expected)
         without = distribution.jvp_of_vjp(res, pull, along, None)
         still = distribution.jvp_of_vjp(res, pull, along, moved * 0)
         np.testing.assert_allclose(np.asarray(without), np.asarray(still), rtol=1e-12, atol=1e-12)
@@ -189,9 +187,9 @@ def test_rules_of_losses_are_those_of_autograd_in_every_library(sample):
     x, target, gy, dx, dgy = (torch.as_tensor(array) for array in arrays)
     expected = second_order(lambda x: by_definition(loss, x, target), x, gy, dx, dgy)
     for convert in (np.asarray, torch.as_tensor, array_api_strict.asarray):
-        agree(rules(loss, *(convert(array) for array in arrays)), expected)
+        alike(rules(loss, *(convert(array) for array in arrays)), expected)
     # What the loss computes on the way forward is what autograd is to differentiate.
-    agree(second_order(lambda x: loss.forward({"target": target}, x)[0], x, gy, dx, dgy), expected)
+    alike(second_order(lambda x: loss.forward({"target": target}, x)[0], x, gy, dx, dgy), expected)
 
 
 @given(samples())
@@ -200,7 +198,7 @@ def test_a_cotangent_may_be_one_number_and_its_tangent_nothing(sample):
     loss, x, target, gy, dx, _ = sample
     factor = 0.7
     with_arrays = rules(loss, x, target, np.full(gy.shape, factor), dx, np.zeros(gy.shape))
-    agree(rules(loss, x, target, factor, dx, None), with_arrays)
+    alike(rules(loss, x, target, factor, dx, None), with_arrays)
 
 
 @given(samples())

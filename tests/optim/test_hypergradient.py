@@ -6,6 +6,7 @@ import array_api_strict
 import numpy as np
 import pytest
 import torch
+from assertions import agree, same
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -94,8 +95,7 @@ def test_adams_hypergradient_is_that_of_its_direction():
 def test_without_hyper_rate_it_is_the_optimiser(name, steps):
     found, _ = descend(HypergradientDescent(OPTIMIZERS[name], 0.0), steps)
     expected, _ = descend(OPTIMIZERS[name], steps)
-    for found_leaf, leaf in zip(tree.leaves(found), tree.leaves(expected), strict=True):
-        np.testing.assert_allclose(found_leaf, leaf, rtol=1e-12)
+    agree(found, expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -150,8 +150,7 @@ def test_the_rate_goes_through_checkpoints(tmp_path, backend32):
     straight = mltk.train(learner, tasks, steps=8, out=tmp_path / "straight", **options)
     mltk.train(learner, tasks, steps=4, out=tmp_path / "resumed", **options)
     resumed = mltk.train(learner, tasks, steps=8, out=tmp_path / "resumed", resume=True, **options)
-    for found, leaf in zip(tree.leaves(resumed.meta_params), tree.leaves(straight.meta_params), strict=True):
-        np.testing.assert_array_equal(backend32.to_numpy(found), backend32.to_numpy(leaf))
+    same(resumed.meta_params, straight.meta_params)
     with np.load(tmp_path / "straight" / "checkpoint.npz") as checkpoint:
         rate = checkpoint["optimizer.rate"]
     assert rate.shape == ()

@@ -4,6 +4,7 @@ import array_api_strict
 import numpy as np
 import pytest
 import torch
+from assertions import agree
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -59,12 +60,6 @@ def theirs(make, params, grads, *, max_norm=None, schedule=None):
     return {name: leaf.detach().numpy() for name, leaf in params.items()}
 
 
-def assert_equal(found, expected):
-    assert found.keys() == expected.keys()
-    for name, leaf in expected.items():
-        np.testing.assert_allclose(found[name], leaf, rtol=1e-12, atol=1e-12, err_msg=name)
-
-
 @pytest.fixture(params=["numpy", "torch", "strict"])
 def convert(request):
     return conversion(request.param)
@@ -90,7 +85,7 @@ def test_sgd_is_torchs(convert, shapes, lr, momentum, nesterov, decay, seed):
         params,
         grads,
     )
-    assert_equal(found, expected)
+    agree(found, expected, rtol=1e-12)
 
 
 @settings(max_examples=25)
@@ -112,7 +107,7 @@ def test_adam_and_adamw_are_torchs(convert, shapes, lr, betas, eps, decay, seed)
         expected = theirs(
             lambda p: torch.optim.AdamW(p, lr=lr, betas=betas, eps=eps, weight_decay=decay), params, grads
         )
-    assert_equal(ours(optimizer, params, grads, convert), expected)
+    agree(ours(optimizer, params, grads, convert), expected, rtol=1e-12)
 
 
 @settings(max_examples=25)
@@ -123,7 +118,7 @@ def test_clipping_before_momentum_is_torchs(convert, shapes, max_norm, seed):
         optim.chain(optim.ClipByGlobalNorm(max_norm), optim.SGD(0.1, momentum=0.9)), params, grads, convert
     )
     expected = theirs(lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9), params, grads, max_norm=max_norm)
-    assert_equal(found, expected)
+    agree(found, expected, rtol=1e-12)
 
 
 @settings(max_examples=25)
@@ -157,7 +152,7 @@ def test_optimisers_follow_a_schedule_as_torchs_do(convert, optimizer):
         grads,
         schedule=lambda o: torch.optim.lr_scheduler.StepLR(o, step_size=7, gamma=0.3),
     )
-    assert_equal(found, expected)
+    agree(found, expected, rtol=1e-12)
 
 
 ALL = [

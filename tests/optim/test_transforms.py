@@ -7,6 +7,7 @@ import array_api_strict
 import numpy as np
 import pytest
 import torch
+from assertions import agree
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from transform_problems import KINDS, NETWORKS, by_autograd, inner, problems
@@ -30,20 +31,6 @@ def over(kinds=KINDS, **options):
         return run
 
     return decorate
-
-
-def agree(actual, expected, *, rtol=1e-10):
-    """Flat trees of arrays are equal up to rounding of their largest number."""
-    assert actual.keys() == expected.keys()
-    for name, values in expected.items():
-        assert actual[name].keys() == values.keys(), name
-        for key, leaf in values.items():
-            found = actual[name][key]
-            assert found.shape == leaf.shape, (name, key)
-            scale = np.max(np.abs(leaf), initial=0.0)
-            np.testing.assert_allclose(
-                found, leaf, rtol=0, atol=rtol * scale + 1e-13, err_msg=f"{name} {key}"
-            )
 
 
 @over()

@@ -1,12 +1,11 @@
 """A training that is killed at random moments ends bit for bit where an uninterrupted one does."""
 
-import json
 import random
 import subprocess
 import sys
 import time
 
-import numpy as np
+from run_contents import assert_same_run
 
 from mltk.training.run_folder import RunFolder
 
@@ -24,13 +23,6 @@ KILLS = 20
 
 def command(folder, steps):
     return [sys.executable, "-c", CODE.replace("STEPS", str(steps)), str(folder)]
-
-
-def contents(folder):
-    with np.load(folder / "checkpoint.npz") as arrays:
-        state = {name: arrays[name] for name in arrays.files}
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return state, [{key: line[key] for key in ("step", "loss")} for line in lines]
 
 
 def test_twenty_kills_change_nothing(tmp_path):
@@ -57,8 +49,4 @@ def test_twenty_kills_change_nothing(tmp_path):
     assert reached == sorted(reached)
     assert len(set(reached)) > KILLS // 2
     subprocess.run(command(folder.path, steps), stdout=subprocess.DEVNULL, check=True)
-    (found, found_lines), (expected, lines) = contents(folder.path), contents(tmp_path / "straight")
-    assert found_lines == lines
-    assert found.keys() == expected.keys()
-    for name, leaf in expected.items():
-        np.testing.assert_array_equal(found[name], leaf, err_msg=name, strict=True)
+    assert_same_run(folder.path, tmp_path / "straight")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
+from assertions import same
 from mltk_backends.torch import ModuleModel
 from PIL import Image
 from torch import nn
@@ -18,13 +19,6 @@ from mltk.training.run_folder import RunFolder
 NUMPY = mltk.backend("numpy")
 SINUSOIDS = mltk.data.Sinusoid(shots=5, queries=5)
 POPULATION = mltk.algorithms.Prototypical(mltk.models.conv4(1, 28, width=4, statistics="population"))
-
-
-def assert_same(found, expected):
-    found, expected = tree.flatten(found), tree.flatten(expected)
-    assert found.keys() == expected.keys()
-    for name, leaf in expected.items():
-        np.testing.assert_array_equal(np.asarray(found[name]), np.asarray(leaf), err_msg=name)
 
 
 @pytest.fixture
@@ -46,7 +40,7 @@ def test_a_trained_run_is_used_without_the_data_of_its_training(backend, drawing
     run = mltk.train(POPULATION, tasks, backend=mltk.backend(backend), steps=3, out=out)
     drawings.rename(tmp_path / "elsewhere")
     saved = mltk.load_run(out)
-    assert_same(saved.run.meta_params, run.meta_params)
+    same(saved.run.meta_params, run.meta_params)
     assert any("running_var" in name for name in tree.flatten(saved.run.meta_params))
     glyphs = mltk.data.Glyphs().tasks(2, 1, 2)
     options = {"episodes": 4, "backend": saved.backend}
@@ -63,8 +57,8 @@ def test_statistics_are_those_of_the_parameters_that_they_stand_beside(tmp_path,
     straight = mltk.train(POPULATION, tasks, steps=4, out=tmp_path / "straight", **options)
     first = mltk.train(POPULATION, tasks, steps=2, out=tmp_path / "grown", **options)
     grown = mltk.train(POPULATION, tasks, steps=4, out=tmp_path / "grown", resume=True, **options)
-    assert_same(grown.meta_params, straight.meta_params)
-    assert_same(mltk.load_run(tmp_path / "grown").run.meta_params, straight.meta_params)
+    same(grown.meta_params, straight.meta_params)
+    same(mltk.load_run(tmp_path / "grown").run.meta_params, straight.meta_params)
 
     def stop(step, steps, loss):
         if step == 3:
@@ -76,7 +70,7 @@ def test_statistics_are_those_of_the_parameters_that_they_stand_beside(tmp_path,
         mltk.train(POPULATION, tasks, steps=4, out=tmp_path / "cut", resume=True, progress=stop, **options)
     assert RunFolder(tmp_path / "cut").read_config()["steps"] == 4
     monkeypatch.setattr(type(tasks), "sample", None)
-    assert_same(mltk.load_run(tmp_path / "cut").run.meta_params, first.meta_params)
+    same(mltk.load_run(tmp_path / "cut").run.meta_params, first.meta_params)
 
 
 @dataclass(frozen=True)
@@ -112,7 +106,7 @@ class Shifted:
 def test_a_run_of_a_learner_and_tasks_of_the_users_own_is_loaded_by_giving_them(tmp_path):
     run = mltk.train(Mine(), Shifted(), backend=NUMPY, steps=5, out=tmp_path)
     saved = mltk.load_run(tmp_path, algorithm=Mine(), tasks=Shifted())
-    assert_same(saved.run.meta_params, run.meta_params)
+    same(saved.run.meta_params, run.meta_params)
     assert saved.tasks.shift == 1.0
     with pytest.raises(RunError, match=r"algorithm=\.\.\."):
         mltk.load_run(tmp_path)
@@ -121,7 +115,7 @@ def test_a_run_of_a_learner_and_tasks_of_the_users_own_is_loaded_by_giving_them(
     with pytest.raises(RunError, match=r"(?s)other tasks:\n.*tasks\.shift: float64"):
         mltk.load_run(tmp_path, algorithm=Mine(), tasks=Shifted(2.0))
     alone = mltk.load_run(tmp_path, algorithm=Mine())
-    assert_same(alone.run.meta_params, run.meta_params)
+    same(alone.run.meta_params, run.meta_params)
     with pytest.raises(RunError, match=r"tasks=\.\.\."):
         alone.tasks  # noqa: B018
 
@@ -136,7 +130,7 @@ def wrapped(seed, activation=nn.Tanh):
 def test_a_run_of_a_wrapped_module_is_loaded_by_giving_it(tmp_path):
     run = mltk.train(wrapped(1), SINUSOIDS, backend=mltk.backend("torch"), steps=5, out=tmp_path)
     saved = mltk.load_run(tmp_path, algorithm=wrapped(1))
-    assert_same(saved.run.meta_params, run.meta_params)
+    same(saved.run.meta_params, run.meta_params)
     assert saved.tasks == SINUSOIDS
     for other in (wrapped(2), wrapped(1, nn.ReLU)):
         with pytest.raises(RunError, match=r"other algorithm:\n  algorithm\.model"):
@@ -150,7 +144,7 @@ def test_a_loaded_run_can_be_pickled_before_and_after_its_tasks_are_made(tmp_pat
     saved = mltk.load_run(tmp_path, tasks=tasks)
     for _ in range(2):
         again = pickle.loads(pickle.dumps(saved))
-        assert_same(again.run.meta_params, saved.run.meta_params)
+        same(again.run.meta_params, saved.run.meta_params)
         assert again.tasks == saved.tasks == SINUSOIDS
 
 

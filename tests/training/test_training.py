@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 import torch
+from assertions import same
 from run_contents import assert_same_run
 
 import mltk
@@ -65,8 +66,7 @@ def test_an_interrupted_run_ends_where_an_uninterrupted_one_does(
         interrupt(learner, tmp_path / "resumed", after=after, monkeypatch=monkeypatch, **options)
     resumed = mltk.train(learner, TASKS, steps=60, out=tmp_path / "resumed", resume=True, **options)
     assert_same_run(tmp_path / "resumed", tmp_path / "straight")
-    for name, leaf in tree.flatten(straight.meta_params).items():
-        assert bool((tree.flatten(resumed.meta_params)[name] == leaf).all())
+    same(resumed.meta_params, straight.meta_params)
     assert [line["loss"] for line in resumed.history] == [line["loss"] for line in straight.history]
     assert (tmp_path / "resumed" / "curves.svg").exists()
 
@@ -322,8 +322,7 @@ def test_on_a_device_the_loss_is_fetched_where_it_is_logged():
     assert Watched.fetched == 3
     host = mltk.train(LEARNER, TASKS, backend=mltk.backend("numpy"), steps=60, log_every=20)
     assert [line["loss"] for line in run.history] == pytest.approx([line["loss"] for line in host.history])
-    for name, leaf in tree.flatten(host.meta_params).items():
-        np.testing.assert_array_equal(tree.flatten(run.meta_params)[name], leaf)
+    same(run.meta_params, host.meta_params)
 
 
 def test_on_a_device_too_an_interrupted_run_ends_where_an_uninterrupted_one_does(tmp_path, monkeypatch):
