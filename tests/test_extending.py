@@ -1,5 +1,6 @@
 """What the page on extending mltk shows is done: its files are written, imported and run as a user's own."""
 
+import ast
 import importlib
 import re
 import subprocess
@@ -115,3 +116,34 @@ def test_a_run_of_ones_own_is_loaded_with_ones_own_alone(module, tmp_path):
         np.testing.assert_array_equal(leaf, mltk.tree.flatten(run.meta_params)[name])
     with pytest.raises(RunError, match="algorithm="):
         mltk.load_run(tmp_path / "run")
+
+
+ROOT = Path(__file__).parent.parent
+SOURCES = [path for folder in ("mltk", "backends") for path in (ROOT / folder).rglob("*.py")]
+
+
+def words_of(path):
+    """The names and the texts in the code of a file."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        match node:
+            case ast.ClassDef(name=word) | ast.FunctionDef(name=word) | ast.alias(name=word):
+                yield word
+            case ast.Name(id=word) | ast.Attribute(attr=word) | ast.Constant(value=str(word)):
+                yield word
+
+
+@pytest.mark.parametrize(
+    ("names", "most"),
+    [
+        ({"Harmonic"}, 2),
+        ({"Reptile", "reptile"}, 4),
+        ({"LSTM", "lstm", "op-lstm"}, 6),
+        ({"SiLU", "silu", "op-silu"}, 5),
+        ({"LogisticHead", "LogisticRegression", "logistic", "random_logistic"}, 9),
+    ],
+)
+def test_what_is_part_of_mltk_is_named_in_few_files(names, most):
+    """Known mistakes and the code that makes them are more, and come one by one."""
+    files = {path.relative_to(ROOT).as_posix() for path in SOURCES if names & set(words_of(path))}
+    counted = {path for path in files if not re.search("oracle/(mistakes|catalogue|specimens)/", path)}
+    assert 1 < len(counted) <= most, sorted(counted)
