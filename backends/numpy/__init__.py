@@ -34,6 +34,7 @@ class NumpyKernels(NumpyImageKernels, Kernels):
             y = x @ weight.mT
             y += bias[..., None, :]
             return y
+        # The rows are (x, 1), and the matrix holds the weight and, below it, the bias.
         rows = np.empty((*x.shape[:-1], 2), x.dtype)
         rows[..., :1] = x
         rows[..., 1] = 1
@@ -61,7 +62,9 @@ class NumpyKernels(NumpyImageKernels, Kernels):
         keepdims: bool = False,
     ) -> Array:
         """See `Kernels.sum`: `numpy.einsum` needs one pass, in any memory order, and no product in memory."""
-        if times is None and axes == (-2,) and x.shape[-2] <= FEW_EXAMPLES:
+        # Where the summed axis is followed by others, the sum is a product with ones: with 5 to 1,024 rows
+        # of 1 to 256 numbers in float32 that takes 0.4 to 1.0 of einsum's time.
+        if times is None and axes == (-2,):
             total = _ones(x.shape[-2], x.dtype) @ x
             return total if keepdims else total[..., 0, :]
         if times is None and axes == (0,) and not keepdims and x.flags.c_contiguous:
@@ -107,12 +110,9 @@ class NumpyKernels(NumpyImageKernels, Kernels):
         potrs = get_lapack_funcs("potrs", (factor, b))
         solutions = np.array(b, order="C")
         for one, solution in zip(_matrices(factor), _matrices(solutions), strict=True):
+            # LAPACK counts by columns: the transpose, an upper factor, is what it finds there without a copy.
             solution[...] = potrs(one.T, solution, lower=False)[0]
         return solutions
-
-
-FEW_EXAMPLES = 256
-"""Up to this, the sum over examples is a product with ones: the call itself is what takes the time."""
 
 
 def _matrices(a: Array) -> Array:

@@ -11,8 +11,12 @@ from numpy.lib.stride_tricks import as_strided
 from mltk.ops.image_kernels import ImageKernels, Window
 from mltk.tree import Array
 
-FEW_CHANNELS = 8
-"""Below this, windows are copied along rows of pixels rather than along channels."""
+FEW_CHANNELS = 4
+"""Below this, windows are copied along rows of pixels rather than along channels.
+
+With 5 or 25 images of 14 or 28 pixels a side, windows of 3×3 and 32 filters, convolution and weight gradient
+along rows take 0.6 of the time with one channel, 0.8 with three, as long with four, 1.3 to 1.6 with sixteen.
+"""
 
 
 class NumpyImageKernels(ImageKernels):
@@ -113,6 +117,9 @@ def _padded(x: Array, window: Window) -> Array:
 def _pixels(padded: Array, window: Window, places: tuple[int, int]) -> Array:
     """What each window sees: ``(..., N·h·w, kh·kw·C)``."""
     images = np.moveaxis(padded, -3, -1)
+    # Pixel (a, b) of window (i, j) is pixel (i·s + a, j·s + b) of the image: a view in which i and a step
+    # along the rows and j and b along the columns, i and j by s at a time. Only `reshape` copies, in runs of
+    # what lies together: the channels of a pixel, or the pixels of a row where these are more.
     *batch, rows, columns, channel = images.strides
     windows = as_strided(
         images,

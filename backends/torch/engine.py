@@ -18,24 +18,13 @@ from mltk.tree import Tree
 
 from .module_model import ModuleModel
 from .second_derivatives import gradients
-from .task_by_task import linearize_tasks
+from .task_by_task import task_by_task
 
 
 class HandDerivedEngine(AnalyticEngine):
     """The rules of `mltk.ops`, on large images one task after the other."""
 
-    def linearize(
-        self,
-        objective: Objective,
-        params: Tree,
-        x: torch.Tensor,
-        y: torch.Tensor,
-        *,
-        wrt: Collection[str] | None = None,
-        curvature: bool = True,
-    ) -> Linearization:
-        """See `mltk.contracts.Engine.linearize`."""
-        return linearize_tasks(super().linearize, objective, params, x, y, wrt=wrt, curvature=curvature)
+    linearize = task_by_task(AnalyticEngine.linearize)
 
 
 @dataclass(frozen=True)
@@ -44,6 +33,7 @@ class AutogradEngine:
 
     name: str = "autograd"
 
+    @task_by_task
     def linearize(
         self,
         objective: Objective,
@@ -55,7 +45,7 @@ class AutogradEngine:
         curvature: bool = True,
     ) -> Linearization:
         """See `mltk.contracts.Engine.linearize`."""
-        return linearize_tasks(AutogradLinearization, objective, params, x, y, wrt=wrt, curvature=curvature)
+        return AutogradLinearization(objective, params, x, y, wrt=wrt, curvature=curvature)
 
     def vjp(
         self, model: Model, params: Tree, x: torch.Tensor

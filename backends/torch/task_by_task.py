@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, TypeVar, cast
 
 import torch
 
@@ -17,29 +19,30 @@ Found by `mltk bench conv4-maml` on a CPU with two cores.
 """
 
 
-def linearize_tasks(
-    linearize: Callable[..., Linearization],
-    objective: Objective,
-    params: Tree,
-    x: torch.Tensor,
-    y: torch.Tensor,
-    *,
-    wrt: Collection[str] | None,
-    curvature: bool,
-) -> Linearization:
-    """Linearise all tasks at once, or large images one task after the other, as an engine linearises them."""
-    shapes = objective.model.shapes
-    large = x.shape[0] > 1 and x.device.type == "cpu" and x[0].numel() > LARGE
-    if not large or not any(len(shape) == 4 for shape in shapes.values()):
-        return linearize(objective, params, x, y, wrt=wrt, curvature=curvature)
-    shapes = {**shapes, **getattr(objective.model, "constant_shapes", {})}
-    flat = {name: leaf for name, leaf in tree.flatten(params).items() if name in shapes}
-    parts = []
-    for task in range(x.shape[0]):
-        one = slice(task, task + 1)
-        own = {name: leaf[one] if leaf.ndim > len(shapes[name]) else leaf for name, leaf in flat.items()}
-        parts.append(linearize(objective, tree.unflatten(own), x[one], y[one], wrt=wrt, curvature=curvature))
-    return _TaskByTask(parts)
+Linearize = TypeVar("Linearize", bound=Callable[..., Linearization])
+
+
+def task_by_task(linearize: Linearize) -> Linearize:
+    """An engine's ``linearize`` that takes large images one task after the other, and else all at once."""
+
+    @wraps(linearize)
+    def linearized(
+        self: Any, objective: Objective, params: Tree, x: torch.Tensor, y: torch.Tensor, **options: Any
+    ) -> Linearization:
+        shapes = objective.model.shapes
+        large = x.shape[0] > 1 and x.device.type == "cpu" and x[0].numel() > LARGE
+        if not large or not any(len(shape) == 4 for shape in shapes.values()):
+            return linearize(self, objective, params, x, y, **options)
+        shapes = {**shapes, **getattr(objective.model, "constant_shapes", {})}
+        flat = {name: leaf for name, leaf in tree.flatten(params).items() if name in shapes}
+        parts = []
+        for task in range(x.shape[0]):
+            one = slice(task, task + 1)
+            own = {name: leaf[one] if leaf.ndim > len(shapes[name]) else leaf for name, leaf in flat.items()}
+            parts.append(linearize(self, objective, tree.unflatten(own), x[one], y[one], **options))
+        return _TaskByTask(parts)
+
+    return cast("Linearize", linearized)
 
 
 class _TaskByTask:

@@ -13,7 +13,7 @@ def unroll_from_checkpoints(step: InnerStep, start: Any, steps: int, query: Quer
     """`mltk.algorithms.unroll.unroll`, bit for bit, with no more than one step linearised at a time."""
     end = descend(step, start, range(steps))
     value, adjoint = query(end)
-    del end
+    del end  # the way back descends to its points by itself
     for number, point in starts_backwards(step, start, range(steps)):
         _, pull_back = step(point, number, back=True)
         adjoint = pull_back(adjoint)
@@ -39,5 +39,5 @@ def starts_backwards(step: InnerStep, start: Any, numbers: range) -> Iterator[tu
         far = 2 * len(numbers) // 3
         middle = descend(step, start, numbers[:far])
         yield from starts_backwards(step, middle, numbers[far:])
-        del middle
+        del middle  # or it would be kept, a point more for each level, while the first part is done
         yield from starts_backwards(step, start, numbers[:far])

@@ -144,6 +144,7 @@ class Module:
         if not moving:
             return [None] * len(self._parameters)
         lin = linearize(moving, curvature=not self._checkpoint)
+        # Called on the way back alone: what was linearised here and is kept, or with checkpoints a new one.
         again = partial(linearize, tuple(moving), curvature=True) if self._checkpoint else lambda: lin
         node, grads = _Gradient(again, moving), tree.flatten(lin.grad)
         return [
@@ -205,7 +206,7 @@ def clone_module(module: Module, memo: Memo | None = None) -> Module:
     clone = copy.copy(module)
     for p in module.parameters():
         if id(p) not in known:
-            known[id(p)] = (p, p.clone())
+            known[id(p)] = (p, p.clone())  # with p, whose id would else go to another object once it is gone
     clone._parameters = {name: known[id(p)][1] for name, p in module.named_parameters()}
     return clone
 
