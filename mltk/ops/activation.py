@@ -81,7 +81,7 @@ class Sigmoid(Activation):
     """
 
     def forward(self, p: Tree, x: Array) -> tuple[Array, tuple[Array, Array]]:
-        y = _sigmoid(x)
+        y = sigmoid(x)
         return y, (y * (1 - y), y)
 
     def slope_tangent(self, res: tuple[Array, Array], dx: Array) -> Array:
@@ -98,7 +98,7 @@ class SiLU(Activation):
     """
 
     def forward(self, p: Tree, x: Array) -> tuple[Array, tuple[Array, Array, Array]]:
-        sigma = _sigmoid(x)
+        sigma = sigmoid(x)
         y = x * sigma
         return y, (sigma + y * (1 - sigma), sigma, x)
 
@@ -113,5 +113,6 @@ ACTIVATIONS: dict[str, type[Activation]] = {
 """Every activation, by the name that models take. Torch's module is called as the class, its function so."""
 
 
-def _sigmoid(x: Array) -> Array:
+def sigmoid(x: Array) -> Array:
+    """The logistic function, by a hyperbolic tangent: it cannot overflow."""
     return (kernels_of(x).xp.tanh(x / 2) + 1) / 2

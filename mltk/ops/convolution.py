@@ -64,6 +64,8 @@ class Convolution(Checked, Operation):
     padding: int | tuple[int, int] = 0
     bias: bool = True
 
+    example_axes = 3
+
     def __post_init__(self) -> None:
         super().__post_init__()
         _ = self.window
@@ -72,10 +74,6 @@ class Convolution(Checked, Operation):
     def window(self) -> Window:
         """The window of the kernel."""
         return Window(pair(self.kernel_size), pair(self.stride), pair(self.padding))
-
-    @property
-    def example_axes(self) -> int:
-        return 3
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:

@@ -39,9 +39,7 @@ class Linear(Checked, Operation):
     out_features: Count
     bias: bool = True
 
-    @property
-    def example_axes(self) -> int:
-        return 1
+    example_axes = 1
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:

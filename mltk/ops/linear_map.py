@@ -36,13 +36,8 @@ class Flatten(Checked, LinearMap):
 
     out_features: Count | None = None
 
-    @property
-    def example_axes(self) -> int:
-        return 3
-
-    @property
-    def output_axes(self) -> int:
-        return 1
+    example_axes = 3
+    output_axes = 1
 
     def forward(self, p: Tree, x: Array) -> tuple[Array, tuple[int, ...]]:
         check_images(self, x)

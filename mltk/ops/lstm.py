@@ -38,6 +38,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mltk.checks import Checked, Count
+from mltk.ops.activation import sigmoid
 from mltk.ops.kernels import kernels_of
 from mltk.ops.operation import Operation, Tangent, unfit
 from mltk.tree import Array, Tree
@@ -91,7 +92,7 @@ def step(z: Array, state: Array) -> tuple[Array, Array, CellStep]:
     xp = kernels_of(z).xp
     hidden = state.shape[-1]
     i, f, g, o = _blocks(z, hidden)
-    i, f, g, o = _sigmoid(i), _sigmoid(f), xp.tanh(g), _sigmoid(o)
+    i, f, g, o = sigmoid(i), sigmoid(f), xp.tanh(g), sigmoid(o)
     slopes = xp.concat([i * (1 - i), f * (1 - f), 1 - g * g, o * (1 - o)], axis=-1)
     after = f * state + i * g
     squashed = xp.tanh(after)
@@ -202,9 +203,7 @@ class LSTM(Checked, Operation):
     hidden: Count
     reverse: bool = False
 
-    @property
-    def example_axes(self) -> int:
-        return 1
+    example_axes = 1
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -322,8 +321,3 @@ def _blocks(values: Array, hidden: int) -> tuple[Array, Array, Array, Array]:
         values[..., 2 * hidden : 3 * hidden],
         values[..., 3 * hidden :],
     )
-
-
-def _sigmoid(x: Array) -> Array:
-    """As in `mltk.ops.Sigmoid`: it cannot overflow."""
-    return (kernels_of(x).xp.tanh(x / 2) + 1) / 2

@@ -90,13 +90,8 @@ class AveragePool(Windowed):
 class GlobalAveragePool(LinearMap):
     """The mean over all pixels of each channel: ``(..., N, C, H, W)`` to ``(..., N, C)``."""
 
-    @property
-    def example_axes(self) -> int:
-        return 3
-
-    @property
-    def output_axes(self) -> int:
-        return 1
+    example_axes = 3
+    output_axes = 1
 
     def forward(self, p: Tree, x: Array) -> tuple[Array, tuple[int, ...]]:
         check_images(self, x)
