@@ -8,43 +8,16 @@ must be found and named, no right one accused.
 from __future__ import annotations
 
 from importlib import import_module
+from pkgutil import iter_modules
 
 from mltk.oracle.specimens.declared import DECLARED, UNKNOWN, Specimen
 
-for _file in (
-    "learner",
-    "right_loops",
-    "by_optimizer",
-    "wrong_orders",
-    "wrong_steps",
-    "wrong_states",
-    "wrong_passes",
-    "wrong_scales",
-    "implicit",
-    "head",
-    "right_heads",
-    "wrong_similarities",
-    "wrong_attention",
-    "wrong_outputs",
-    "wrong_solvers",
-    "layers",
-    "unknown",
-):
-    import_module(f"{__name__}.{_file}")  # each declares its specimens
+for _file in iter_modules(__path__):
+    import_module(f"{__name__}.{_file.name}")  # each declares its specimens
 
-PEERS = {
-    "maml": (
-        "torch-func",
-        "torch-loop",
-        "torch-batched",
-        "higher",
-        "torchopt",
-        "jax",
-        "learn2learn",
-        "torchmeta",
-    ),
-    "fomaml": ("torch-func", "higher", "jax", "learn2learn", "torchmeta"),
-}
+_BOTH = ("torch-func", "higher", "jax", "learn2learn", "torchmeta")
+
+PEERS = {"maml": (*_BOTH, "torch-loop", "torch-batched", "torchopt"), "fomaml": _BOTH}
 """The adapters to other libraries that are specimens, for each computation."""
 
 CORRECT: tuple[Specimen, ...] = (

@@ -36,6 +36,7 @@ class Head(Implementation):
         super().__init__(params, data, settings)
         inputs = {name: getattr(data, name) for name in INPUTS if hasattr(data, name)}
         self.leaves = learnable({**inputs, **params})
+        self.dtype = next(iter(inputs.values())).dtype
 
     def answer(self) -> Outputs:
         """Whatever the computation returns."""
@@ -56,8 +57,7 @@ class Head(Implementation):
 
     def solver(self) -> Outputs:
         """Weight and bias of ridge regression, and what their cotangents pull back to."""
-        x, y = self.embedded(self.leaves["embeddings"]), self.data.targets
-        y = y if self.settings.ways is None else self.targets(F.one_hot(y, self.settings.ways).to(x.dtype))
+        x, y = self.embedded(self.leaves["embeddings"]), self.targets(self.data.targets)
         weight, bias = self.fitted(x, y, self.settings.bias)
         weight, bias = self.scale() * weight.mT, self.scale() * bias.expand(*y.shape[:1], 1, -1)[:, 0]
         value = (weight * self.data.g_weight).sum() + (bias * self.data.g_bias).sum()
@@ -83,9 +83,7 @@ class Head(Implementation):
 
     def one_hot(self, labels: Tensor) -> Tensor:
         """Labels as rows of one 1 each."""
-        if self.settings.ways is None:
-            raise NotImplementedError("only for classification")
-        return F.one_hot(labels, self.settings.ways).to(self.leaves["query_x"].dtype)
+        return F.one_hot(labels, self.settings.ways).to(self.dtype)
 
     def logits(self, support: Tensor, query: Tensor) -> Tensor:
         """Those of the head that the settings tell of."""
@@ -96,8 +94,7 @@ class Head(Implementation):
             return self.matched(context, self.attend(query, context))
         if "reg_lambda" not in self.settings:
             return self.matched(support, query)
-        y = self.data.support_y
-        y = y if self.settings.ways is None else self.targets(self.one_hot(y))
+        y = self.targets(self.data.support_y)
         if "steps" in self.settings:
             return self.calibrated(query @ self.newton(support, y))
         weight, bias = self.fitted(support, y, self.settings.intercept)
@@ -198,9 +195,9 @@ class Head(Implementation):
             return self.leaves["reg_lambda"][..., None, None]
         return torch.full((1, 1), self.settings.reg_lambda, dtype=x.dtype)
 
-    def targets(self, one_hot: Tensor) -> Tensor:
-        """What is regressed on."""
-        return one_hot
+    def targets(self, y: Tensor) -> Tensor:
+        """What is regressed on: numbers, or one-hot labels."""
+        return y if self.settings.ways is None else self.one_hot(y)
 
     def fitted(self, x: Tensor, y: Tensor, intercept: bool) -> tuple[Tensor, Tensor]:
         """Weight and bias of ridge regression."""

@@ -83,14 +83,19 @@ class Layer(Implementation):
 
     def largest(self, x: Tensor) -> Tensor:
         """The largest pixel of each window."""
-        size, stride = self.layer["kernel_size"], self.layer["stride"] or self.layer["kernel_size"]
-        return F.max_pool2d(x, size, stride, self.layer["padding"])
+        size, stride, padding = self.windows()
+        return F.max_pool2d(x, size, stride, padding)
 
     def pooled(self, x: Tensor, *, counted: bool = True) -> Tensor:
         """The mean of each window."""
-        layer, size = self.layer, self.layer["kernel_size"]
-        stride = layer["stride"] or size
-        return F.avg_pool2d(x, size, stride, layer["padding"], count_include_pad=counted)
+        size, stride, padding = self.windows()
+        return F.avg_pool2d(x, size, stride, padding, count_include_pad=counted)
+
+    def windows(self) -> list[tuple[int, int]]:
+        """Their size, stride and padding, in both directions."""
+        size, stride, padding = (self.layer[name] for name in ("kernel_size", "stride", "padding"))
+        each = (size, stride or size, padding)
+        return [(value, value) if isinstance(value, int) else (value[0], value[1]) for value in each]
 
 
 @specimen(*NORMS, mistake="unbiased-variance")
@@ -138,14 +143,7 @@ class SharedAmongEquals(Layer):
     """``unfold`` and ``amax``, which shares its gradient among equal pixels."""
 
     def largest(self, x: Tensor) -> Tensor:
-        size, stride, padding = (
-            (value, value) if isinstance(value, int) else tuple(value)
-            for value in (
-                self.layer["kernel_size"],
-                self.layer["stride"] or self.layer["kernel_size"],
-                self.layer["padding"],
-            )
-        )
+        size, stride, padding = self.windows()
         border = (padding[1], padding[1], padding[0], padding[0])
         windows = F.pad(x, border, value=-torch.inf)
         for axis, length, step in zip((2, 3), size, stride, strict=True):

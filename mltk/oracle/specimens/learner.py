@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mltk.oracle.specimens.declared import Implementation, specimen
-from mltk.oracle.specimens.network import Arrays, Result, Task, batch_norm, forward, gradients, learnable
+from mltk.oracle.specimens.network import Arrays, Result, Task, gradients, learnable, passed
 
 EXACT = ("maml", "anil", "boil", "meta-sgd", "maml-learned-rates")
 UNROLLED = ("maml", "fomaml", "anil", "boil", "meta-sgd", "maml-learned-rates")
@@ -137,8 +137,25 @@ class Learner(Implementation):
 
     def network(self, fast: Arrays, x: Tensor, support_rows: int | None = None) -> Tensor:
         """The outputs for some inputs."""
-        return forward(self.settings.layers, fast, x, support_rows, self.normalise)
+        for position, layer in enumerate(self.settings.layers):
+            start = f"{position}."
+            p = {name.removeprefix(start): array for name, array in fast.items() if name.startswith(start)}
+            normed = layer["layer"] == "batch_norm"
+            x = self.normalise(layer, p, x, support_rows) if normed else passed(layer, p, x)
+        return x
 
     def normalise(self, layer: Mapping[str, Any], p: Arrays, x: Tensor, rows: int | None) -> Tensor:
-        """A batch norm."""
-        return batch_norm(layer, p, x, rows)
+        """A batch norm by all rows, or by the support set in front."""
+        mean, variance = self.statistics(x[:rows] if layer["statistics"] == "support" else x)
+        weight, bias = (p[name].view(mean.shape) for name in ("weight", "bias"))
+        return (x - mean) / self.deviation(variance, layer["eps"]) * weight + bias
+
+    def statistics(self, seen: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and variance of each channel."""
+        axes = [axis for axis in range(seen.ndim) if axis != 1]
+        variance, mean = torch.var_mean(seen, axes, correction=0, keepdim=True)
+        return mean, variance
+
+    def deviation(self, variance: Tensor, eps: float) -> Tensor:
+        """What is divided by."""
+        return (variance + eps).sqrt()

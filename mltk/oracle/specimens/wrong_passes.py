@@ -12,7 +12,7 @@ from torch.nn import functional as F  # noqa: N812 - everybody's name for it
 
 from mltk.oracle.specimens.declared import classes, specimen
 from mltk.oracle.specimens.learner import EXACT, UNROLLED, Learner
-from mltk.oracle.specimens.network import Arrays, Task, batch_norm
+from mltk.oracle.specimens.network import Arrays, Task
 
 NORMALISED = ("maml", "fomaml", "anil", "boil", "meta-sgd", "reptile")
 
@@ -47,9 +47,9 @@ class LabelSmoothingOutside(Learner):
 class EvaluationMode(Learner):
     """Batch norms in evaluation mode, whose buffers never saw data."""
 
-    def normalise(self, layer: Mapping[str, Any], p: Arrays, x: Tensor, rows: int | None) -> Tensor:
-        zeros, ones = torch.zeros_like(p["weight"]), torch.ones_like(p["weight"])
-        return F.batch_norm(x, zeros, ones, p["weight"], p["bias"], training=False, eps=layer["eps"])
+    def statistics(self, seen: Tensor) -> tuple[Tensor, Tensor]:
+        mean, variance = super().statistics(seen)
+        return torch.zeros_like(mean), torch.ones_like(variance)
 
 
 @specimen(*NORMALISED, mistake="batch-norm-running-statistics")
@@ -85,42 +85,17 @@ class OwnStatistics(Learner):
     def query_outputs(self, fast: Arrays, task: Task) -> Tensor:
         return self.network(fast, task.query_x)
 
-    def normalise(self, layer: Mapping[str, Any], p: Arrays, x: Tensor, rows: int | None) -> Tensor:
-        return F.batch_norm(x, None, None, p["weight"], p["bias"], training=True, eps=layer["eps"])
-
 
 @specimen(*NORMALISED, mistake="batch-norm-support-statistics")
 class SupportStatistics(Learner):
     """The statistics of the support set are kept for the query set."""
 
-    rows: int | None = None
-
     def query_outputs(self, fast: Arrays, task: Task) -> Tensor:
-        self.rows = len(task.support_x)
-        outputs = self.network(fast, torch.cat([task.support_x, task.query_x]))[self.rows :]
-        self.rows = None
-        return outputs
+        rows = len(task.support_x)
+        return self.network(fast, torch.cat([task.support_x, task.query_x]), rows)[rows:]
 
     def normalise(self, layer: Mapping[str, Any], p: Arrays, x: Tensor, rows: int | None) -> Tensor:
-        return batch_norm({**layer, "statistics": "batch", "rows": self.rows}, p, x, rows)
-
-
-class Statistics(Learner):
-    """A batch norm by hand, whose parts can be wrong."""
-
-    def normalise(self, layer: Mapping[str, Any], p: Arrays, x: Tensor, rows: int | None) -> Tensor:
-        seen = x[:rows] if layer["statistics"] == "support" else x
-        axes = [axis for axis in range(x.ndim) if axis != 1]
-        mean = seen.mean(axes, keepdim=True)
-        variance = (seen - mean).square().mean(axes, keepdim=True)
-        weight, bias = (p[name].view(mean.shape) for name in ("weight", "bias"))
-        return (x - mean) / self.deviation(
-            variance, layer["eps"], seen.numel() // mean.numel()
-        ) * weight + bias
-
-    def deviation(self, variance: Tensor, eps: float, count: int) -> Tensor:
-        """What is divided by."""
-        return (variance + eps).sqrt()
+        return super().normalise({**layer, "statistics": "support"}, p, x, rows)
 
 
 @specimen(*NORMALISED, mistake="batch-norm-joint-statistics")
@@ -128,40 +103,35 @@ class BothSetsInOnePass(Learner):
     """Support and query set go through the network together, and are taken apart behind it."""
 
     def support_outputs(self, fast: Arrays, task: Task) -> Tensor:
-        return self.network(fast, torch.cat([task.support_x, self.queries]))[: len(task.support_x)]
+        return self.network(fast, torch.cat([task.support_x, task.query_x]))[: len(task.support_x)]
 
     def query_outputs(self, fast: Arrays, task: Task) -> Tensor:
         return self.network(fast, torch.cat([task.support_x, task.query_x]))[len(task.support_x) :]
 
-    def adapt(self, fast: Arrays, task: Task) -> Arrays:
-        self.queries = task.query_x
-        return super().adapt(fast, task)
-
-    def normalise(self, layer: Mapping[str, Any], p: Arrays, x: Tensor, rows: int | None) -> Tensor:
-        return F.batch_norm(x, None, None, p["weight"], p["bias"], training=True, eps=layer["eps"])
-
 
 @specimen(*NORMALISED, mistake="batch-norm-unbiased-variance")
-class UnbiasedVariance(Statistics):
+class UnbiasedVariance(Learner):
     """``x.var()`` divides by one less than the number of examples."""
 
-    def deviation(self, variance: Tensor, eps: float, count: int) -> Tensor:
-        return (variance * count / max(count - 1, 1) + eps).sqrt()
+    def statistics(self, seen: Tensor) -> tuple[Tensor, Tensor]:
+        mean, variance = super().statistics(seen)
+        count = seen.numel() // mean.numel()
+        return mean, variance * count / max(count - 1, 1)
 
 
 @specimen(*NORMALISED, mistake="batch-norm-epsilon")
-class EpsilonOfAnotherLibrary(Statistics):
+class EpsilonOfAnotherLibrary(Learner):
     """The epsilon is 1e-3."""
 
-    def deviation(self, variance: Tensor, eps: float, count: int) -> Tensor:
-        return (variance + 1e-3).sqrt()
+    def deviation(self, variance: Tensor, eps: float) -> Tensor:
+        return super().deviation(variance, 1e-3)
 
 
 @specimen("maml", mistake="batch-norm-epsilon")
-class EpsilonBesideTheRoot(Statistics):
+class EpsilonBesideTheRoot(Learner):
     """The epsilon is added to the standard deviation."""
 
-    def deviation(self, variance: Tensor, eps: float, count: int) -> Tensor:
+    def deviation(self, variance: Tensor, eps: float) -> Tensor:
         return variance.sqrt() + eps
 
 
@@ -169,20 +139,17 @@ class EpsilonBesideTheRoot(Statistics):
 class DetachedStatistics(Learner):
     """Mean and variance are taken of ``x.detach()``."""
 
-    def normalise(self, layer: Mapping[str, Any], p: Arrays, x: Tensor, rows: int | None) -> Tensor:
-        axes = [axis for axis in range(x.ndim) if axis != 1]
-        seen = x[:rows] if layer["statistics"] == "support" else x
-        variance, mean = torch.var_mean(seen.detach(), axes, correction=0)
-        return F.batch_norm(x, mean, variance, p["weight"], p["bias"], eps=layer["eps"])
+    def statistics(self, seen: Tensor) -> tuple[Tensor, Tensor]:
+        return super().statistics(seen.detach())
 
 
 @specimen("maml", mistake="batch-norm-statistics-detached")
-class ConstantSupportStatistics(DetachedStatistics):
+class ConstantSupportStatistics(Learner):
     """The support set normalises the queries without a gradient through its mean and variance."""
 
     def normalise(self, layer: Mapping[str, Any], p: Arrays, x: Tensor, rows: int | None) -> Tensor:
-        if rows is None or layer["statistics"] != "support":
-            return batch_norm(layer, p, x, rows)
+        if rows is not None:
+            x = torch.cat([x[:rows].detach(), x[rows:]])
         return super().normalise(layer, p, x, rows)
 
 

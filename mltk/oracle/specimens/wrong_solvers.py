@@ -134,8 +134,8 @@ class NotTakenBack(Head):
 class PlusMinusOne(Head):
     """Targets of ±1."""
 
-    def targets(self, one_hot: Tensor) -> Tensor:
-        return 2 * one_hot - 1
+    def targets(self, y: Tensor) -> Tensor:
+        return 2 * super().targets(y) - 1
 
 
 @specimen(*REGULARISED, mistake="scale-left-out")
