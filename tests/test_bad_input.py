@@ -11,10 +11,8 @@ from mltk.errors import (
     ArrayError,
     BackendError,
     DtypeError,
-    LabelError,
     MismatchError,
     MltkError,
-    NotFiniteError,
     SettingError,
     ShapeError,
     TreeError,
@@ -171,19 +169,6 @@ def test_targets_of_the_wrong_kind_for_the_loss():
         classifier.value_and_grad(meta_params, EPISODE)
     with pytest.raises(MltkError, match="target"):
         regressor.value_and_grad(meta_params, blobs)
-
-
-def test_integer_images_and_labels_outside_through_the_episode():
-    images = np.zeros((1, 2, 1, 16, 16))
-    labels = np.array([[0, 1]])
-    with pytest.raises(DtypeError, match="support_x has dtype uint8"):
-        mltk.Episode(images.astype(np.uint8), labels, images, labels, ways=2)
-    with pytest.raises(LabelError, match="query_y holds the label 2"):
-        mltk.Episode(images, labels, images, labels + 1, ways=2).validate()
-    with pytest.raises(LabelError, match="no example of class 2"):
-        mltk.Episode(images, labels, images, labels, ways=3).validate()
-    with pytest.raises(NotFiniteError, match="query_x"):
-        mltk.Episode(images, labels, images + np.inf, labels, ways=2).validate()
 
 
 @pytest.mark.parametrize(
