@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import scipy.optimize
 from assertions import agree
 from head_problems import Problem, first_of, parameters, problems
 from hypothesis import given, settings
@@ -60,18 +59,6 @@ def test_many_steps_reach_the_optimum(problem):
     for w, x, y in zip(found, problem.support, problem.target, strict=True):
         gradient = (expit(x @ w.T) - y).T @ x + problem.reg_lambda * w
         assert np.abs(gradient).max() < 1e-11 * (1 + np.sum(x**2))
-
-
-def test_optimum_is_that_of_scipy():
-    problem = first(tasks=1, shots=4)
-    for w, y in zip(weights(problem, 20)[0], problem.target[0].T, strict=True):
-
-        def objective(w, y=y):
-            f = problem.support[0] @ w
-            return np.sum(np.logaddexp(0, f) - y * f) + problem.reg_lambda / 2 * np.sum(w**2)
-
-        expected = scipy.optimize.minimize(objective, np.zeros_like(w), tol=1e-10).x
-        np.testing.assert_allclose(w, expected, rtol=0, atol=1e-6)
 
 
 @given(problem=classifications(exponents=MODERATE))

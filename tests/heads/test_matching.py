@@ -69,16 +69,6 @@ def test_the_order_of_the_support_set_is_part_of_the_full_context(problem):
     assert np.abs(other.by_hand()["outputs"] - problem.by_hand()["outputs"]).max() > 1e-8
 
 
-@settings(max_examples=25)
-@given(
-    problem=problems("matching", scale=1.0),
-    scales=st.tuples(*[st.sampled_from([1e-30, 1e-3, 1e3, 1e30])] * 2),
-)
-def test_cosine_is_free_of_scale(problem, scales):
-    scaled = replace(problem, support=problem.support * scales[0], query=problem.query * scales[1])
-    np.testing.assert_allclose(scaled.by_hand()["outputs"], problem.by_hand()["outputs"], rtol=0, atol=1e-12)
-
-
 def embeddings(rng, convert=np.asarray):
     """Support, labels with unequal counts, query and its labels, of two tasks."""
     labels = np.asarray([[0, 1, 2, 1, 1], [2, 2, 0, 1, 0]])

@@ -9,7 +9,6 @@ import scipy.linalg
 from assertions import agree
 from head_problems import Problem, first_of, problems
 from hypothesis import assume, given, settings
-from hypothesis import strategies as st
 
 import mltk
 from mltk.errors import RegulariserWarning
@@ -96,50 +95,6 @@ def test_weak_regulariser_gives_least_squares_of_least_norm(problem, use_woodbur
     np.testing.assert_allclose(
         found.weight.mT, np.linalg.pinv(problem.support) @ problem.target, rtol=0, atol=1e-4
     )
-
-
-@each_form
-@given(problem=regressions(exponents=(-2, 2)), shift=st.floats(-10, 10))
-@settings(max_examples=EXAMPLES)
-def test_intercept_is_not_penalised(problem, use_woodbury, shift):
-    options = {"use_woodbury": use_woodbury, "bias": True}
-    before = ridge_regression(problem.support, problem.target, problem.reg_lambda, **options)
-    higher = ridge_regression(problem.support, problem.target + shift, problem.reg_lambda, **options)
-    np.testing.assert_allclose(higher.weight, before.weight, rtol=0, atol=1e-9)
-    np.testing.assert_allclose(higher.bias, before.bias + shift, rtol=0, atol=1e-9)
-    elsewhere = ridge_regression(problem.support + shift, problem.target, problem.reg_lambda, **options)
-    np.testing.assert_allclose(elsewhere.weight, before.weight, rtol=0, atol=1e-9)
-
-
-@each_form
-@given(problem=regressions(exponents=(-2, 4)), bias=st.booleans())
-@settings(max_examples=EXAMPLES)
-def test_regulariser_is_not_scaled_by_the_number_of_examples(problem, use_woodbury, bias):
-    options = {"use_woodbury": use_woodbury, "bias": bias}
-    once = ridge_regression(problem.support, problem.target, problem.reg_lambda, **options)
-    x, y = (np.concatenate([array, array], axis=1) for array in (problem.support, problem.target))
-    twice = ridge_regression(x, y, 2 * problem.reg_lambda, **options)
-    np.testing.assert_allclose(twice.weight, once.weight, rtol=1e-9, atol=1e-10)
-
-
-@given(learned=st.tuples(st.booleans(), st.booleans(), st.booleans()))
-@settings(max_examples=8)
-def test_only_what_is_learned_is_a_parameter(learned):
-    problem = first()
-    switches = dict(zip(("learn_scale", "learn_bias", "learn_lambda"), learned, strict=True))
-    head = RidgeHead(problem.reg_lambda, scale=3.0, **switches)
-    p = head.init(np.random.default_rng(0))
-    names = [
-        name for name, is_learned in zip(("scale", "bias", "log_lambda"), learned, strict=True) if is_learned
-    ]
-    assert list(p) == list(head.shapes) == names
-    outputs, residuals = head.forward(p, problem.support, problem.target, problem.query)
-    solution = ridge_regression(problem.support, problem.target, problem.reg_lambda, scale=3.0)
-    np.testing.assert_allclose(outputs, solution.predict(problem.query), rtol=1e-10, atol=1e-10)
-    np.testing.assert_array_equal(
-        outputs, head.predict(p, head.fit(p, problem.support, problem.target), problem.query)
-    )
-    assert list(head.vjp(p, residuals, problem.gy)[0]) == names
 
 
 def test_labels_are_one_hot_targets(backend64):

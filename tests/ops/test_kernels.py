@@ -193,19 +193,6 @@ def test_sums_and_standardisation(fast, data, rng, shape, eps):
     same(fast.combine(r, terms), PLAIN.combine(r, terms))
 
 
-@settings(max_examples=EXAMPLES)
-@given(data=st.data(), window=windows, rng=seeds)
-def test_generic_convolution_adjoints(data, window, rng):
-    x = data.draw(images(window, rng))
-    weight = rng.standard_normal((2, x.shape[-3], *window.size))
-    y = PLAIN.conv2d(x, weight, None, window)
-    gy = rng.standard_normal(y.shape)
-    through_weight = PLAIN.conv2d_weight_gradient(x, gy, window) * weight
-    through_input = PLAIN.conv2d_input_gradient(gy, weight, window, x.shape[-2:]) * x
-    assert np.isclose((gy * y).sum(), through_weight.sum(), rtol=1e-9, atol=1e-9)
-    assert np.isclose((gy * y).sum(), through_input.sum(), rtol=1e-9, atol=1e-9)
-
-
 @given(
     part=st.sampled_from(["size", "stride", "padding"]),
     axis=st.integers(0, 1),
