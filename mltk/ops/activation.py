@@ -6,7 +6,7 @@ from abc import abstractmethod
 from dataclasses import dataclass
 
 from mltk.ops.kernels import kernels_of
-from mltk.ops.operation import Operation, Residuals, Tangent
+from mltk.ops.operation import Operation, Pulled, Residuals, Tangent
 from mltk.tree import Array, Tree
 
 
@@ -27,12 +27,10 @@ class Activation(Operation):
     def jvp(self, p: Tree, res: Residuals, dp: Tree, dx: Array | None) -> Array:
         return res[0] * dx
 
-    def vjp(self, p: Tree, res: Residuals, gy: Array, *, wrt_input: bool = True) -> tuple[Tree, Array | None]:
+    def vjp(self, p: Tree, res: Residuals, gy: Array, *, wrt_input: bool = True) -> Pulled:
         return {}, res[0] * gy
 
-    def jvp_of_vjp(
-        self, p: Tree, res: Residuals, gy: Array, d: Tangent, *, wrt_input: bool = True
-    ) -> tuple[Tree, Array | None]:
+    def jvp_of_vjp(self, p: Tree, res: Residuals, gy: Array, d: Tangent, *, wrt_input: bool = True) -> Pulled:
         dgx = res[0] * d.gy
         slope_tangent = self.slope_tangent(res, d.x)
         if slope_tangent is not None:

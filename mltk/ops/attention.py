@@ -8,7 +8,7 @@ from typing import NamedTuple
 from mltk.checks import Checked, Positive
 from mltk.errors import ShapeError
 from mltk.ops.kernels import kernels_of
-from mltk.ops.operation import Operation, Tangent, unfit
+from mltk.ops.operation import Operation, Pulled, Tangent, unfit
 from mltk.tree import Array, Tree
 
 
@@ -76,14 +76,12 @@ class Attention(Checked, Operation):
     def jvp(self, p: Tree, res: Attended, dp: Tree, dx: Array | None) -> Array:
         return self._weights_tangent(p, res, dp, dx) @ p["values"] + res.weights @ dp["values"]
 
-    def vjp(self, p: Tree, res: Attended, gy: Array, *, wrt_input: bool = True) -> tuple[Tree, Array | None]:
+    def vjp(self, p: Tree, res: Attended, gy: Array, *, wrt_input: bool = True) -> Pulled:
         gscores = self.scale * res.weights * self._projected(p, res, gy)
         gp = {"keys": gscores.mT @ res.x, "values": res.weights.mT @ gy}
         return gp, kernels_of(gy).product(gscores, p["keys"]) if wrt_input else None
 
-    def jvp_of_vjp(
-        self, p: Tree, res: Attended, gy: Array, d: Tangent, *, wrt_input: bool = True
-    ) -> tuple[Tree, Array | None]:
+    def jvp_of_vjp(self, p: Tree, res: Attended, gy: Array, d: Tangent, *, wrt_input: bool = True) -> Pulled:
         dweights = self._weights_tangent(p, res, d.p, d.x)
         projected = self._projected(p, res, gy)
         gscores = self.scale * res.weights * projected

@@ -12,7 +12,7 @@ import numpy as np
 from mltk.checks import Checked, Count, NonNegative
 from mltk.errors import SettingError, ShapeError
 from mltk.ops.kernels import kernels_of
-from mltk.ops.operation import Operation, Tangent, unfit
+from mltk.ops.operation import Operation, Pulled, Tangent, unfit
 from mltk.ops.standardization import (
     Standardized,
     pullback,
@@ -115,15 +115,13 @@ class BatchNorm(Checked, Operation):
         dweight, dbias = self._along(dp["weight"]), self._along(dp["bias"])
         return tangent_of_scaled(res, self._along(p["weight"]), dweight, dx, dbias)
 
-    def vjp(
-        self, p: Tree, res: Standardized, gy: Array, *, wrt_input: bool = True
-    ) -> tuple[Tree, Array | None]:
+    def vjp(self, p: Tree, res: Standardized, gy: Array, *, wrt_input: bool = True) -> Pulled:
         gx, kappa, mean = pullback(res, gy, self._along(p["weight"]))
         return {"weight": self._sum(kappa, gy), "bias": self._sum(mean, gy)}, gx if wrt_input else None
 
     def jvp_of_vjp(
         self, p: Tree, res: Standardized, gy: Array, d: Tangent, *, wrt_input: bool = True
-    ) -> tuple[Tree, Array | None]:
+    ) -> Pulled:
         dgx, dkappa, dmean = tangent_of_pullback(
             res, gy, self._along(p["weight"]), d.gy, self._along(d.p["weight"]), d.x
         )

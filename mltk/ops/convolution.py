@@ -13,7 +13,7 @@ from mltk.checks import Checked, Count
 from mltk.errors import SettingError
 from mltk.ops.image_kernels import Window
 from mltk.ops.kernels import kernels_of
-from mltk.ops.operation import Operation, Tangent, unfit
+from mltk.ops.operation import Operation, Pulled, Tangent, unfit
 from mltk.tree import Array, Tree
 
 
@@ -100,7 +100,7 @@ class Convolution(Checked, Operation):
             dy += kernels.conv2d(dx, p["weight"], None, self.window)
         return dy
 
-    def vjp(self, p: Tree, res: Array, gy: Array, *, wrt_input: bool = True) -> tuple[Tree, Array | None]:
+    def vjp(self, p: Tree, res: Array, gy: Array, *, wrt_input: bool = True) -> Pulled:
         kernels = kernels_of(gy)
         gp = {"weight": kernels.conv2d_weight_gradient(res, gy, self.window)}
         if self.bias:
@@ -109,9 +109,7 @@ class Convolution(Checked, Operation):
             return gp, None
         return gp, kernels.conv2d_input_gradient(gy, p["weight"], self.window, res.shape[-2:])
 
-    def jvp_of_vjp(
-        self, p: Tree, res: Array, gy: Array, d: Tangent, *, wrt_input: bool = True
-    ) -> tuple[Tree, Array | None]:
+    def jvp_of_vjp(self, p: Tree, res: Array, gy: Array, d: Tangent, *, wrt_input: bool = True) -> Pulled:
         kernels = kernels_of(gy)
         dgp, dgx = self.vjp(p, res, d.gy, wrt_input=wrt_input)
         if d.x is not None:

@@ -11,7 +11,7 @@ from mltk.errors import DtypeError, SettingError, ShapeError
 from mltk.ops.kernels import kernels_of
 from mltk.ops.loss import Loss, PointwiseLoss, check_alike, mean_of_task, scaled
 from mltk.ops.one_hot import one_hot
-from mltk.ops.operation import Tangent, unfit
+from mltk.ops.operation import Pulled, Tangent, unfit
 from mltk.tree import Array, Tree
 
 
@@ -118,12 +118,12 @@ class CrossEntropy(Checked, Loss):
 
     def vjp(
         self, p: Tree, res: CrossEntropyResiduals, gy: Array | float, *, wrt_input: bool = True
-    ) -> tuple[Tree, Array | None]:
+    ) -> Pulled:
         return {}, _outputs(self._pullback(res.error, res.total, gy), res.shape)
 
     def jvp_of_vjp(
         self, p: Tree, res: CrossEntropyResiduals, gy: Array | float, d: Tangent, *, wrt_input: bool = True
-    ) -> tuple[Tree, Array | None]:
+    ) -> Pulled:
         dx = _rows(d.x)
         mean = kernels_of(res.error).sum(res.probabilities, (-1,), times=dx, keepdims=True)
         tangent = res.probabilities * (dx - mean)

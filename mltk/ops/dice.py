@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from mltk.errors import ArrayError, DtypeError, MismatchError, NotFiniteError, ShapeError
 from mltk.ops.kernels import kernels_of, library_of
-from mltk.ops.operation import Operation, Tangent
+from mltk.ops.operation import Operation, Pulled, Tangent
 from mltk.plain_arrays import check_plain
 from mltk.tree import Array, Tree
 
@@ -33,12 +33,10 @@ class MagicBox(Operation):
     def jvp(self, p: Tree, res: Array, dp: Tree, dx: Array | None) -> Array:
         return res * dx
 
-    def vjp(self, p: Tree, res: Array, gy: Array, *, wrt_input: bool = True) -> tuple[Tree, Array | None]:
+    def vjp(self, p: Tree, res: Array, gy: Array, *, wrt_input: bool = True) -> Pulled:
         return {}, res * gy
 
-    def jvp_of_vjp(
-        self, p: Tree, res: Array, gy: Array, d: Tangent, *, wrt_input: bool = True
-    ) -> tuple[Tree, Array | None]:
+    def jvp_of_vjp(self, p: Tree, res: Array, gy: Array, d: Tangent, *, wrt_input: bool = True) -> Pulled:
         return {}, res * (d.gy + d.x * gy)
 
 

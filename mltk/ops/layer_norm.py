@@ -10,7 +10,7 @@ import numpy as np
 from mltk.checks import Checked, NonNegative, check_count
 from mltk.errors import SettingError
 from mltk.ops.kernels import kernels_of
-from mltk.ops.operation import Operation, Tangent, unfit
+from mltk.ops.operation import Operation, Pulled, Tangent, unfit
 from mltk.ops.standardization import (
     Standardized,
     pullback,
@@ -88,9 +88,7 @@ class LayerNorm(Checked, Operation):
             terms.append((self._along(p["weight"]), tangent(res, dx)))
         return kernels_of(res.u).combine(self._along(dp["bias"]), terms)
 
-    def vjp(
-        self, p: Tree, res: Standardized, gy: Array, *, wrt_input: bool = True
-    ) -> tuple[Tree, Array | None]:
+    def vjp(self, p: Tree, res: Standardized, gy: Array, *, wrt_input: bool = True) -> Pulled:
         gp = {"weight": self._sum(gy, res.u), "bias": self._sum(gy)}
         if not wrt_input:
             return gp, None
@@ -98,7 +96,7 @@ class LayerNorm(Checked, Operation):
 
     def jvp_of_vjp(
         self, p: Tree, res: Standardized, gy: Array, d: Tangent, *, wrt_input: bool = True
-    ) -> tuple[Tree, Array | None]:
+    ) -> Pulled:
         dgp = {"weight": self._sum(d.gy, res.u), "bias": self._sum(d.gy)}
         if d.x is not None:
             dgp["weight"] += self._sum(gy, tangent(res, d.x))

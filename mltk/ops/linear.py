@@ -9,7 +9,7 @@ import numpy as np
 
 from mltk.checks import Checked, Count
 from mltk.ops.kernels import kernels_of
-from mltk.ops.operation import Operation, Tangent, unfit
+from mltk.ops.operation import Operation, Pulled, Tangent, unfit
 from mltk.tree import Array, Tree
 
 
@@ -64,16 +64,14 @@ class Linear(Checked, Operation):
             dy += kernels.affine(dx, p["weight"], None)
         return dy
 
-    def vjp(self, p: Tree, res: Array, gy: Array, *, wrt_input: bool = True) -> tuple[Tree, Array | None]:
+    def vjp(self, p: Tree, res: Array, gy: Array, *, wrt_input: bool = True) -> Pulled:
         kernels = kernels_of(gy)
         gp = {"weight": gy.mT @ res}
         if self.bias:
             gp["bias"] = kernels.sum(gy, (-2,))
         return gp, kernels.product(gy, p["weight"]) if wrt_input else None
 
-    def jvp_of_vjp(
-        self, p: Tree, res: Array, gy: Array, d: Tangent, *, wrt_input: bool = True
-    ) -> tuple[Tree, Array | None]:
+    def jvp_of_vjp(self, p: Tree, res: Array, gy: Array, d: Tangent, *, wrt_input: bool = True) -> Pulled:
         dgp, dgx = self.vjp(p, res, d.gy, wrt_input=wrt_input)
         if d.x is not None:
             dgp["weight"] += gy.mT @ d.x

@@ -10,7 +10,7 @@ from typing import Any
 from mltk.checks import Checked, Count
 from mltk.errors import ShapeError
 from mltk.ops.kernels import kernels_of
-from mltk.ops.operation import Operation, Residuals, Tangent, unfit
+from mltk.ops.operation import Operation, Pulled, Residuals, Tangent, unfit
 from mltk.tree import Array, Tree
 
 
@@ -20,9 +20,7 @@ class LinearMap(Operation):
     $$\dot y = A \dot x, \qquad \bar x = A^\top \bar y, \qquad \dot{\bar x} = A^\top \dot{\bar y}.$$
     """
 
-    def jvp_of_vjp(
-        self, p: Tree, res: Residuals, gy: Array, d: Tangent, *, wrt_input: bool = True
-    ) -> tuple[Tree, Array | None]:
+    def jvp_of_vjp(self, p: Tree, res: Residuals, gy: Array, d: Tangent, *, wrt_input: bool = True) -> Pulled:
         return self.vjp(p, res, d.gy, wrt_input=wrt_input)
 
 
@@ -51,9 +49,7 @@ class Flatten(Checked, LinearMap):
     def jvp(self, p: Tree, res: Residuals, dp: Tree, dx: Array) -> Array:
         return kernels_of(dx).xp.reshape(dx, (*dx.shape[:-3], math.prod(dx.shape[-3:])))
 
-    def vjp(
-        self, p: Tree, res: tuple[int, ...], gy: Array, *, wrt_input: bool = True
-    ) -> tuple[Tree, Array | None]:
+    def vjp(self, p: Tree, res: tuple[int, ...], gy: Array, *, wrt_input: bool = True) -> Pulled:
         return {}, kernels_of(gy).xp.reshape(gy, (*gy.shape[:-1], *res))
 
 
@@ -93,7 +89,7 @@ class DropRows(Checked, LinearMap):
     def jvp(self, p: Tree, res: None, dp: Tree, dx: Array) -> Array:
         return dx[self._kept]
 
-    def vjp(self, p: Tree, res: None, gy: Array, *, wrt_input: bool = True) -> tuple[Tree, Array | None]:
+    def vjp(self, p: Tree, res: None, gy: Array, *, wrt_input: bool = True) -> Pulled:
         xp = kernels_of(gy).xp
         place = gy.ndim - 1 - self.axes
         shape = (*gy.shape[:place], self.rows, *gy.shape[place + 1 :])

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from mltk.errors import DtypeError, ShapeError
 from mltk.ops.kernels import kernels_of
-from mltk.ops.operation import Operation, Residuals, Tangent, unfit
+from mltk.ops.operation import Operation, Pulled, Residuals, Tangent, unfit
 from mltk.tree import Array, Tree
 
 
@@ -42,14 +42,12 @@ class PointwiseLoss(Loss):
     def jvp(self, p: Tree, res: tuple[Array, Array], dp: Tree, dx: Array | None) -> Array:
         return mean_of_task(res[0], times=dx)
 
-    def vjp(
-        self, p: Tree, res: tuple[Array, Array], gy: Array | float, *, wrt_input: bool = True
-    ) -> tuple[Tree, Array | None]:
+    def vjp(self, p: Tree, res: tuple[Array, Array], gy: Array | float, *, wrt_input: bool = True) -> Pulled:
         return {}, scaled(gy, 1 / numbers_of_task(res[0]), res[0].ndim) * res[0]
 
     def jvp_of_vjp(
         self, p: Tree, res: tuple[Array, Array], gy: Array | float, d: Tangent, *, wrt_input: bool = True
-    ) -> tuple[Tree, Array | None]:
+    ) -> Pulled:
         slope, curvature = res
         part = 1 / numbers_of_task(slope)
         dgx = scaled(gy, part, slope.ndim) * curvature * d.x
@@ -79,14 +77,12 @@ class MeanSquaredError(Loss):
     def jvp(self, p: Tree, res: Array, dp: Tree, dx: Array | None) -> Array:
         return 2 * self._mean(res, dx)
 
-    def vjp(
-        self, p: Tree, res: Array, gy: Array | float, *, wrt_input: bool = True
-    ) -> tuple[Tree, Array | None]:
+    def vjp(self, p: Tree, res: Array, gy: Array | float, *, wrt_input: bool = True) -> Pulled:
         return {}, self._pullback(res, gy)
 
     def jvp_of_vjp(
         self, p: Tree, res: Array, gy: Array | float, d: Tangent, *, wrt_input: bool = True
-    ) -> tuple[Tree, Array | None]:
+    ) -> Pulled:
         dgx = self._pullback(d.x, gy)
         return {}, dgx if d.gy is None else dgx + self._pullback(res, d.gy)
 

@@ -40,7 +40,7 @@ import numpy as np
 from mltk.checks import Checked, Count
 from mltk.ops.activation import sigmoid
 from mltk.ops.kernels import kernels_of
-from mltk.ops.operation import Operation, Tangent, unfit
+from mltk.ops.operation import Operation, Pulled, Tangent, unfit
 from mltk.tree import Array, Tree
 
 
@@ -68,7 +68,7 @@ class StepTangent(NamedTuple):
     squashed: Array
 
 
-class Pulled(NamedTuple):
+class CellCotangents(NamedTuple):
     """The cotangents of a step.
 
     Attributes:
@@ -108,7 +108,7 @@ def tangent(s: CellStep, dz: Array, dstate: Array) -> tuple[Array, Array, StepTa
     return do * s.squashed + o * dsquashed, dafter, StepTangent((di, df, dg, do), dstate, dsquashed)
 
 
-def pullback(s: CellStep, goutput: Array, gstate: Array) -> tuple[Array, Array, Pulled]:
+def pullback(s: CellStep, goutput: Array, gstate: Array) -> tuple[Array, Array, CellCotangents]:
     """The cotangents of the pre-activations and of the state before a step, and those in between.
 
     Args:
@@ -121,11 +121,11 @@ def pullback(s: CellStep, goutput: Array, gstate: Array) -> tuple[Array, Array, 
     gates = kernels_of(total).xp.concat(
         [g * total, s.before * total, i * total, s.squashed * goutput], axis=-1
     )
-    return s.slopes * gates, f * total, Pulled(goutput, total, gates)
+    return s.slopes * gates, f * total, CellCotangents(goutput, total, gates)
 
 
 def tangent_of_pullback(
-    s: CellStep, d: StepTangent, pulled: Pulled, dgoutput: Array, dgstate: Array
+    s: CellStep, d: StepTangent, pulled: CellCotangents, dgoutput: Array, dgstate: Array
 ) -> tuple[Array, Array]:
     """The tangents of `pullback`'s cotangents of the pre-activations and of the state before the step."""
     xp = kernels_of(dgoutput).xp
@@ -238,14 +238,12 @@ class LSTM(Checked, Operation):
         doutputs, _ = self._push_forward(p, res, dp, self._turn(dx))
         return self._turn(kernels_of(res.x).xp.concat(doutputs[1:], axis=-2))
 
-    def vjp(self, p: Tree, res: Passed, gy: Array, *, wrt_input: bool = True) -> tuple[Tree, Array | None]:
+    def vjp(self, p: Tree, res: Passed, gy: Array, *, wrt_input: bool = True) -> Pulled:
         gz, _ = self._pull_back(p, res, self._turn(gy))
         gp = self._parameters(gz, res.x, res.earlier)
         return gp, self._turn(kernels_of(gz).product(gz, p["weight_ih"])) if wrt_input else None
 
-    def jvp_of_vjp(
-        self, p: Tree, res: Passed, gy: Array, d: Tangent, *, wrt_input: bool = True
-    ) -> tuple[Tree, Array | None]:
+    def jvp_of_vjp(self, p: Tree, res: Passed, gy: Array, d: Tangent, *, wrt_input: bool = True) -> Pulled:
         kernels = kernels_of(gy)
         dx = self._turn(d.x)
         dgy: Array = self._turn(d.gy)
@@ -288,7 +286,7 @@ class LSTM(Checked, Operation):
             tangents.append(moved_along)
         return doutputs, tangents
 
-    def _pull_back(self, p: Tree, res: Passed, gy: Array) -> tuple[Array, list[Pulled]]:
+    def _pull_back(self, p: Tree, res: Passed, gy: Array) -> tuple[Array, list[CellCotangents]]:
         """The cotangents of all pre-activations, ``(..., N, 4 hidden)``, and of the steps."""
         kernels = kernels_of(gy)
         goutput, gstate = gy[..., -1:, :], kernels.xp.zeros_like(gy[..., :1, :])

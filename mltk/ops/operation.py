@@ -13,6 +13,9 @@ from mltk.tree import Array, Tree
 Residuals = Any
 """Whatever `Operation.forward` keeps for the derivatives."""
 
+Pulled = tuple[Tree, Array | None]
+"""The cotangents of the parameters and of the input; ``None`` for the latter where it is not wanted."""
+
 
 class Tangent(NamedTuple):
     r"""How what `Operation.vjp` depends on moves: $(\dot p, \dot x, \dot{\bar y})$.
@@ -76,13 +79,11 @@ class Operation(ABC):
         """The tangent of ``y`` along ``(dp, dx)``."""
 
     @abstractmethod
-    def vjp(self, p: Tree, res: Residuals, gy: Array, *, wrt_input: bool = True) -> tuple[Tree, Array | None]:
+    def vjp(self, p: Tree, res: Residuals, gy: Array, *, wrt_input: bool = True) -> Pulled:
         """The cotangents ``(gp, gx)`` that the cotangent ``gy`` of ``y`` pulls back to."""
 
     @abstractmethod
-    def jvp_of_vjp(
-        self, p: Tree, res: Residuals, gy: Array, d: Tangent, *, wrt_input: bool = True
-    ) -> tuple[Tree, Array | None]:
+    def jvp_of_vjp(self, p: Tree, res: Residuals, gy: Array, d: Tangent, *, wrt_input: bool = True) -> Pulled:
         """The tangent of `vjp` along ``d``: Pearlmutter's R-operator (1994)."""
 
 

@@ -11,7 +11,7 @@ from mltk.ops.dice import surrogate
 from mltk.ops.distributions import Distribution
 from mltk.ops.kernels import kernels_of
 from mltk.ops.loss import Loss, scaled
-from mltk.ops.operation import Tangent, unfit
+from mltk.ops.operation import Pulled, Tangent, unfit
 from mltk.tree import Array, Tree
 
 
@@ -105,7 +105,7 @@ class PolicyLoss(Checked, SampledLoss):
         gy: Array | float,
         *,
         wrt_input: bool = True,
-    ) -> tuple[Tree, Array | None]:
+    ) -> Pulled:
         residuals, advantages, *_ = res
         return {}, self.distribution.vjp(residuals, self._examples(self._mean(gy, advantages)))
 
@@ -117,7 +117,7 @@ class PolicyLoss(Checked, SampledLoss):
         d: Tangent,
         *,
         wrt_input: bool = True,
-    ) -> tuple[Tree, Array | None]:
+    ) -> Pulled:
         residuals, advantages, costs, baselines = res
         tangents = []
         if self.box:
@@ -168,15 +168,13 @@ class LogLikelihood(SampledLoss):
         d_logs = self.distribution.jvp(res[0], dx)
         return kernels_of(d_logs).xp.sum(d_logs, axis=-1)
 
-    def vjp(
-        self, p: Tree, res: tuple[Any, Array], gy: Array | float, *, wrt_input: bool = True
-    ) -> tuple[Tree, Array | None]:
+    def vjp(self, p: Tree, res: tuple[Any, Array], gy: Array | float, *, wrt_input: bool = True) -> Pulled:
         residuals, ones = res
         return {}, self.distribution.vjp(residuals, _for_each(gy, ones))
 
     def jvp_of_vjp(
         self, p: Tree, res: tuple[Any, Array], gy: Array | float, d: Tangent, *, wrt_input: bool = True
-    ) -> tuple[Tree, Array | None]:
+    ) -> Pulled:
         residuals, ones = res
         dg = None if d.gy is None else _for_each(d.gy, ones)
         return {}, self.distribution.jvp_of_vjp(residuals, _for_each(gy, ones), d.x, dg)

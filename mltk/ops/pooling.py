@@ -11,7 +11,7 @@ from mltk.ops.convolution import pair
 from mltk.ops.image_kernels import Window
 from mltk.ops.kernels import kernels_of
 from mltk.ops.linear_map import LinearMap, check_images
-from mltk.ops.operation import Residuals
+from mltk.ops.operation import Pulled, Residuals
 from mltk.tree import Array, Tree
 
 
@@ -61,7 +61,7 @@ class MaxPool(Windowed):
     def jvp(self, p: Tree, res: Residuals, dp: Tree, dx: Array | None) -> Array:
         return kernels_of(dx).take_from_windows(dx, res[0], self.window)
 
-    def vjp(self, p: Tree, res: Residuals, gy: Array, *, wrt_input: bool = True) -> tuple[Tree, Array | None]:
+    def vjp(self, p: Tree, res: Residuals, gy: Array, *, wrt_input: bool = True) -> Pulled:
         return {}, kernels_of(gy).put_into_windows(gy, res[0], self.window, res[1])
 
 
@@ -79,9 +79,7 @@ class AveragePool(Windowed):
     def jvp(self, p: Tree, res: Residuals, dp: Tree, dx: Array | None) -> Array:
         return kernels_of(dx).sum_windows(dx, self.window) / math.prod(self.window.size)
 
-    def vjp(
-        self, p: Tree, res: tuple[int, int], gy: Array, *, wrt_input: bool = True
-    ) -> tuple[Tree, Array | None]:
+    def vjp(self, p: Tree, res: tuple[int, int], gy: Array, *, wrt_input: bool = True) -> Pulled:
         share = gy / math.prod(self.window.size)
         return {}, kernels_of(gy).spread_windows(share, self.window, res)
 
@@ -100,8 +98,6 @@ class GlobalAveragePool(LinearMap):
     def jvp(self, p: Tree, res: Residuals, dp: Tree, dx: Array | None) -> Array:
         return kernels_of(dx).xp.mean(dx, axis=(-2, -1))
 
-    def vjp(
-        self, p: Tree, res: tuple[int, ...], gy: Array, *, wrt_input: bool = True
-    ) -> tuple[Tree, Array | None]:
+    def vjp(self, p: Tree, res: tuple[int, ...], gy: Array, *, wrt_input: bool = True) -> Pulled:
         share = gy[..., None, None] / (res[-2] * res[-1])
         return {}, kernels_of(gy).xp.broadcast_to(share, (*gy.shape, *res[-2:]))
