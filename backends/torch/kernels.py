@@ -127,8 +127,8 @@ class TorchKernels(Kernels):
         """See `Kernels.means`."""
         if not _is_native(g, axes) or g.numel() <= TINY:
             return super().means(g, u, axes)
-        _, mean, slope = _batch_norm_backward(u, g, None, [False, True, True])
-        return mean, slope
+        _, mean, kappa = _batch_norm_backward(u, g, None, [False, True, True])
+        return mean, kappa
 
     def standardize(
         self, x: torch.Tensor, axes: tuple[int, ...], eps: float
@@ -239,15 +239,15 @@ def _rows(images: torch.Tensor) -> torch.Tensor:
 
 
 def _batch_norm_backward(
-    u: torch.Tensor, g: torch.Tensor, scale: torch.Tensor | None, mask: list[bool]
+    u: torch.Tensor, g: torch.Tensor, s: torch.Tensor | None, mask: list[bool]
 ) -> tuple[torch.Tensor | None, torch.Tensor, torch.Tensor]:
     """What `Kernels.project` returns: the backward pass of batch norm on numbers with mean 0, deviation 1."""
     channels = g.shape[-3]
     zeros, ones = g.new_zeros(channels), g.new_ones(channels)
     tasks = _tasks(g)
     scales = [ones] * len(tasks)
-    if scale is not None:
-        each = scale.expand(*g.shape[:-4], 1, channels, 1, 1).reshape(-1, channels)
+    if s is not None:
+        each = s.expand(*g.shape[:-4], 1, channels, 1, 1).reshape(-1, channels)
         scales = list(each.contiguous())  # Torch reads them as if they were
     found = [
         torch.ops.aten.native_batch_norm_backward(
@@ -257,8 +257,8 @@ def _batch_norm_backward(
     ]
     count = math.prod(g.shape[axis] for axis in IMAGES)
     projected = _stack([each[0] for each in found], g.shape[:-4]) if mask[0] else None
-    slope, mean = (_per_channel([each[k] for each in found], g) / count for k in (1, 2))
-    return projected, mean, slope
+    kappa, mean = (_per_channel([each[k] for each in found], g) / count for k in (1, 2))
+    return projected, mean, kappa
 
 
 def _per_channel(numbers: list[torch.Tensor], like: torch.Tensor) -> torch.Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 from mltk.checks import Checked, Count
 from mltk.errors import DtypeError, SettingError, ShapeError
@@ -15,19 +15,23 @@ from mltk.ops.operation import Pulled, Tangent, unfit
 from mltk.tree import Array, Tree
 
 
-class SampledLoss(Loss):
+def check_distribution(name: str, value: Any) -> None:
+    """Raise `SettingError` unless the setting is a distribution of actions."""
+    if not isinstance(value, Distribution):
+        raise SettingError(f"{name} is {value!r}; expected Categorical() or Gaussian(…)")
+
+
+@dataclass(frozen=True)
+class SampledLoss(Checked, Loss):
     """A loss of a policy's outputs ``(..., N, k)`` for sampled actions.
 
     Targets ``(..., N, a + 2)``, floating: the numbers of the action, its cost and its baseline.
+
+    Attributes:
+        distribution: That of the actions.
     """
 
-    distribution: Distribution
-
-    def _check_distribution(self) -> None:
-        if not isinstance(self.distribution, Distribution):
-            raise SettingError(
-                f"distribution is {self.distribution!r}; expected Categorical() or Gaussian(…)"
-            )
+    distribution: Annotated[Distribution, check_distribution]
 
     def check_target(self, outputs: Array, target: Array) -> None:
         if target.dtype != outputs.dtype:
@@ -46,7 +50,7 @@ class SampledLoss(Loss):
 
 
 @dataclass(frozen=True)
-class PolicyLoss(Checked, SampledLoss):
+class PolicyLoss(SampledLoss):
     r"""The mean cost of sampled trajectories, with the derivatives of their expectation (`mltk.surrogate`).
 
     The examples are ``N`` trajectories of ``H`` steps, one trajectory after the other. With the
@@ -63,18 +67,12 @@ class PolicyLoss(Checked, SampledLoss):
     probability.
 
     Attributes:
-        distribution: That of the actions.
         horizon: $H$.
         box: Whether there are magic boxes.
     """
 
-    distribution: Distribution
     horizon: Count
     box: bool = True
-
-    def __post_init__(self) -> None:
-        self._check_distribution()
-        super().__post_init__()
 
     def check_target(self, outputs: Array, target: Array) -> None:
         super().check_target(outputs, target)
@@ -149,15 +147,7 @@ class LogLikelihood(SampledLoss):
 
     With the log-probabilities $\ell$ of the actions, $y = \sum \ell$, $\dot y = \sum \dot\ell$,
     $\bar\ell = \bar y$ and $\dot{\bar\ell} = \dot{\bar y}$. Costs and baselines play no part.
-
-    Attributes:
-        distribution: That of the actions.
     """
-
-    distribution: Distribution
-
-    def __post_init__(self) -> None:
-        self._check_distribution()
 
     def value(self, outputs: Array, target: Array) -> tuple[Array, tuple[Any, Array]]:
         logs, residuals = self.distribution.log_prob(outputs, target[..., :-2])
