@@ -11,8 +11,9 @@ from mltk.oracle.case import Values
 from mltk.oracle.computation import Route
 from mltk.oracle.exact.head_knobs import Examples, Knobs, Settings, impossible
 from mltk.oracle.exact.linear_heads import least_squares, penalty
-from mltk.oracle.exact.metric_heads import similarities, softmax, unit
-from mltk.oracle.exact.tensor import DIGITS, Tensor, constant, grad, variable
+from mltk.oracle.exact.metric_heads import similarities, unit
+from mltk.oracle.exact.network import cross_entropy, mse, one_hot, softmax
+from mltk.oracle.exact.tensor import DIGITS, Tensor, constant, grad_once, variable
 
 NOISE = 10.0 ** (10 - DIGITS)
 
@@ -36,7 +37,7 @@ class Traced(NamedTuple):
 
     def gradients(self) -> dict[str, Tensor]:
         """The gradients under the names of the leaves."""
-        found = grad(self.number, list(self.leaves.values()))
+        found = grad_once(self.number, list(self.leaves.values()))
         return dict(zip(self.leaves, found, strict=True))
 
 
@@ -62,7 +63,7 @@ def clean(result: Tensor) -> Tensor:
 
 def targets(y: np.ndarray, ways: int | None, like: Tensor) -> Tensor:
     """Labels ``(T, N)`` as one-hot rows; values as they are."""
-    return constant(y if ways is None else y[..., None] == np.arange(ways), like=like)
+    return constant(y, like=like) if ways is None else one_hot(y, ways, like)
 
 
 def judged(logits: Logits) -> Definition:
@@ -95,16 +96,10 @@ def judged(logits: Logits) -> Definition:
 def loss(knobs: Knobs, z: Tensor, target: Tensor, *, labels: bool) -> Tensor:
     """The mean squared error, or the mean cross-entropy of one-hot targets."""
     if not labels or knobs.squared_error:
-        return ((z - target) * (z - target)).mean()
+        return mse(z, target).mean()
     if knobs.smoothing is not None:
         target = (1 - knobs.smoothing) * target + knobs.smoothing / target.shape[-1]
-    shifted = z - constant(z.value.max(axis=-1, keepdims=True), like=z)
-    losses = shifted.exp().sum(-1, keepdims=True).log() - (target * shifted).sum(-1, keepdims=True)
-    if knobs.by_class:
-        counts = target.value.sum(1, keepdims=True)
-        shares = target.value / np.where(counts > 0, counts, 1) / (counts > 0).sum(-1, keepdims=True)
-        return (losses * constant(shares, like=z)).sum() / len(z)
-    return losses.mean()
+    return cross_entropy(z, target, by_class=knobs.by_class).mean()
 
 
 def ridge_regression(knobs: Knobs, settings: Settings, inputs: Values, leaf: Leaf) -> Traced:

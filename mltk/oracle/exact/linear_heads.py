@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from mltk.oracle.exact.head_knobs import Examples, Knobs, Settings, chosen, impossible
-from mltk.oracle.exact.metric_heads import normalised, softmax
+from mltk.oracle.exact.metric_heads import normalised
+from mltk.oracle.exact.network import softmax
 from mltk.oracle.exact.tensor import Tensor, concat, constant, solve
 
 SINGULAR = 1e10

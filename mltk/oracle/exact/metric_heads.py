@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mltk.oracle.exact.head_knobs import Examples, Knobs, Params, Settings, chosen, impossible
-from mltk.oracle.exact.network import cell, read
+from mltk.oracle.exact.network import cell, read, softmax
 from mltk.oracle.exact.tensor import Tensor, concat, constant, where
 
 
@@ -118,12 +118,6 @@ def unit(knobs: Knobs, x: Tensor) -> Tensor:
     zero = np.asarray((x.value == 0).all(axis=-1, keepdims=True), dtype=bool)
     square = where(zero, 1, (x * x).sum(-1, keepdims=True)) + (knobs.epsilon_inside or 0.0)
     return where(zero, 0, x / (square.sqrt() + (knobs.epsilon or 0.0)))
-
-
-def softmax(x: Tensor, axis: int = -1) -> Tensor:
-    """Probabilities along an axis."""
-    exponentials = (x - constant(x.value.max(axis=axis, keepdims=True), like=x)).exp()
-    return exponentials / exponentials.sum(axis, keepdims=True)
 
 
 def matching(knobs: Knobs, settings: Settings, examples: Examples) -> Tensor:

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from mltk.oracle.case import Values
-from mltk.oracle.exact.network import LOSSES, apply
+from mltk.oracle.exact.network import apply, in_front
+from mltk.oracle.exact.network import loss as loss_of
 from mltk.oracle.exact.tensor import Tensor, constant, grad, variable
 
 Params = dict[str, Tensor]
@@ -20,7 +21,8 @@ def clone_update_detach(settings: Mapping[str, Any], inputs: Values) -> Values:
 
     def loss(params: Params, x: np.ndarray, y: np.ndarray) -> Tensor:
         every = {**params, **{name: params[first] for name, first in same.items()}}
-        return LOSSES[settings["loss"]](apply(settings["layers"], every, constant(x)), y)
+        outputs = apply(settings["layers"], in_front(every), constant(x[None]))
+        return loss_of(settings["loss"], outputs, y[None])[0]
 
     modules = {"model": {name: variable(p) for name, p in inputs["params"].items()}}
     for instruction, name, *arguments in settings["program"]:

@@ -9,8 +9,9 @@ import numpy as np
 
 from mltk.oracle.case import Values
 from mltk.oracle.computation import Route
-from mltk.oracle.exact.network import LOSSES, apply
-from mltk.oracle.exact.tensor import Tensor, constant, context, grad, jvp, stack, variable
+from mltk.oracle.exact import network
+from mltk.oracle.exact.network import apply
+from mltk.oracle.exact.tensor import Tensor, constant, context, grad, jvp, variable
 
 Function = Callable[[Mapping[str, Any], Values, Mapping[str, Tensor]], Tensor]
 """From the settings and inputs of a case, and what is differentiated under its names, to the value."""
@@ -39,27 +40,16 @@ def differentiated(function: Function) -> Route:
 
 
 def layer(settings: Mapping[str, Any], inputs: Values, point: Mapping[str, Tensor]) -> Tensor:
-    """The outputs of a layer, one task after the other."""
-    x = point["x"]
-    own = settings["params_per_task"]
-    return stack(
-        [
-            apply(
-                settings["layers"],
-                {name: array[task] if own else array for name, array in point.items() if name != "x"},
-                x[task],
-            )
-            for task in range(len(x))
-        ]
-    )
+    """The outputs of a layer."""
+    params, tasks = {name: array for name, array in point.items() if name != "x"}, len(point["x"])
+    if not settings["params_per_task"]:
+        params = {name: array.broadcast_to((tasks, *array.shape)) for name, array in params.items()}
+    return apply(settings["layers"], params, point["x"])
 
 
 def loss(settings: Mapping[str, Any], inputs: Values, point: Mapping[str, Tensor]) -> Tensor:
     """The loss of each task."""
-    x, evaluate = point["x"], LOSSES[settings["loss"]]
-    if settings["loss"] == "cross_entropy":
-        x = _shifted(x)
-    return stack([evaluate(x[task], inputs["target"][task]) for task in range(len(x))])
+    return network.loss(settings["loss"], point["x"], inputs["target"])
 
 
 def log_probability(settings: Mapping[str, Any], x: Tensor, actions: np.ndarray) -> Tensor:

@@ -11,7 +11,7 @@ import numpy as np
 from mltk.models import mlp
 from mltk.oracle.case import Values
 from mltk.oracle.exact.learners import Params, mean_and_gradient, query_loss_at, support_loss
-from mltk.oracle.exact.network import apply
+from mltk.oracle.exact.network import apply_alone
 from mltk.oracle.exact.tensor import Tensor, concat, constant, context, grad, stack, variable, where
 from mltk.oracle.layers import describe_model
 
@@ -117,7 +117,7 @@ def through_network(setting: Mapping[str, Any], name: str, learned: Params, g: T
     size = where(large, where(large, flat * sign, 1).log() / scale, -1)
     features = concat([size, where(large, sign, flat * context.exp(scale))], 1)
     layers = describe_model(mlp((2, *setting["hidden"], 1), activation=setting["activation"]))
-    return g + apply(layers, own, features).reshape(g.shape)
+    return g + apply_alone(layers, own, features).reshape(g.shape)
 
 
 def hypergradient(settings: Mapping[str, Any], inputs: Values) -> Values:

@@ -34,6 +34,10 @@ It is handed the result, and does not hold it: tensors that hold themselves wait
 """
 
 
+_recording = True
+"""Whether what is computed remembers where it came from: not on the last way back."""
+
+
 class Tensor:
     """An array of 50-digit numbers or of float64, and where it came from.
 
@@ -57,7 +61,7 @@ class Tensor:
         if type(value) is not np.ndarray:
             value = np.asarray(value)
         self.value: np.ndarray = value if value.dtype.char == "d" else value.astype(object, copy=False)
-        self.parents = [parent for parent in parents if parent[0].varies]
+        self.parents = [parent for parent in parents if parent[0].varies] if _recording else []
         self.varies: bool = varies or bool(self.parents)
 
     @property
@@ -180,6 +184,8 @@ class Tensor:
 
     def reshape(self, shape: tuple[int, ...]) -> Tensor:
         """Its numbers in another shape."""
+        if shape == self.shape:
+            return self
         return Tensor(self.value.reshape(shape), [(self, lambda g, y: g.reshape(self.shape))])
 
     def transpose(self, axes: tuple[int, ...]) -> Tensor:
@@ -206,14 +212,13 @@ class Tensor:
 
     def _sum_to(self, shape: tuple[int, ...]) -> Tensor:
         """The adjoint of `broadcast_to`."""
-        if shape == self.shape:
+        own = self.value.shape
+        if shape == own:
             return self
-        lead = self.ndim - len(shape)
-        axes = [
-            *range(lead),
-            *(lead + i for i, n in enumerate(shape) if n == 1 and self.shape[lead + i] != 1),
-        ]
-        return self.sum(tuple(axes)).reshape(shape)
+        lead = len(own) - len(shape)
+        axes = (*range(lead), *[lead + i for i, n in enumerate(shape) if n == 1 and own[lead + i] != 1])
+        total = np.reshape(self.value.sum(axis=axes), shape)
+        return Tensor(total, ((self, lambda g, y: g.broadcast_to(own)),))
 
     def detach(self) -> Tensor:
         """The same numbers, as a constant."""
@@ -247,6 +252,16 @@ def variable(value: Any) -> Tensor:
 def double(value: np.ndarray, *, varies: bool = False) -> Tensor:
     """An array as float64, a constant or a `variable`."""
     return Tensor(np.asarray(value, np.float64), varies=varies)
+
+
+def grad_once(y: Tensor, xs: Sequence[Tensor]) -> list[Tensor]:
+    """The gradients of a number as constants, in less time."""
+    global _recording
+    _recording = False
+    try:
+        return grad(y, xs)
+    finally:
+        _recording = True
 
 
 def grad(y: Tensor, xs: Sequence[Tensor], cotangent: Tensor | None = None) -> list[Tensor]:
@@ -311,8 +326,14 @@ def jvp(outputs: Sequence[Tensor], xs: Sequence[Tensor], tangents: Sequence[Tens
 def where(mask: np.ndarray, a: Tensor | Number, b: Tensor | Number) -> Tensor:
     """``a`` where a constant mask holds, else ``b``; the three have one shape, or broadcast to it."""
     like = next((each for each in (a, b) if isinstance(each, Tensor)), None)
-    chosen = constant(mask.astype(float), like=like)
-    return chosen * a + (1 - chosen) * b
+    a, b = constant(a, like=like), constant(b, like=like)
+    return Tensor(
+        np.where(mask, a.value, b.value),
+        [
+            (a, lambda g, y: where(mask, g, 0)._sum_to(a.shape)),
+            (b, lambda g, y: where(mask, 0, g)._sum_to(b.shape)),
+        ],
+    )
 
 
 def concat(parts: Sequence[Tensor], axis: int) -> Tensor:

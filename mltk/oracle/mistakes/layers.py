@@ -13,28 +13,18 @@ from typing import Any
 import numpy as np
 
 from mltk.oracle.case import Values
-from mltk.oracle.exact import network
-from mltk.oracle.exact.operations import differentiated
-from mltk.oracle.exact.tensor import Tensor, constant, double, stack, where
+from mltk.oracle.exact.operations import differentiated, layer
+from mltk.oracle.exact.tensor import Tensor, double
 from mltk.oracle.mistakes.mistake import Family, Mistake, Variant
-
-Parameters = Mapping[str, Tensor]
-Layer = Callable[[Mapping[str, Any], Parameters, Tensor], Tensor]
 
 NORMS = ("op-batch-norm", "op-layer-norm")
 
 
-def _outputs(layer: Layer, settings: Mapping[str, Any], inputs: Values) -> Values:
-    """Value and three derivatives of a layer that takes the place of the right one, in float64."""
-
-    def function(settings: Mapping[str, Any], inputs: Values, point: Mapping[str, Tensor]) -> Tensor:
-        own, description = settings["params_per_task"], settings["layers"][0]
-        x, p = point["x"], {name.partition(".")[2]: p for name, p in point.items() if name != "x"}
-        each = [{n: array[task] if own else array for n, array in p.items()} for task in range(len(x))]
-        return stack([layer(description, mine, x[task]) for task, mine in enumerate(each)])
-
+def _outputs(change: Mapping[str, Any], settings: Mapping[str, Any], inputs: Values) -> Values:
+    """Value and three derivatives of a layer whose settings are changed, in float64."""
+    settings = {**settings, "layers": [{**each, **change} for each in settings["layers"]]}
     with np.errstate(all="ignore"):
-        found = differentiated(function)(settings, _each(double, inputs))
+        found = differentiated(layer)(settings, _each(double, inputs))
     return _each(Tensor.double, found)
 
 
@@ -46,69 +36,12 @@ def _each(change: Callable[[Any], Any], values: Values) -> Values:
     }
 
 
-def _standardised(
-    settings: Mapping[str, Any],
-    p: Parameters,
-    x: Tensor,
-    *,
-    unbiased: bool = False,
-    beside: bool = False,
-    detached: bool = False,
-    eps: float | None = None,
-) -> Tensor:
-    """A batch or layer norm."""
-    epsilon = settings["eps"] if eps is None else eps
-    batch = settings["layer"] == "batch_norm"
-    axes = (0, *range(2, x.ndim)) if batch else tuple(range(1, x.ndim))
-    shape = (1, -1, *[1] * (x.ndim - 2)) if batch else (1, *x.shape[1:])
-    if "running_mean" in p:
-        mean, variance, count = p["running_mean"].reshape(shape), p["running_var"].reshape(shape), 0
-    else:
-        counted = x[: settings["rows"]] if settings.get("rows") else x
-        mean = counted.mean(axes, keepdims=True)
-        variance = ((counted - mean) * (counted - mean)).mean(axes, keepdims=True)
-        count = counted.value.size // mean.value.size
-    if unbiased and count > 1:
-        variance = variance * count / (count - 1)
-    if detached:
-        mean, variance = mean.detach(), variance.detach()
-    deviation = variance.sqrt() + epsilon if beside else (variance + epsilon).sqrt()
-    return (x - mean) / deviation * p["weight"].reshape(shape) + p["bias"].reshape(shape)
-
-
-def _norm(detail: str = "", **knobs: Any) -> Variant:
-    return Variant(partial(_outputs, partial(_standardised, **knobs)), detail)
+def _way(detail: str = "", **change: Any) -> Variant:
+    return Variant(partial(_outputs, change), detail)
 
 
 def _other_epsilon(settings: Mapping[str, Any], inputs: Values, value: float) -> Values:
-    return _outputs(partial(_standardised, eps=value), settings, inputs)
-
-
-def _relu(slope: float, settings: Mapping[str, Any], p: Parameters, x: Tensor) -> Tensor:
-    """The positive part with another slope at zero."""
-    return where(x.value > 0, x, 0) + where(x.value == 0, slope * x, 0)
-
-
-def _pooled(kind: str, settings: Mapping[str, Any], p: Parameters, x: Tensor) -> Tensor:
-    """The largest pixel of each window, whose gradient goes to others among equals."""
-    rows, columns, inside, extents = network.windows(settings, x)
-    pixels = x[:, :, rows, columns]
-    seen = np.where(inside, pixels.value, -np.inf)
-    tied = np.asarray(seen == seen.max(-1, keepdims=True), float)
-    if kind == "last":
-        tied = tied * (np.cumsum(tied[..., ::-1], -1)[..., ::-1] == 1)
-    mean = (pixels * constant(tied / tied.sum(-1, keepdims=True), like=x)).sum(-1)
-    if kind == "all":
-        total = (pixels * constant(tied, like=x)).sum(-1)
-        mean = total + (mean - total).detach()
-    return mean.reshape((*x.shape[:2], *extents))
-
-
-def _without_border(settings: Mapping[str, Any], p: Parameters, x: Tensor) -> Tensor:
-    """The mean of the pixels of each window that are inside of the image."""
-    rows, columns, inside, extents = network.windows(settings, x)
-    shares = inside / inside.sum(-1, keepdims=True)
-    return (x[:, :, rows, columns] * constant(shares, like=x)).sum(-1).reshape((*x.shape[:2], *extents))
+    return _outputs({"eps": value}, settings, inputs)
 
 
 MISTAKES: tuple[Mistake, ...] = (
@@ -118,7 +51,7 @@ MISTAKES: tuple[Mistake, ...] = (
         r"(x - \mu) / \sqrt{\tfrac{n}{n - 1} \sigma^2 + \epsilon}",
         "`x.var()` of Torch, which divides by one less than the number of examples unless told otherwise.",
         NORMS,
-        (_norm(unbiased=True),),
+        (_way(wrong="unbiased"),),
     ),
     Mistake(
         "other-epsilon",
@@ -127,7 +60,7 @@ MISTAKES: tuple[Mistake, ...] = (
         "The default of another library, or a formula from memory.",
         NORMS,
         (
-            _norm("added to the root of the variance", beside=True),
+            _way("added to the root of the variance", wrong="epsilon beside the root"),
             Family(_other_epsilon, "epsilon", (1e-5, 1e-3, 1e-6, 1e-8, 1e-12)),
         ),
     ),
@@ -137,7 +70,7 @@ MISTAKES: tuple[Mistake, ...] = (
         r"\partial \mu / \partial x = 0, \quad \partial \sigma / \partial x = 0",
         "They are taken under `no_grad`, or by a rule by hand that forgets them.",
         NORMS,
-        (_norm(detached=True),),
+        (_way(wrong="detached"),),
     ),
     Mistake(
         "slope-at-zero",
@@ -146,8 +79,8 @@ MISTAKES: tuple[Mistake, ...] = (
         "`x >= 0` for `x > 0`, or a maximum that shares its gradient among equals.",
         ("op-relu",),
         (
-            Variant(partial(_outputs, partial(_relu, 1.0)), "one"),
-            Variant(partial(_outputs, partial(_relu, 0.5)), "a half"),
+            _way("one", slope=1.0),
+            _way("a half", slope=0.5),
         ),
     ),
     Mistake(
@@ -156,13 +89,10 @@ MISTAKES: tuple[Mistake, ...] = (
         r"\partial y / \partial x_i \ne 0 \text{ for more than one, or for the last, of equal } x_i",
         "`amax` shares it among all; a mask `x == y` gives it to each of them.",
         ("op-max-pool",),
-        tuple(
-            Variant(partial(_outputs, partial(_pooled, kind)), detail)
-            for kind, detail in (
-                ("shared", "shared among all of them"),
-                ("all", "to each of them"),
-                ("last", "to the last of them"),
-            )
+        (
+            _way("shared among all of them", wrong="shared"),
+            _way("to each of them", wrong="all"),
+            _way("to the last of them", wrong="last"),
         ),
     ),
     Mistake(
@@ -171,6 +101,6 @@ MISTAKES: tuple[Mistake, ...] = (
         r"\tfrac{1}{n_{\text{inside}}} \textstyle\sum x",
         "`count_include_pad=False`, the default of other libraries.",
         ("op-average-pool",),
-        (Variant(partial(_outputs, _without_border)),),
+        (_way(wrong="border not counted"),),
     ),
 )

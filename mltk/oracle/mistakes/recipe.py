@@ -6,33 +6,34 @@ shift.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from mltk import ops
-from mltk.oracle.case import Values
-from mltk.oracle.mistakes.altered import Clip, ClipKind
-from mltk.oracle.mistakes.altered_norm import AlteredNorm, NormKind
+from mltk.oracle.case import Deferred, Values
+from mltk.oracle.exact.clipping import clipped
+from mltk.oracle.exact.loop_knobs import ClipKind, Settings, Where
+from mltk.oracle.exact.tensor import double
 from mltk.oracle.mistakes.loop import Loop
-from mltk.oracle.mistakes.loop_knobs import Where
 from mltk.oracle.mistakes.mistake import Family, Mistake
 from mltk.oracle.mistakes.varied import MOVING, NORMALISED, UNROLLED, fitted, varied
 
 LIMITS = (1.0, 0.5, 0.25, 0.1, 2.0, 5.0, 10.0)
 
 
-def _clipped(kind: str) -> Family:
+def _clipped(kind: ClipKind) -> Family:
     """The meta-gradient clipped by its norm or by value."""
 
     def outputs(settings: Mapping[str, Any], inputs: Values, value: float) -> Values | None:
         right = Loop().outputs(settings, inputs)
         if right is None:
             return None
-        leading = {name: g[None] for name, g in right["gradients"].items()}
-        clip = Clip("value" if kind == "value" else "norm", value)
-        return {**right, "gradients": {name: g[0] for name, g in clip(leading).items()}}
+
+        def gradients() -> dict[str, Any]:
+            leading = {name: double(g[None]) for name, g in right["gradients"].items()}
+            return {name: g.value[0] for name, g in clipped(kind, value, leading).items()}
+
+        return Deferred({**right, "gradients": gradients})
 
     return Family(outputs, f"largest {kind}", LIMITS)
 
@@ -43,21 +44,22 @@ def _smoothed(where: Where, place: str) -> Family:
 
 
 def _inner_clipped(kind: ClipKind, number: str) -> Family:
-    return fitted(number, LIMITS, lambda c: {"clip": Clip(kind, c)})
+    return fitted(number, LIMITS, lambda c: {"clip": (kind, c)})
 
 
-def _altered(kind: NormKind, layer: ops.BatchNorm, where: Where = "both") -> AlteredNorm:
-    return AlteredNorm(layer.features, layer.eps, layer.spatial_axes, layer.statistics, layer.rows, kind=kind)
+def _wrong(what: str, layer: Settings, where: Where) -> Settings:
+    """A batch norm with a mistake."""
+    return {**layer, "wrong": what}
 
 
-def _detached_outside(layer: ops.BatchNorm, where: Where) -> ops.BatchNorm:
+def _detached_outside(layer: Settings, where: Where) -> Settings:
     """Constants in the query pass alone."""
-    return _altered("detached", layer) if where == "outer" else layer
+    return {**layer, "wrong": "detached"} if where == "outer" else layer
 
 
-def _support_detached(layer: ops.BatchNorm, where: Where) -> ops.BatchNorm:
+def _support_detached(layer: Settings, where: Where) -> Settings:
     """Constants where the support set normalises the queries, and nothing else changed."""
-    return _detached_outside(layer, where) if layer.statistics == "support" else layer
+    return _detached_outside(layer, where) if layer.get("statistics") == "support" else layer
 
 
 MISTAKES: tuple[Mistake, ...] = (
@@ -115,7 +117,7 @@ MISTAKES: tuple[Mistake, ...] = (
         r"u = (x - \mu) / \sqrt{\tfrac{n}{n - 1} \sigma^2 + \epsilon}",
         "`x.var()` of Torch, which divides by one less than the number of examples unless told otherwise.",
         NORMALISED,
-        (varied(norm=partial(_altered, "unbiased")),),
+        (varied(norm=partial(_wrong, "unbiased")),),
     ),
     Mistake(
         "batch-norm-epsilon",
@@ -124,11 +126,11 @@ MISTAKES: tuple[Mistake, ...] = (
         "The default of another library, 1e-3, or a formula from memory.",
         NORMALISED,
         (
-            varied("added to the root of the variance", norm=partial(_altered, "epsilon beside the root")),
+            varied("added to the root of the variance", norm=partial(_wrong, "epsilon beside the root")),
             fitted(
                 "epsilon",
                 (1e-3, 1e-8, 1e-6, 1e-4, 1e-2),
-                lambda e: {"norm": lambda layer, where: dataclasses.replace(layer, eps=e)},
+                lambda e: {"norm": lambda layer, where: {**layer, "eps": e}},
             ),
         ),
     ),
@@ -139,8 +141,8 @@ MISTAKES: tuple[Mistake, ...] = (
         "Mean and variance are taken under `no_grad`, or of `x.detach()`.",
         NORMALISED,
         (
-            varied("mean and variance", norm=partial(_altered, "detached")),
-            varied("the variance", norm=partial(_altered, "detached variance")),
+            varied("mean and variance", norm=partial(_wrong, "detached")),
+            varied("the variance", norm=partial(_wrong, "detached variance")),
             varied("mean and variance, in the query pass", norm=_detached_outside),
             varied("those of the support set, for the queries", norm=_support_detached),
         ),

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mltk.oracle.case import Values
+from mltk.oracle.case import Deferred, Values
 from mltk.oracle.mistakes.loop import Loop
 from mltk.oracle.mistakes.mistake import Family, Outputs, Variant
 
@@ -55,8 +55,11 @@ def edited(
             right = loop.outputs(settings, inputs)
             if right is None:
                 return None
-            edited = {name: change(name, g, settings, inputs) for name, g in right["gradients"].items()}
-            return {**right, "gradients": edited}
+
+            def gradients() -> dict[str, np.ndarray]:
+                return {name: change(name, g, settings, inputs) for name, g in right["gradients"].items()}
+
+            return Deferred({**right, "gradients": gradients})
 
         return outputs
 

@@ -8,14 +8,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from mltk import ops
-from mltk.ops import Operation
 from mltk.oracle.case import Values
-from mltk.oracle.mistakes.altered import Clip
 
 Settings = Mapping[str, Any]
 
 Where = Literal["both", "inner", "outer"]
+ClipKind = Literal["norm", "norm as constant", "value"]
 
 
 @dataclass(frozen=True)
@@ -32,10 +30,12 @@ class LoopKnobs:
         adapted: From the names of the parameters and of those that shall be adapted to those that are.
         carry: How much of the previous step's direction is added to a step's.
         decay: Weight decay in the inner loop.
-        clip: What happens to the inner gradient of each task.
+        clip: How the inner gradient of each task is clipped, and to what: by the norm of all parameters
+            together, as a function of the gradient or with a factor that is a constant on the way back; or
+            each number by its value.
         statistics: What the batch norms take instead.
         joint: In which passes the batch norms see the support and the query set together.
-        norm: What takes the place of a batch norm, from it and the pass that it is in.
+        norm: What takes the place of a batch norm's settings, from them and the pass that it is in.
         softmax: Which losses take the softmax of the outputs for the outputs.
         smoothing: Label smoothing.
         smoothed: Which losses it is in.
@@ -61,10 +61,10 @@ class LoopKnobs:
     adapted: Callable[[list[str], list[str]], list[str]] | None = None
     carry: float = 0.0
     decay: float = 0.0
-    clip: Clip | None = None
+    clip: tuple[ClipKind, float] | None = None
     statistics: Literal["evaluation", "running", "running over tasks", "batch", "support"] | None = None
     joint: Where | None = None
-    norm: Callable[[ops.BatchNorm, Where], Operation] | None = None
+    norm: Callable[[Settings, Where], Settings] | None = None
     softmax: Where | None = None
     smoothing: float = 0.0
     smoothed: Where = "both"
