@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -102,10 +103,15 @@ def examine_all(specimens: Sequence[Specimen], *, processes: int | None = None) 
 
 
 def _one_thread() -> None:
-    """The arrays are small, and each core has a process."""
+    """The arrays are small, each core has a process, and what is imported is not searched for garbage."""
     import torch
 
+    import mltk.oracle.diagnosis
+    import mltk.peers  # noqa: F401 - imported for what they import
+
     torch.set_num_threads(1)
+    gc.collect()
+    gc.freeze()
 
 
 def confusion(answers: Iterable[Answer]) -> dict[str, dict[str, int]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from functools import cache, partial
 from itertools import pairwise
 
 import numpy as np
@@ -43,8 +43,9 @@ def fit(family: Family, basis: Sequence[tuple[Case, Values]], group: str) -> Ite
     """
     wrong = sorted(_wrong(basis, group), key=lambda each: each[1].size)[:CASES]
     truth = [_numbers(case.expected, group) for case, _ in wrong]
+    made = cache(lambda number: [_made(family, case, number, group) for case, _ in wrong])
     for free in (False, True) if wrong else ():
-        residual = partial(_residual, family, wrong, group, free)
+        residual = partial(_residual, wrong, made, free)
         sizes = {start: _size(residual(start)) for start in family.starts}
         # Limits that nothing reaches are all alike; the smallest is next to those that something does.
         nearest = min(sizes.values()) * ALIKE
@@ -80,11 +81,13 @@ def _made(family: Family, case: Case, number: float, group: str) -> np.ndarray |
 
 
 def _residual(
-    family: Family, wrong: Sequence[tuple[Case, np.ndarray]], group: str, free: bool, number: float
+    wrong: Sequence[tuple[Case, np.ndarray]],
+    made: Callable[[float], Sequence[np.ndarray | None]],
+    free: bool,
+    number: float,
 ) -> np.ndarray | None:
     """The relative differences of a candidate's numbers to a mistake's, each case up to a scale if free."""
-    made = [_made(family, case, number, group) for case, _ in wrong]
-    return _off(wrong, made, free)
+    return _off(wrong, made(number), free)
 
 
 def _off(
@@ -107,7 +110,8 @@ def _size(residual: np.ndarray | None) -> float:
 def _nearest(residual: Residual, best: float, starts: Sequence[float]) -> float:
     """The number of the smallest residual between the starts beside the best one.
 
-    A bounded search gets close, over the kinks that clipping has, and Gauss-Newton reaches rounding error.
+    A bounded search gets close, over the kinks that clipping has, and Gauss-Newton reaches rounding error:
+    a step that does not halve the distance is the last, as there is none to reach, or nothing left of it.
     """
     from scipy.optimize import minimize_scalar
 
@@ -115,7 +119,7 @@ def _nearest(residual: Residual, best: float, starts: Sequence[float]) -> float:
     place = around.index(best)
     found = [
         minimize_scalar(
-            lambda number: min(_size(residual(number)), HUGE),
+            lambda number: min(_size(residual(float(number))), HUGE) ** 2,
             bounds=bounds,
             method="bounded",
             options={"maxiter": SEARCHES},
@@ -123,14 +127,19 @@ def _nearest(residual: Residual, best: float, starts: Sequence[float]) -> float:
         for bounds in pairwise(around[max(place - 1, 0) : place + 2])
     ]
     number = float(min(found, key=lambda each: each.fun).x)
+    tried = [best]
     for _ in range(POLISHES):
+        centre = residual(number)
+        if centre is None or (len(tried) > 1 and not _size(centre) < _size(residual(tried[-1])) / 2):
+            break
+        tried.append(number)
         change = 1e-6 * abs(number)
-        centre, above, below = residual(number), residual(number + change), residual(number - change)
-        if centre is None or above is None or below is None:
+        above, below = residual(number + change), residual(number - change)
+        if above is None or below is None:
             break
         slope = above - below
         square = slope @ slope
         if not np.isfinite(square) or not square:
             break
         number -= 2 * change * float(slope @ centre / square)
-    return min((number, best), key=lambda each: _size(residual(each)))
+    return min((number, *reversed(tried)), key=lambda each: _size(residual(each)))

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from heapq import heappop, heappush
+from itertools import count
 from typing import Any
 
 import mpmath
@@ -34,6 +36,7 @@ It is handed the result, and does not hold it: tensors that hold themselves wait
 """
 
 
+_numbers = count()
 _recording = True
 """Whether what is computed remembers where it came from: not on the last way back."""
 
@@ -47,8 +50,10 @@ class Tensor:
         value: The numbers, an object array or one of float64.
         parents: What it was computed from, each with the pullback of its cotangent; empty for a constant.
         varies: Whether a `variable` stands behind it.
+        number: How many were made before it, and so before all that is computed from it.
     """
 
+    __slots__ = ("number", "parents", "value", "varies")
     __array_ufunc__ = None  # so that NumPy leaves the operators to this class
 
     def __init__(
@@ -61,8 +66,9 @@ class Tensor:
         if type(value) is not np.ndarray:
             value = np.asarray(value)
         self.value: np.ndarray = value if value.dtype.char == "d" else value.astype(object, copy=False)
-        self.parents = [parent for parent in parents if parent[0].varies] if _recording else []
+        self.parents = [parent for parent in parents if parent[0].varies] if parents and _recording else ()
         self.varies: bool = varies or bool(self.parents)
+        self.number: int = next(_numbers)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -170,12 +176,13 @@ class Tensor:
 
     def sum(self, axis: int | tuple[int, ...] | None = None, *, keepdims: bool = False) -> Tensor:
         """The sum over axes; ``None`` for all."""
-        axes = range(self.ndim) if axis is None else [axis] if isinstance(axis, int) else axis
-        reduced = tuple(1 if i in {a % self.ndim for a in axes} else n for i, n in enumerate(self.shape))
-        return Tensor(
-            self.value.sum(axis=tuple(axes), keepdims=keepdims) if self.ndim else self.value,
-            [(self, lambda g, y: g.reshape(reduced).broadcast_to(self.shape))],
-        )
+
+        def back(g: Tensor, y: Tensor) -> Tensor:
+            axes = range(self.ndim) if axis is None else [axis] if isinstance(axis, int) else axis
+            reduced = [1 if i in axes or i - self.ndim in axes else n for i, n in enumerate(self.shape)]
+            return g.reshape(tuple(reduced)).broadcast_to(self.shape)
+
+        return Tensor(self.value.sum(axis, keepdims=keepdims), [(self, back)])
 
     def mean(self, axis: int | tuple[int, ...] | None = None, *, keepdims: bool = False) -> Tensor:
         """The mean over axes; ``None`` for all."""
@@ -199,7 +206,9 @@ class Tensor:
         """Repeated along axes of extent 1 and new leading ones."""
         if shape == self.shape:
             return self
-        return Tensor(np.broadcast_to(self.value, shape), [(self, lambda g, y: g._sum_to(self.shape))])
+        repeated = np.empty(shape, self.value.dtype)  # `np.broadcast_to` takes longer for small arrays
+        repeated[...] = self.value
+        return Tensor(repeated, [(self, lambda g, y: g._sum_to(self.shape))])
 
     def _constant(self, value: Tensor | Number) -> Tensor:
         """A number as a constant of this precision."""
@@ -217,7 +226,7 @@ class Tensor:
             return self
         lead = len(own) - len(shape)
         axes = (*range(lead), *[lead + i for i, n in enumerate(shape) if n == 1 and own[lead + i] != 1])
-        total = np.reshape(self.value.sum(axis=axes), shape)
+        total = np.asarray(np.add.reduce(self.value, axes)).reshape(shape)
         return Tensor(total, ((self, lambda g, y: g.broadcast_to(own)),))
 
     def detach(self) -> Tensor:
@@ -238,9 +247,9 @@ def constant(value: Any, *, like: Tensor | None = None) -> Tensor:
     """
     if isinstance(value, Tensor):
         return value
+    if like is not None and like.value.dtype.char == "d":
+        return Tensor(np.array(value, np.float64))
     values = np.asarray(value)
-    if like is not None and like.value.dtype == np.float64:
-        return Tensor(values.astype(np.float64))
     return Tensor(values if values.dtype == object else _number(values.astype(float)))
 
 
@@ -272,41 +281,29 @@ def grad(y: Tensor, xs: Sequence[Tensor], cotangent: Tensor | None = None) -> li
         xs: What the derivative is for, as if none depended on another; zeros for one without influence.
         cotangent: That of ``y``, of its shape; ones if ``None``.
     """
-    order = _between(y, xs)
-    leads = {id(tensor) for tensor in (*order, *xs)}
-    cotangents = {id(y): constant(np.ones(y.shape), like=y) if cotangent is None else cotangent}
-    for node in reversed(order):
-        g = cotangents.get(id(node))
-        if g is None:
+    wanted = {x.number for x in xs}
+    oldest = min(wanted, default=y.number)  # what is older was not computed from them
+    cotangents = {y.number: constant(np.ones(y.shape), like=y) if cotangent is None else cotangent}
+    nodes, waiting = {y.number: y}, [-y.number]
+    while waiting:
+        number = -heappop(waiting)
+        node = nodes.pop(number)
+        if number in wanted:
             continue
+        g = cotangents.pop(number)
         for parent, pull_back in node.parents:
-            if id(parent) in leads:
-                pulled, before = pull_back(g, node), cotangents.get(id(parent))
-                cotangents[id(parent)] = pulled if before is None else before + pulled
-    return [cotangents.get(id(x), constant(np.zeros(x.shape), like=x)) for x in xs]
-
-
-def _between(y: Tensor, xs: Sequence[Tensor]) -> list[Tensor]:
-    """What was computed from ``xs`` on the way to ``y``, in the order of its computation, without ``xs``."""
-    order: list[Tensor] = []
-    leads = {id(x): True for x in xs}
-    stack: list[Tensor | None] = [y]
-    while stack:
-        node = stack[-1]
-        if node is None:  # all before the next one is done
-            stack.pop()
-            done = stack.pop()
-            assert done is not None
-            leads[id(done)] = any(leads[id(parent)] for parent, _ in done.parents)
-            if leads[id(done)]:
-                order.append(done)
-        elif id(node) in leads:
-            stack.pop()
-        else:
-            leads[id(node)] = False
-            stack.append(None)
-            stack += [parent for parent, _ in reversed(node.parents) if id(parent) not in leads]
-    return order
+            number = parent.number
+            if number < oldest:
+                continue
+            pulled = pull_back(g, node)
+            if number in cotangents:
+                cotangents[number] = cotangents[number] + pulled
+            else:
+                cotangents[number], nodes[number] = pulled, parent
+                heappush(waiting, -number)
+    return [
+        cotangents[x.number] if x.number in cotangents else constant(np.zeros(x.shape), like=x) for x in xs
+    ]
 
 
 def jvp(outputs: Sequence[Tensor], xs: Sequence[Tensor], tangents: Sequence[Tensor]) -> list[Tensor]:
