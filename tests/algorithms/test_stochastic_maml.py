@@ -24,7 +24,6 @@ from mltk.errors import SettingError, TreeError
 from mltk.models import Sequential
 from mltk.ops import Categorical, Linear
 from mltk.ops.policy_loss import costs_to_go
-from mltk.training.config import from_config, to_config
 
 ARMS = 3
 
@@ -313,10 +312,3 @@ def test_bad_input_is_refused():
     maml = mltk.algorithms.MAML(softmax_policy(), "mse")
     with pytest.raises(SettingError, match=r"algorithm is MAML.*expected an object with returns"):
         mltk.evaluation.returns(maml, meta, Bandits(ARMS), episodes=1)
-
-
-def test_a_configuration_describes_it():
-    learner = StochasticMAML(softmax_policy(), inner_lr=0.3, sampled_step=True)
-    assert from_config(to_config(learner)) == learner
-    for source, _ in SOURCES.values():
-        assert from_config(to_config(source)) == source

@@ -16,7 +16,6 @@ from mltk.errors import DtypeError, NotFiniteError, ShapeError
 from mltk.ops import Categorical, Gaussian, LogLikelihood, PolicyLoss
 from mltk.ops.dice import surrogate
 from mltk.ops.operation import Tangent
-from mltk.training.config import from_config, to_config
 
 EXAMPLES = 30
 seeds = st.integers(0, 2**32 - 1).map(np.random.default_rng)
@@ -248,21 +247,6 @@ def test_every_backend_and_engine_gives_the_same_hessian_products(backend64, dis
     expected, found = products(mltk.backend("numpy", dtype="float64")), products(backend64)
     for leaf in expected:
         np.testing.assert_allclose(found[leaf], expected[leaf], rtol=1e-10, atol=1e-10)
-
-
-@pytest.mark.parametrize(
-    "value",
-    [
-        Categorical(),
-        Gaussian(0.25),
-        PolicyLoss(Gaussian(0.5), 3, box=False),
-        PolicyLoss(Categorical(), 2),
-        LogLikelihood(Categorical()),
-        mltk.ops.MagicBox(),
-    ],
-)
-def test_configurations_keep_them(value):
-    assert from_config(to_config(value)) == value
 
 
 @pytest.mark.parametrize(

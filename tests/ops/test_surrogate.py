@@ -6,10 +6,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.special import ndtri
 
 from mltk.errors import ArrayError, DtypeError, MismatchError, NotFiniteError, ShapeError
-from mltk.ops import Categorical
 from mltk.ops.dice import surrogate
 
 ARMS, STATES = 3, 2
@@ -114,58 +112,6 @@ def test_costs_are_not_weighed_by_actions_that_follow_them():
     assert grad.tolist() == [[111, 110, 100]]
     hessian = torch.func.hessian(lambda logs: surrogate(logs, costs))(logs.detach())[0, :, 0]
     assert hessian.tolist() == [[111, 110, 100], [110, 110, 100], [100, 100, 100]]
-
-
-SAMPLES = 200_000
-ONCE_IN = 10**6
-
-
-def sampled_ways():
-    """Which trajectory each of many samples is, with the noise of a fixed seed."""
-    rng, policy = np.random.default_rng(1), Categorical()
-    logits = LOGITS.numpy()
-
-    def act(outputs):
-        return policy.sample(outputs, policy.noise(rng, outputs.shape))[:, 0].astype(int)
-
-    first = act(np.broadcast_to(logits[0], (SAMPLES, ARMS)))
-    state = (rng.random(SAMPLES) >= MOVES.numpy()[first, 0]).astype(int)
-    second = act(logits[1 + state])
-    drawn = np.stack([first, state, second], -1)
-    return torch.as_tensor([(drawn == way).all(-1).sum() for way in WAYS.numpy()])
-
-
-@pytest.fixture(scope="module")
-def counts():
-    found = sampled_ways()
-    assert found.sum() == SAMPLES
-    return found
-
-
-def errors(counts, loss, baseline, order):
-    """The error of the mean over all samples, and how large it may be once in a million runs, for each entry.
-
-    The mean is normal to great accuracy, its deviation is enumerated, and the entries share the risk
-    (Bonferroni).
-    """
-    each = of_each(loss, baseline, order)
-    mean = torch.tensordot(counts.to(each.dtype), each, 1) / SAMPLES
-    exact = jacobian(expected_cost, order)(LOGITS.flatten())
-    deviation = (expectation((each - expectation(each)) ** 2) / SAMPLES).sqrt()
-    bound = -ndtri(1 / ONCE_IN / 2 / exact.numel()) * deviation
-    return (mean - exact).abs(), bound + 1e-12
-
-
-@pytest.mark.parametrize("baseline", [None, baselines()])
-@pytest.mark.parametrize("order", [1, 2])
-def test_the_mean_of_samples_is_within_sampling_error(counts, baseline, order):
-    error, bound = errors(counts, surrogate, baseline, order)
-    assert (error <= bound).all()
-
-
-def test_the_mean_of_samples_misses_the_hessian_without_the_box(counts):
-    error, bound = errors(counts, naive, None, 2)
-    assert (error / bound).max() > 10
 
 
 @st.composite

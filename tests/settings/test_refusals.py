@@ -1,4 +1,4 @@
-"""Every public setting refuses what makes no sense, by its name, when the object is made."""
+"""Every public setting refuses what makes no sense, by its name; all objects are written and rebuilt."""
 
 from dataclasses import fields
 from math import inf, nan
@@ -7,7 +7,7 @@ import pytest
 from test_settings import PUBLIC
 
 import mltk
-from mltk import ops
+from mltk import heads, ops
 from mltk.algorithms import (
     MAML,
     ImplicitMAML,
@@ -46,6 +46,7 @@ from mltk.optim import (
     StepDecay,
     transforms,
 )
+from mltk.training.config import from_config, to_config
 
 MODEL = mltk.models.mlp([3, 4, 2])
 DESCENT = {"model": MODEL, "loss": "mse"}
@@ -211,3 +212,13 @@ def test_no_setting_is_left_out():
     for kind in PUBLIC:
         taken = REFUSED.get(kind, {}).keys() | set(ANYTHING.get(kind, ()))
         assert taken == {field.name for field in fields(kind)}, kind
+
+
+WRITTEN = [kind for kind in PUBLIC if kind is not ops.FunctionLoss and kind.__name__ not in heads.__all__]
+"""Heads are described by their learners, and functions by nothing that could be read."""
+
+
+@pytest.mark.parametrize("kind", WRITTEN)
+def test_a_public_object_comes_back_from_its_configuration(kind):
+    made = kind(**GOOD.get(kind, {}))
+    assert from_config(to_config(made)) == made
