@@ -94,7 +94,7 @@ def check(
     from mltk.errors import MltkError
     from mltk.oracle.candidate import Command
     from mltk.oracle.check import check as check_candidate
-    from mltk.oracle.report import print_report
+    from mltk.oracle.report_text import print_report
 
     if (candidate is None) == (command is None):
         raise typer.BadParameter("give either a candidate or --command", param_hint="CANDIDATE")
@@ -271,13 +271,13 @@ def mistakes(
     from rich.console import Console
     from rich.text import Text
 
-    from mltk.oracle.mistakes import CATALOGUE, Mistake
-    from mltk.oracle.mistakes.scales import SCALES, Scale
+    from mltk.oracle.catalogue import CATALOGUE, Mistake
+    from mltk.oracle.catalogue.scale_errors import SCALES, Scale
 
     console = Console()
     entries: tuple[Mistake | Scale, ...] = (*CATALOGUE, *SCALES)
     if markdown:
-        from mltk.oracle.mistakes.page import markdown as page
+        from mltk.oracle.catalogue.page import markdown as page
 
         typer.echo(page(), nl=False)
         return

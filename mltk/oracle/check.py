@@ -17,10 +17,10 @@ from mltk.oracle.case import Case, Values
 from mltk.oracle.computation import Computation
 from mltk.oracle.computations import computation as named
 from mltk.oracle.coverage import never_read, never_run
-from mltk.oracle.judgement import disagreement, tolerance
 from mltk.oracle.random_cases import FATAL, size
 from mltk.oracle.selection import Condition, condition
 from mltk.oracle.snippet import snippet
+from mltk.oracle.tolerance import disagreement, tolerance
 from mltk.oracle.verdict import (
     CHANGES_INPUTS,
     CORRECT,

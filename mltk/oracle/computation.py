@@ -29,7 +29,7 @@ class Computation:
             ``loss`` and ``gradients``.
         routes: Independent ways in float64, under their names. The first, hand-derived rules on NumPy, is the
             reference of random cases.
-        exact: The way in 50 digits, whose results are `mltk.oracle.exact.Tensor`.
+        exact: The way in 50 digits, whose results are `mltk.oracle.definitions.Tensor`.
         random: Draws a case without its outputs with hypothesis; ``None`` if only the vectors are used.
         signature: The arguments of a candidate, as text for documents and messages.
         differentiable: Whether the gradients are the derivatives of the loss for inputs of the same names, so

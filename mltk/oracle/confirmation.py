@@ -10,8 +10,8 @@ import numpy as np
 from mltk.errors import MltkError
 from mltk.oracle.case import Case, Values, flat
 from mltk.oracle.computation import Computation
-from mltk.oracle.exact.tensor import Tensor, constant
-from mltk.oracle.judgement import disagreement, tolerance
+from mltk.oracle.definitions.tensor import Tensor, constant
+from mltk.oracle.tolerance import disagreement, tolerance
 
 CHANGE = 2.0**-80
 """The relative change of the inputs that measures the condition of a case; 50 digits resolve its square."""

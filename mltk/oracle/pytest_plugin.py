@@ -10,7 +10,7 @@ from mltk.oracle.check import check
 from mltk.oracle.verdict import Report
 
 with needed_for("the report of a check"):
-    from mltk.oracle.report import to_text
+    from mltk.oracle.report_text import to_text
 
 
 class Oracle:

@@ -20,7 +20,7 @@ from mltk.errors import MltkError, SettingError
 from mltk.installation import install_hint
 from mltk.oracle.case import Case, Values, flat
 from mltk.oracle.computation import Computation, Draw
-from mltk.oracle.judgement import tolerance
+from mltk.oracle.tolerance import tolerance
 
 SECONDS = 10.0
 """How long random cases of a computation are drawn and shrunk; what was found until then is kept."""

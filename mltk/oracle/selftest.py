@@ -54,7 +54,7 @@ class Answer:
 
 def claims() -> tuple[tuple[str, str], ...]:
     """Every mistake of the catalogue with every computation in which the check claims to find it."""
-    from mltk.oracle.mistakes import CATALOGUE
+    from mltk.oracle.catalogue import CATALOGUE
 
     return tuple(dict.fromkeys((each.name, name) for each in CATALOGUE for name in each.computations))
 

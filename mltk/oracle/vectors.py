@@ -24,7 +24,7 @@ from mltk.files import replace_file
 from mltk.oracle.case import Case, Values
 from mltk.oracle.computation import Computation
 from mltk.oracle.confirmation import VectorError, complete
-from mltk.oracle.exact.tensor import DIGITS
+from mltk.oracle.definitions.tensor import DIGITS
 from mltk.outside import read_json, reading
 
 FORMAT = 1

@@ -13,7 +13,7 @@ from mltk.oracle.check import check
 from mltk.oracle.computations import computation
 from mltk.oracle.layers import describe_model
 from mltk.oracle.random_cases import completed
-from mltk.oracle.report import to_text
+from mltk.oracle.report_text import to_text
 
 CANDIDATES = Path(__file__).with_name("oracle_candidates.py")
 

@@ -10,7 +10,7 @@ from mltk.errors import TreeError, UnsupportedError
 from mltk.oracle import vectors
 from mltk.oracle.candidate.settings import Settings
 from mltk.oracle.check import check
-from mltk.oracle.report import to_text
+from mltk.oracle.report_text import to_text
 from mltk.peers import PEERS
 
 

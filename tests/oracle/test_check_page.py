@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from mltk.oracle import vectors
+from mltk.oracle.catalogue.page import markdown
 from mltk.oracle.computations import computations
-from mltk.oracle.mistakes.page import markdown
 from mltk.oracle.selection import described, varying
 
 MLTK = [sys.executable, "-c", "from mltk.cli import main; main()"]

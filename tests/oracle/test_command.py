@@ -18,7 +18,7 @@ from mltk.oracle import CandidateError, Command, check, vectors
 from mltk.oracle.candidate.command import as_message
 from mltk.oracle.candidate.request import request
 from mltk.oracle.computations import computation, computations
-from mltk.oracle.report import to_text
+from mltk.oracle.report_text import to_text
 
 PROGRAM = Path(__file__).with_name("command_candidate.py")
 PAGE = (Path(__file__).parents[2] / "docs" / "check.md").read_text(encoding="utf-8")

@@ -10,9 +10,9 @@ from mltk.oracle import vectors
 from mltk.oracle.check import check
 from mltk.oracle.computation import NUMPY
 from mltk.oracle.computations import computation, computations
-from mltk.oracle.judgement import disagreement
 from mltk.oracle.random_cases import completed
-from mltk.oracle.report import to_text
+from mltk.oracle.report_text import to_text
+from mltk.oracle.tolerance import disagreement
 
 
 def by_similarity(similarity):

@@ -14,7 +14,7 @@ from mltk.errors import SettingError
 from mltk.oracle import vectors
 from mltk.oracle.check import check
 from mltk.oracle.computations import computation, computations
-from mltk.oracle.report import to_text
+from mltk.oracle.report_text import to_text
 from mltk.oracle.selection import condition, described, is_balanced, varying
 
 

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from oracle_answers import DOUBLE, answers, edited, generic, scaled, single
 
 from mltk.oracle import vectors
+from mltk.oracle.catalogue import CATALOGUE, Family, loop_ways
+from mltk.oracle.catalogue.scale_errors import SCALES
 from mltk.oracle.computations import computation
+from mltk.oracle.definitions.inner_loop_knobs import LoopKnobs
 from mltk.oracle.diagnosis import diagnose
-from mltk.oracle.judgement import disagreement, tolerance
-from mltk.oracle.mistakes import CATALOGUE, Family
-from mltk.oracle.mistakes.loop import Loop
-from mltk.oracle.mistakes.scales import SCALES
+from mltk.oracle.tolerance import disagreement, tolerance
 
 LEARNERS = ("maml", "fomaml", "anil", "boil", "meta-sgd")
 
@@ -88,7 +88,7 @@ def test_a_scale_error_alone_is_named(scale):
 @pytest.mark.parametrize("name", LEARNERS)
 def test_the_loop_of_the_catalogue_without_a_mistake_is_the_reference(name):
     for case in generic(name):
-        outputs = Loop().outputs(case.settings, case.inputs)
+        outputs = loop_ways.outputs(LoopKnobs(), case.settings, case.inputs)
         assert diagnose(computation(name), [(case, outputs)], DOUBLE).text == ""
 
 
@@ -280,7 +280,9 @@ def test_nothing_wrong_is_nothing_said():
 
 def loop_of(**knobs):
     """What an implementation with several mistakes returns in the generic cases."""
-    return [(case, Loop(**knobs).outputs(case.settings, case.inputs)) for case in generic("maml")]
+    return [
+        (case, loop_ways.outputs(LoopKnobs(**knobs), case.settings, case.inputs)) for case in generic("maml")
+    ]
 
 
 def never(k, steps):
@@ -336,9 +338,9 @@ def test_inner_gradients_that_pollute_reach_the_step_sizes_too(sum_):
     for case in generic("meta-sgd"):
         if case.name not in ("regression", "five-steps", "classification"):
             continue
-        loop = Loop(pollutes="through", pollution_sum=sum_)
-        outputs = loop.outputs(case.settings, case.inputs)
-        right = Loop().outputs(case.settings, case.inputs)
+        loop = LoopKnobs(pollutes="through", pollution_sum=sum_)
+        outputs = loop_ways.outputs(loop, case.settings, case.inputs)
+        right = loop_ways.outputs(LoopKnobs(), case.settings, case.inputs)
         share = 1.0 if sum_ else 1 / len(case.inputs["support_x"])
         rates = {n: p for n, p in case.inputs["params"].items() if n.startswith("lr.")}
         direction = {n: np.random.default_rng(len(n)).normal(size=p.shape) for n, p in rates.items()}
@@ -351,7 +353,9 @@ def test_inner_gradients_that_pollute_reach_the_step_sizes_too(sum_):
             for k in range(case.settings["inner_steps"]):
                 sets = {"query_x": case.inputs["support_x"], "query_y": case.inputs["support_y"]}
                 settings = {**case.settings, "inner_steps": k}
-                total += Loop().outputs(settings, {**case.inputs, **sets, "params": moved})["loss"]
+                total += loop_ways.outputs(LoopKnobs(), settings, {**case.inputs, **sets, "params": moved})[
+                    "loss"
+                ]
             return total * len(case.inputs["support_x"])
 
         h = 1e-5

@@ -5,9 +5,9 @@ import dataclasses
 import pytest
 from oracle_answers import DOUBLE, answers, edited, generic, single
 
+from mltk.oracle.catalogue import CATALOGUE, Family
 from mltk.oracle.computations import computation
 from mltk.oracle.diagnosis import diagnose
-from mltk.oracle.mistakes import CATALOGUE, Family
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from mltk.oracle.exact import tensor
-from mltk.oracle.exact.tensor import (
+from mltk.oracle.definitions import tensor
+from mltk.oracle.definitions.tensor import (
     Tensor,
     concat,
     constant,

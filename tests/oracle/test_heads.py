@@ -12,19 +12,19 @@ from hypothesis import strategies as st
 
 from mltk.oracle import vectors
 from mltk.oracle.case import flat
+from mltk.oracle.catalogue.head_ways import outputs
+from mltk.oracle.catalogue.heads import MISTAKES
+from mltk.oracle.catalogue.mistake import Family
 from mltk.oracle.computation import TORCH
 from mltk.oracle.computations.heads import COMPUTATIONS
 from mltk.oracle.confirmation import complete, rounded
+from mltk.oracle.definitions.head_knobs import Knobs
+from mltk.oracle.definitions.linear_heads import least_squares
+from mltk.oracle.definitions.tensor import constant, grad, variable
 from mltk.oracle.diagnosis import diagnose
 from mltk.oracle.diagnosis.explain import DISTINCT, LENIENT
-from mltk.oracle.exact.head_knobs import Knobs
-from mltk.oracle.exact.linear_heads import least_squares
-from mltk.oracle.exact.tensor import constant, grad, variable
-from mltk.oracle.judgement import disagreement, tolerance
-from mltk.oracle.mistakes.head import outputs
-from mltk.oracle.mistakes.heads import MISTAKES
-from mltk.oracle.mistakes.mistake import Family
 from mltk.oracle.random_cases import completed
+from mltk.oracle.tolerance import disagreement, tolerance
 
 BY_NAME = {computation.name: computation for computation in COMPUTATIONS}
 DOUBLE = np.dtype(np.float64)

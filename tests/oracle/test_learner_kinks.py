@@ -4,7 +4,7 @@ import torch
 from learner_cases import case_of, outputs, pairs
 
 from mltk.oracle.candidate.settings import Settings
-from mltk.oracle.judgement import disagreement
+from mltk.oracle.tolerance import disagreement
 
 
 class Slope(torch.autograd.Function):

@@ -11,8 +11,8 @@ from mltk import tree
 from mltk.oracle.case import flat
 from mltk.oracle.computations import computation, learners, modules, optimizers
 from mltk.oracle.confirmation import complete
-from mltk.oracle.judgement import disagreement
 from mltk.oracle.layers import model
+from mltk.oracle.tolerance import disagreement
 
 OWN = (*learners.COMPUTATIONS, *optimizers.COMPUTATIONS, *modules.COMPUTATIONS)
 DESCENDING = [c.name for c in OWN if c.name in ("maml", "meta-sgd", "boil", "anil", "maml-learned-rates")]

@@ -17,8 +17,8 @@ from mltk.oracle.case import flat
 from mltk.oracle.computation import NUMPY, TORCH
 from mltk.oracle.computations import computation, computations, estimators, losses, operations
 from mltk.oracle.confirmation import VectorError, complete, rounded
-from mltk.oracle.judgement import disagreement, tolerance
 from mltk.oracle.random_cases import completed, search
+from mltk.oracle.tolerance import disagreement, tolerance
 from mltk.oracle.vectors import stored
 
 COMPUTATIONS = {

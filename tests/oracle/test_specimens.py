@@ -14,8 +14,8 @@ from mltk.oracle import vectors
 from mltk.oracle.candidate.settings import Settings
 from mltk.oracle.case import flat
 from mltk.oracle.computations import computations
-from mltk.oracle.judgement import disagreement
 from mltk.oracle.specimens import CORRECT, SPECIMENS, UNNAMED, WRONG
+from mltk.oracle.tolerance import disagreement
 from mltk.peers import PEERS
 
 CLEARLY = 100

@@ -18,8 +18,8 @@ from mltk.oracle.case import Values
 from mltk.oracle.computation import Computation
 from mltk.oracle.computations.losses import distribution
 from mltk.oracle.computations.operations import outputs, routes
-from mltk.oracle.exact import estimators as exact
-from mltk.oracle.exact.operations import differentiated
+from mltk.oracle.definitions import estimators as exact
+from mltk.oracle.definitions.operations import differentiated
 from mltk.tree import Array, Tree
 
 

@@ -16,8 +16,8 @@ from mltk.ops.one_hot import one_hot
 from mltk.oracle.case import Values
 from mltk.oracle.computation import Computation
 from mltk.oracle.computations import random_heads
-from mltk.oracle.exact import heads as exact
-from mltk.oracle.exact import linear_heads, metric_heads
+from mltk.oracle.definitions import heads as exact
+from mltk.oracle.definitions import linear_heads, metric_heads
 from mltk.oracle.routes import both, episode_of
 from mltk.tree import Array, Tree
 

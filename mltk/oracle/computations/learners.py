@@ -14,7 +14,7 @@ from mltk.contracts import Backend
 from mltk.oracle.case import Values
 from mltk.oracle.computation import Computation
 from mltk.oracle.computations import random_learners
-from mltk.oracle.exact import learners as exact
+from mltk.oracle.definitions import learners as exact
 from mltk.oracle.layers import model
 from mltk.oracle.routes import both, episode_of, params_of
 

@@ -16,7 +16,7 @@ from mltk.oracle.case import Case, Values
 from mltk.oracle.computation import Computation, Draw
 from mltk.oracle.computations.operations import outputs, routes
 from mltk.oracle.computations.random_operations import random_loss
-from mltk.oracle.exact import operations as exact
+from mltk.oracle.definitions import operations as exact
 from mltk.tree import Array, Tree
 
 

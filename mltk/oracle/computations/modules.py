@@ -16,7 +16,7 @@ from mltk.oracle.case import Case, Values
 from mltk.oracle.computation import NUMPY, TORCH, Computation, Draw
 from mltk.oracle.computations.drawing import drawn
 from mltk.oracle.computations.random_learners import episode
-from mltk.oracle.exact import modules as exact
+from mltk.oracle.definitions import modules as exact
 from mltk.oracle.layers import model
 
 Program = list[list[Any]]

@@ -16,7 +16,7 @@ from mltk.oracle import layers
 from mltk.oracle.case import Case, Values
 from mltk.oracle.computation import NUMPY, TORCH, Computation, Draw, Route
 from mltk.oracle.computations import random_operations
-from mltk.oracle.exact import operations as exact
+from mltk.oracle.definitions import operations as exact
 from mltk.tree import Tree
 
 Prepare = Callable[[Backend, Mapping[str, Any], Values], tuple[Operation, Tree]]

@@ -19,7 +19,7 @@ from mltk.oracle.computation import Computation, Draw
 from mltk.oracle.computations.learners import OUTPUTS
 from mltk.oracle.computations.random_learners import random_maml
 from mltk.oracle.computations.self_tuning import SELF_TUNING
-from mltk.oracle.exact import optimizers as exact
+from mltk.oracle.definitions import optimizers as exact
 from mltk.oracle.layers import model
 from mltk.oracle.routes import both, episode_of, params_of
 from mltk.oracle.vectors import stored

@@ -12,7 +12,7 @@ from mltk.optim import IDBD, SGD, Adam, HypergradientDescent, apply_updates
 from mltk.oracle.case import Case, Values
 from mltk.oracle.computation import NUMPY, TORCH, Computation, Draw
 from mltk.oracle.computations.drawing import decimals, drawn
-from mltk.oracle.exact import optimizers as exact
+from mltk.oracle.definitions import optimizers as exact
 from mltk.oracle.routes import both
 
 

@@ -10,11 +10,11 @@ import numpy as np
 
 from mltk.errors import MltkError
 from mltk.oracle.case import Case, Values
+from mltk.oracle.catalogue import CATALOGUE, Family, Mistake, Variant
 from mltk.oracle.computation import Computation
+from mltk.oracle.definitions.inner_loop_knobs import LoopKnobs
 from mltk.oracle.diagnosis.fit import fit
-from mltk.oracle.judgement import disagreement
-from mltk.oracle.mistakes import CATALOGUE, Family, Mistake, Variant
-from mltk.oracle.mistakes.loop import Loop
+from mltk.oracle.tolerance import disagreement
 
 Results = Sequence[tuple[Case, Values]]
 """Cases, and what a candidate returned for them."""
@@ -36,7 +36,7 @@ class Base:
     detail: str
     outputs: Callable[[Case], Values | None]
     fitted: bool = False
-    loop: Loop | None = None
+    loop: LoopKnobs | None = None
 
 
 def computed(outputs: Callable[..., Values | None]) -> Callable[[Case], Values | None]:

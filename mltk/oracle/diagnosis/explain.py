@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from mltk.oracle.case import Case, Values, flat
+from mltk.oracle.catalogue.mistake import Mistake
+from mltk.oracle.catalogue.scale_errors import SCALES, Factor, Scale
 from mltk.oracle.diagnosis.bases import Base, Results
-from mltk.oracle.judgement import disagreement, tolerance
-from mltk.oracle.mistakes.mistake import Mistake
-from mltk.oracle.mistakes.scales import SCALES, Factor, Scale
+from mltk.oracle.tolerance import disagreement, tolerance
 
 LENIENT = 16
 """How many times the tolerance a match may be off: a mistake can be worse conditioned than the truth."""

@@ -10,8 +10,8 @@ import numpy as np
 
 from mltk.errors import MltkError
 from mltk.oracle.case import Case, Values, flat
-from mltk.oracle.judgement import disagreement, tolerance
-from mltk.oracle.mistakes.mistake import Family
+from mltk.oracle.catalogue.mistake import Family
+from mltk.oracle.tolerance import disagreement, tolerance
 
 CASES = 2
 """On how many cases a number is fitted; all of them judge the result."""

@@ -11,7 +11,7 @@ import numpy as np
 from mltk.errors import MltkError
 from mltk.oracle.case import Case, Values, flat
 from mltk.oracle.computation import Computation
-from mltk.oracle.judgement import disagreement, tolerance
+from mltk.oracle.tolerance import disagreement, tolerance
 
 ALIGNED = 1e-6
 """How far from one a cosine may be for a direction to count as right."""

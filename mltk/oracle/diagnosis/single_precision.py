@@ -9,11 +9,11 @@ import numpy as np
 
 from mltk.errors import MltkError
 from mltk.oracle.case import Case, Values
+from mltk.oracle.catalogue.training_recipes import SINGLE
 from mltk.oracle.computation import Computation
 from mltk.oracle.diagnosis.bases import Results
 from mltk.oracle.diagnosis.explain import Finding
-from mltk.oracle.judgement import disagreement, tolerance
-from mltk.oracle.mistakes.recipe import SINGLE
+from mltk.oracle.tolerance import disagreement, tolerance
 
 LEAST = 1e-11
 """Errors below are no single precision."""

@@ -1,6 +1,6 @@
 r"""The known mistakes of inner steps: how far, and which parameters.
 
-The symbols are those of `mltk.oracle.mistakes.inner_loop`.
+The symbols are those of `mltk.oracle.catalogue.inner_loops`.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from mltk.oracle.case import Values
-from mltk.oracle.mistakes.mistake import Mistake, Variant
-from mltk.oracle.mistakes.varied import MOVING, RATES, SUBSETS, UNROLLED, edited, fitted, varied
+from mltk.oracle.catalogue.loop_ways import MOVING, RATES, SUBSETS, UNROLLED, edited, fitted, varied
+from mltk.oracle.catalogue.mistake import Mistake, Variant
 
 
 def examples(settings: Mapping[str, Any], inputs: Values) -> float:

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mltk.oracle.case import Values
-
-if TYPE_CHECKING:
-    from mltk.oracle.mistakes.loop import Loop
+from mltk.oracle.definitions.inner_loop_knobs import LoopKnobs
 
 Outputs = Callable[[Mapping[str, Any], Values], Values | None]
 """From the settings and inputs of a case to the outputs of a mistake; ``None`` where it cannot happen."""
 
 
-Gradient = Callable[["Loop"], Outputs]
+Gradient = Callable[[LoopKnobs], Outputs]
 """From an inner loop, wrong or not, to its outputs with a wrong meta-gradient."""
 
 
@@ -32,7 +30,7 @@ class Variant:
 
     outputs: Outputs
     detail: str = ""
-    loop: Loop | None = None
+    loop: LoopKnobs | None = None
     gradient: Gradient | None = None
 
 
@@ -50,7 +48,7 @@ class Family:
     outputs: Callable[..., Values | None]
     number: str
     starts: tuple[float, ...]
-    loop: Callable[[float], Loop] | None = None
+    loop: Callable[[float], LoopKnobs] | None = None
 
 
 @dataclass(frozen=True)

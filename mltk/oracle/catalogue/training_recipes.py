@@ -1,22 +1,19 @@
 r"""The known mistakes of training recipes: normalisation, losses, regularisation and clipping left on.
 
-The symbols are those of `mltk.oracle.mistakes.inner_loop`; $u$ is what a batch norm gives before scale and
+The symbols are those of `mltk.oracle.catalogue.inner_loops`; $u$ is what a batch norm gives before scale and
 shift.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
-from typing import Any
 
-from mltk.oracle.case import Deferred, Values
-from mltk.oracle.exact.clipping import clipped
-from mltk.oracle.exact.loop_knobs import ClipKind, Settings, Where
-from mltk.oracle.exact.tensor import double
-from mltk.oracle.mistakes.loop import Loop
-from mltk.oracle.mistakes.mistake import Family, Mistake
-from mltk.oracle.mistakes.varied import MOVING, NORMALISED, UNROLLED, fitted, varied
+from mltk.oracle.case import Values
+from mltk.oracle.catalogue.loop_ways import MOVING, NORMALISED, UNROLLED, Gradients, changed, fitted, varied
+from mltk.oracle.catalogue.mistake import Family, Mistake
+from mltk.oracle.definitions.clipping import clipped
+from mltk.oracle.definitions.inner_loop_knobs import ClipKind, LoopKnobs, Settings, Where
+from mltk.oracle.definitions.tensor import double
 
 LIMITS = (1.0, 0.5, 0.25, 0.1, 2.0, 5.0, 10.0)
 
@@ -24,18 +21,15 @@ LIMITS = (1.0, 0.5, 0.25, 0.1, 2.0, 5.0, 10.0)
 def _clipped(kind: ClipKind) -> Family:
     """The meta-gradient clipped by its norm or by value."""
 
-    def outputs(settings: Mapping[str, Any], inputs: Values, value: float) -> Values | None:
-        right = Loop().outputs(settings, inputs)
-        if right is None:
-            return None
-
-        def gradients() -> dict[str, Any]:
-            leading = {name: double(g[None]) for name, g in right["gradients"].items()}
-            return {name: g.value[0] for name, g in clipped(kind, value, leading).items()}
-
-        return Deferred({**right, "gradients": gradients})
+    def outputs(settings: Settings, inputs: Values, value: float) -> Values | None:
+        return changed(lambda gradients, *_: _limited(kind, value, gradients), LoopKnobs(), settings, inputs)
 
     return Family(outputs, f"largest {kind}", LIMITS)
+
+
+def _limited(kind: ClipKind, limit: float, gradients: Gradients) -> Gradients:
+    leading = {name: double(g[None]) for name, g in gradients.items()}
+    return {name: g.value[0] for name, g in clipped(kind, limit, leading).items()}
 
 
 def _smoothed(where: Where, place: str) -> Family:

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from mltk.oracle.case import Values
-from mltk.oracle.exact.loop import unrolled
-from mltk.oracle.exact.loop_knobs import LoopKnobs
-from mltk.oracle.exact.network import apply, in_front, loss
-from mltk.oracle.exact.tensor import DIGITS, Tensor, concat, constant, grad, solve, stack, variable
+from mltk.oracle.definitions.inner_loop import unrolled
+from mltk.oracle.definitions.inner_loop_knobs import LoopKnobs
+from mltk.oracle.definitions.network import apply, in_front, loss
+from mltk.oracle.definitions.tensor import DIGITS, Tensor, concat, constant, grad, solve, stack, variable
 
 Params = dict[str, Tensor]
 

@@ -9,9 +9,9 @@ import numpy as np
 
 from mltk.oracle.case import Values
 from mltk.oracle.computation import Route
-from mltk.oracle.exact import network
-from mltk.oracle.exact.network import apply
-from mltk.oracle.exact.tensor import Tensor, constant, context, grad, jvp, variable
+from mltk.oracle.definitions import network
+from mltk.oracle.definitions.network import apply
+from mltk.oracle.definitions.tensor import Tensor, constant, context, grad, jvp, variable
 
 Function = Callable[[Mapping[str, Any], Values, Mapping[str, Tensor]], Tensor]
 """From the settings and inputs of a case, and what is differentiated under its names, to the value."""

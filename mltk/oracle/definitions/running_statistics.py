@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from mltk.oracle.exact.network import apply
-from mltk.oracle.exact.tensor import Tensor, constant
+from mltk.oracle.definitions.network import apply
+from mltk.oracle.definitions.tensor import Tensor, constant
 
 MOMENTUM = 0.1
 """How far a pass in training mode moves the running statistics of Torch, by default."""

@@ -1,13 +1,13 @@
 r"""The known mistakes of Reptile alone: what it takes for the way of the parameters.
 
-The symbols are those of `mltk.oracle.mistakes.inner_loop`; the truth is $\textstyle\sum_k g_k$, the mean over
-the tasks.
+The symbols are those of `mltk.oracle.catalogue.inner_loops`; the truth is $\textstyle\sum_k g_k$, the mean
+over the tasks.
 """
 
 from __future__ import annotations
 
-from mltk.oracle.mistakes.mistake import Mistake
-from mltk.oracle.mistakes.varied import REPTILE, varied
+from mltk.oracle.catalogue.loop_ways import REPTILE, varied
+from mltk.oracle.catalogue.mistake import Mistake
 
 MISTAKES: tuple[Mistake, ...] = (
     Mistake(

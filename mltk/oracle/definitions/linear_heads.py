@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from mltk.oracle.exact.head_knobs import Examples, Knobs, Settings, chosen, impossible
-from mltk.oracle.exact.metric_heads import normalised
-from mltk.oracle.exact.network import softmax
-from mltk.oracle.exact.tensor import Tensor, concat, constant, solve
+from mltk.oracle.definitions.head_knobs import Examples, Knobs, Settings, chosen, impossible
+from mltk.oracle.definitions.metric_heads import normalised
+from mltk.oracle.definitions.network import softmax
+from mltk.oracle.definitions.tensor import Tensor, concat, constant, solve
 
 SINGULAR = 1e10
 """The condition of a system beyond which its solution in float64 is noise."""

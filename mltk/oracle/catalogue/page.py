@@ -4,10 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from mltk.oracle.mistakes import Family, Mistake, heads, implicit, inner_loop, layers, recipe, reptile, steps
-from mltk.oracle.mistakes.mistake import Variant
-from mltk.oracle.mistakes.recipe import SINGLE
-from mltk.oracle.mistakes.scales import SCALES, Scale
+from mltk.oracle.catalogue import (
+    Family,
+    Mistake,
+    heads,
+    implicit_maml,
+    inner_loops,
+    inner_steps,
+    operations,
+    reptile,
+    training_recipes,
+)
+from mltk.oracle.catalogue.mistake import Variant
+from mltk.oracle.catalogue.scale_errors import SCALES, Scale
+from mltk.oracle.catalogue.training_recipes import SINGLE
 
 INTRODUCTION = """\
 # Known mistakes
@@ -30,20 +40,20 @@ def markdown() -> str:
     parts = [
         INTRODUCTION,
         "## Gradient-based learners\n",
-        _symbols(inner_loop.__doc__),
-        *map(_entry, (*inner_loop.MISTAKES, *steps.MISTAKES, *recipe.MISTAKES)),
+        _symbols(inner_loops.__doc__),
+        *map(_entry, (*inner_loops.MISTAKES, *inner_steps.MISTAKES, *training_recipes.MISTAKES)),
         "## Reptile\n",
         _symbols(reptile.__doc__),
         *map(_entry, reptile.MISTAKES),
         "## Implicit MAML\n",
-        _symbols(implicit.__doc__),
-        *map(_entry, implicit.MISTAKES),
+        _symbols(implicit_maml.__doc__),
+        *map(_entry, implicit_maml.MISTAKES),
         "## Heads\n",
         _symbols(heads.__doc__),
         *map(_entry, heads.MISTAKES),
         "## Operations\n",
-        _symbols(layers.__doc__),
-        *map(_entry, layers.MISTAKES),
+        _symbols(operations.__doc__),
+        *map(_entry, operations.MISTAKES),
         "## Precision\n",
         f"### {SINGLE.name}\n",
         f"{SINGLE.summary}\n",

@@ -10,9 +10,9 @@ import numpy as np
 
 from mltk.models import mlp
 from mltk.oracle.case import Values
-from mltk.oracle.exact.learners import Params, mean_and_gradient, query_loss_at, support_loss
-from mltk.oracle.exact.network import apply_alone
-from mltk.oracle.exact.tensor import Tensor, concat, constant, context, grad, stack, variable, where
+from mltk.oracle.definitions.learners import Params, mean_and_gradient, query_loss_at, support_loss
+from mltk.oracle.definitions.network import apply_alone
+from mltk.oracle.definitions.tensor import Tensor, concat, constant, context, grad, stack, variable, where
 from mltk.oracle.layers import describe_model
 
 LEARNED = "transform."

@@ -9,11 +9,11 @@ import numpy as np
 
 from mltk.oracle.case import Values
 from mltk.oracle.computation import Route
-from mltk.oracle.exact.head_knobs import Examples, Knobs, Settings, impossible
-from mltk.oracle.exact.linear_heads import least_squares, penalty
-from mltk.oracle.exact.metric_heads import similarities, unit
-from mltk.oracle.exact.network import cross_entropy, mse, one_hot, softmax
-from mltk.oracle.exact.tensor import DIGITS, Tensor, constant, grad_once, variable
+from mltk.oracle.definitions.head_knobs import Examples, Knobs, Settings, impossible
+from mltk.oracle.definitions.linear_heads import least_squares, penalty
+from mltk.oracle.definitions.metric_heads import similarities, unit
+from mltk.oracle.definitions.network import cross_entropy, mse, one_hot, softmax
+from mltk.oracle.definitions.tensor import DIGITS, Tensor, constant, grad_once, variable
 
 NOISE = 10.0 ** (10 - DIGITS)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from mltk.oracle.exact.loop_knobs import ClipKind
-from mltk.oracle.exact.tensor import Tensor, constant, where
+from mltk.oracle.definitions.inner_loop_knobs import ClipKind
+from mltk.oracle.definitions.tensor import Tensor, constant, where
 
 TORCH_EPS = 1e-6
 """What Torch adds to a norm before it divides by it."""

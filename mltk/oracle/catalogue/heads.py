@@ -13,10 +13,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from mltk.oracle.mistakes.linear_mistakes import LINEAR_MISTAKES
-from mltk.oracle.mistakes.metric_mistakes import METRIC_MISTAKES
-from mltk.oracle.mistakes.mistake import Mistake
-from mltk.oracle.mistakes.turned import HEADS, METRIC, PROTOTYPICAL, SOLVED, fitted, turned
+from mltk.oracle.catalogue import linear_heads, metric_heads
+from mltk.oracle.catalogue.head_ways import HEADS, METRIC, PROTOTYPICAL, SOLVED, fitted, turned
+from mltk.oracle.catalogue.mistake import Mistake
 
 
 def _for_the_number_itself(name: str, g: np.ndarray, value: np.ndarray) -> np.ndarray:
@@ -126,4 +125,4 @@ BOTH: tuple[Mistake, ...] = (
     ),
 )
 
-MISTAKES: tuple[Mistake, ...] = (*METRIC_MISTAKES, *LINEAR_MISTAKES, *BOTH)
+MISTAKES: tuple[Mistake, ...] = (*metric_heads.MISTAKES, *linear_heads.MISTAKES, *BOTH)

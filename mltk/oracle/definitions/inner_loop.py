@@ -8,11 +8,11 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from mltk.oracle.case import Values
-from mltk.oracle.exact import network
-from mltk.oracle.exact.clipping import clipped
-from mltk.oracle.exact.loop_knobs import LoopKnobs, Settings
-from mltk.oracle.exact.running import fresh, tracked
-from mltk.oracle.exact.tensor import Tensor, constant, grad, grad_once
+from mltk.oracle.definitions import network
+from mltk.oracle.definitions.clipping import clipped
+from mltk.oracle.definitions.inner_loop_knobs import LoopKnobs, Settings
+from mltk.oracle.definitions.running_statistics import fresh, tracked
+from mltk.oracle.definitions.tensor import Tensor, constant, grad, grad_once
 
 Params = dict[str, Tensor]
 Pass = Literal["inner", "outer"]

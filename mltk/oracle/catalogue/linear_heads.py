@@ -1,16 +1,16 @@
-"""The known mistakes of ridge and logistic regression; the symbols are in `mltk.oracle.mistakes.heads`."""
+"""The known mistakes of ridge and logistic regression; the symbols are in `mltk.oracle.catalogue.heads`."""
 
 from __future__ import annotations
 
 import math
 
-from mltk.oracle.exact.tensor import Tensor
-from mltk.oracle.mistakes.mistake import Mistake
-from mltk.oracle.mistakes.turned import LOGISTIC, RIDGE, SOLVED, always, fitted, turned
+from mltk.oracle.catalogue.head_ways import LOGISTIC, RIDGE, SOLVED, always, fitted, turned
+from mltk.oracle.catalogue.mistake import Mistake
+from mltk.oracle.definitions.tensor import Tensor
 
 REGULARISED = ("ridge", "logistic", "ridge-regression")
 
-LINEAR_MISTAKES: tuple[Mistake, ...] = (
+MISTAKES: tuple[Mistake, ...] = (
     Mistake(
         "regulariser-times-examples",
         "The regulariser is scaled by the number of examples.",

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from mltk.oracle.exact.tensor import Tensor, concat, constant, where
+from mltk.oracle.definitions.tensor import Tensor, concat, constant, where
 
 Parameters = Mapping[str, Tensor]
 Layer = Callable[[Mapping[str, Any], Parameters, Tensor], Tensor]

@@ -20,8 +20,8 @@ from mltk.engines.analytic import AnalyticEngine
 from mltk.models import Sequential
 from mltk.normalization import with_support_rows
 from mltk.oracle.case import Values
+from mltk.oracle.catalogue.mistake import Family, Mistake, Variant
 from mltk.oracle.layers import model
-from mltk.oracle.mistakes.mistake import Family, Mistake, Variant
 
 IMPLICIT = ("implicit-maml",)
 

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from mltk.oracle.case import Values
-from mltk.oracle.exact.operations import differentiated, layer
-from mltk.oracle.exact.tensor import Tensor, double
-from mltk.oracle.mistakes.mistake import Family, Mistake, Variant
+from mltk.oracle.catalogue.mistake import Family, Mistake, Variant
+from mltk.oracle.definitions.operations import differentiated, layer
+from mltk.oracle.definitions.tensor import Tensor, double
 
 NORMS = ("op-batch-norm", "op-layer-norm")
 

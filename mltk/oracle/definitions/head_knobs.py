@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from mltk.errors import UnsupportedError
-from mltk.oracle.exact.tensor import Tensor, constant
+from mltk.oracle.definitions.tensor import Tensor, constant
 
 Settings = Mapping[str, Any]
 Params = Mapping[str, Tensor]

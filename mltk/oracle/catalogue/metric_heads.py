@@ -1,10 +1,8 @@
-"""The known mistakes of prototypical and matching networks; see `mltk.oracle.mistakes.heads` for symbols."""
+"""The known mistakes of prototypical and matching networks; see `mltk.oracle.catalogue.heads` for symbols."""
 
 from __future__ import annotations
 
-from mltk.oracle.exact.tensor import Tensor
-from mltk.oracle.mistakes.mistake import Mistake
-from mltk.oracle.mistakes.turned import (
+from mltk.oracle.catalogue.head_ways import (
     COSINES,
     DISTANCES,
     FULL_CONTEXT,
@@ -15,10 +13,12 @@ from mltk.oracle.mistakes.turned import (
     fitted,
     turned,
 )
+from mltk.oracle.catalogue.mistake import Mistake
+from mltk.oracle.definitions.tensor import Tensor
 
 TINY = (1e-8, 1e-6, 1e-5, 1e-4, 1e-3)
 
-METRIC_MISTAKES: tuple[Mistake, ...] = (
+MISTAKES: tuple[Mistake, ...] = (
     Mistake(
         "euclidean-distance",
         "The distance itself instead of its square.",

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from mltk.oracle.case import Values
-from mltk.oracle.exact.operations import log_probability
-from mltk.oracle.exact.tensor import Tensor, constant
+from mltk.oracle.definitions.operations import log_probability
+from mltk.oracle.definitions.tensor import Tensor, constant
 
 
 def box(x: Tensor) -> Tensor:

@@ -5,6 +5,6 @@ on `Tensor`, arrays of 50-digit numbers that differentiate themselves. Rounded o
 are the same bytes on every machine.
 """
 
-from mltk.oracle.exact.tensor import Tensor, constant, grad, variable
+from mltk.oracle.definitions.tensor import Tensor, constant, grad, variable
 
 __all__ = ["Tensor", "constant", "grad", "variable"]

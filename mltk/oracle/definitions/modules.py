@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from mltk.oracle.case import Values
-from mltk.oracle.exact.network import apply, in_front
-from mltk.oracle.exact.network import loss as loss_of
-from mltk.oracle.exact.tensor import Tensor, constant, grad, variable
+from mltk.oracle.definitions.network import apply, in_front
+from mltk.oracle.definitions.network import loss as loss_of
+from mltk.oracle.definitions.tensor import Tensor, constant, grad, variable
 
 Params = dict[str, Tensor]
 

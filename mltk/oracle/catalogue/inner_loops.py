@@ -12,8 +12,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from mltk.oracle.mistakes.mistake import Mistake
-from mltk.oracle.mistakes.varied import EXACT, MOVING, UNROLLED, fitted, varied
+from mltk.oracle.catalogue.loop_ways import EXACT, MOVING, UNROLLED, fitted, varied
+from mltk.oracle.catalogue.mistake import Mistake
 
 
 def of_one_task(index: int) -> Callable[[int], np.ndarray]:

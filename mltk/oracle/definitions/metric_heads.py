@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from mltk.oracle.exact.head_knobs import Examples, Knobs, Params, Settings, chosen, impossible
-from mltk.oracle.exact.network import cell, read, softmax
-from mltk.oracle.exact.tensor import Tensor, concat, constant, where
+from mltk.oracle.definitions.head_knobs import Examples, Knobs, Params, Settings, chosen, impossible
+from mltk.oracle.definitions.network import cell, read, softmax
+from mltk.oracle.definitions.tensor import Tensor, concat, constant, where
 
 
 def prototypical(knobs: Knobs, settings: Settings, examples: Examples) -> Tensor:
