@@ -21,11 +21,11 @@ from mltk.oracle.definitions import linear_heads, metric_heads
 from mltk.oracle.routes import both, episode_of
 from mltk.tree import Array, Tree
 
-MakeHead = Callable[[Mapping[str, Any], Values], heads.Head]
-"""From the settings and inputs of a case to its head."""
-
 Pullback = Callable[..., Sequence[Array]]
 """From a cotangent, or several, to those of the arguments."""
+
+CALIBRATION = ("scale", "bias", "log_lambda")
+"""What ridge and logistic regression may learn."""
 
 OUTPUTS = {
     "logits": "for the queries (T, M, ways); of regression the outputs (T, M, o)",
@@ -38,51 +38,22 @@ SIGNATURE = (
 )
 
 
-def prototypical(settings: Mapping[str, Any], inputs: Values) -> heads.Head:
-    """The head of prototypical networks."""
-    return heads.PrototypicalHead(settings["distance"], settings["temperature"])
+def head_of(kind: type[heads.Head], settings: Mapping[str, Any], inputs: Values) -> heads.Head:
+    """The head of a case: of its settings, and of what it learns, which are the parameters that are there."""
+    own = {name: value for name, value in settings.items() if name != "ways"}
+    if "scale" in own:
+        params = inputs.get("params", {})
+        own |= {f"learn_{name.removeprefix('log_')}": name in params for name in CALIBRATION}
+    if kind is heads.FullContextMatchingHead:
+        own["features"] = inputs["support_x"].shape[-1]
+    return kind(**own)
 
 
-def matching(settings: Mapping[str, Any], inputs: Values) -> heads.Head:
-    """The head of matching networks."""
-    return heads.MatchingHead(settings["temperature"])
-
-
-def full_context(settings: Mapping[str, Any], inputs: Values) -> heads.Head:
-    """The head of matching networks with full context embeddings."""
-    features = inputs["support_x"].shape[-1]
-    return heads.FullContextMatchingHead(features, settings["processing_steps"], settings["temperature"])
-
-
-def ridge(settings: Mapping[str, Any], inputs: Values) -> heads.Head:
-    """Ridge regression."""
-    return heads.RidgeHead(
-        settings["reg_lambda"],
-        use_woodbury=settings["use_woodbury"],
-        intercept=settings["intercept"],
-        **_calibration(settings, inputs),
-    )
-
-
-def logistic(settings: Mapping[str, Any], inputs: Values) -> heads.Head:
-    """Logistic regression."""
-    return heads.LogisticHead(
-        settings["reg_lambda"], steps=settings["steps"], **_calibration(settings, inputs)
-    )
-
-
-def _calibration(settings: Mapping[str, Any], inputs: Values) -> dict[str, Any]:
-    """The scale, and what is learned: the parameters that are there."""
-    params = inputs.get("params", {})
-    learned = {
-        f"learn_{name.removeprefix('log_')}": name in params for name in ("scale", "bias", "log_lambda")
-    }
-    return {"scale": settings["scale"], **learned}
-
-
-def compute_head(make: MakeHead, backend: Backend, settings: Mapping[str, Any], inputs: Values) -> Values:
+def compute_head(
+    kind: type[heads.Head], backend: Backend, settings: Mapping[str, Any], inputs: Values
+) -> Values:
     """Logits, loss and gradients of a head on embeddings."""
-    head = make(settings, inputs)
+    head = head_of(kind, settings, inputs)
     p = {name: backend.asarray(value) for name, value in inputs.get("params", {}).items()}
     p = tree.unflatten(p)
     episode = episode_of(backend, settings, inputs)
@@ -195,12 +166,12 @@ def _cosine_pullback(a: Array, b: Array, gy: Array) -> Sequence[Array]:
     return cosine_pullback(normalize(a), normalize(b), gy)
 
 
-def _head(name: str, summary: str, make: MakeHead, logits: exact.Logits, **more: Any) -> Computation:
+def _head(name: str, summary: str, kind: type[heads.Head], logits: exact.Logits, **more: Any) -> Computation:
     return Computation(
         name,
         summary,
         OUTPUTS,
-        both(partial(compute_head, make)),
+        both(partial(compute_head, kind)),
         exact.truth(exact.judged(logits)),
         signature=SIGNATURE,
         differentiable=True,
@@ -222,35 +193,35 @@ COMPUTATIONS = (
     _head(
         "prototypical",
         "Prototypical networks on embeddings (Snell, Swersky & Zemel 2017, equations 1 and 2).",
-        prototypical,
+        heads.PrototypicalHead,
         metric_heads.prototypical,
         random=random_heads.random_prototypical,
     ),
     _head(
         "matching",
         "Matching networks on embeddings (Vinyals et al. 2016, equation 1).",
-        matching,
+        heads.MatchingHead,
         metric_heads.matching,
         random=random_heads.random_matching,
     ),
     _head(
         "matching-full-context",
         "Matching networks with full context embeddings (Vinyals et al. 2016, appendix A).",
-        full_context,
+        heads.FullContextMatchingHead,
         metric_heads.full_context,
         random=random_heads.random_full_context,
     ),
     _head(
         "ridge",
         "Ridge regression on embeddings: R2-D2 (Bertinetto et al. 2019, section 3.2).",
-        ridge,
+        heads.RidgeHead,
         linear_heads.ridge,
         random=random_heads.random_ridge,
     ),
     _head(
         "logistic",
         "Logistic regression on embeddings by Newton steps: LR-D2 (Bertinetto et al. 2019, section 3.3).",
-        logistic,
+        heads.LogisticHead,
         linear_heads.logistic,
         random=random_heads.random_logistic,
     ),

@@ -21,50 +21,24 @@ from mltk.oracle.routes import both, episode_of, params_of
 OUTPUTS = {"loss": "query loss after adaptation, mean over tasks", "gradients": "its gradient, like params"}
 
 
-def compute_maml(backend: Backend, settings: Mapping[str, Any], inputs: Values) -> Values:
-    """Loss and gradients of MAML and its presets."""
-    rate = {} if settings["inner_lr"] is None else {"inner_lr": settings["inner_lr"]}
-    learner = MAML(
-        model(settings["layers"]),
-        settings["loss"],
-        inner_steps=settings["inner_steps"],
-        first_order=settings["first_order"],
-        adapt_only=settings["adapted"],
-        learn_lr=settings.get("learn_lr"),
-        lr_per_step=settings.get("lr_per_step", False),
-        **rate,
-    )
-    return _value_and_grad(learner, backend, settings, inputs)
+Learner = MAML | Reptile | ImplicitMAML
+
+SETTINGS: dict[type[Learner], tuple[str, ...]] = {
+    MAML: ("inner_lr", "inner_steps", "first_order", "adapted", "learn_lr", "lr_per_step"),
+    Reptile: ("inner_lr", "inner_steps", "inner_batch"),
+    ImplicitMAML: ("reg_lambda", "inner_lr", "inner_steps", "cg_steps"),
+}
+"""Those of a case that a learner takes."""
+
+NAMES = {"adapted": "adapt_only"}
+"""Settings that learners know under another name."""
 
 
-def compute_reptile(backend: Backend, settings: Mapping[str, Any], inputs: Values) -> Values:
-    """Loss and direction of Reptile."""
-    learner = Reptile(
-        model(settings["layers"]),
-        settings["loss"],
-        inner_lr=settings["inner_lr"],
-        inner_steps=settings["inner_steps"],
-        inner_batch=settings["inner_batch"],
-    )
-    return _value_and_grad(learner, backend, settings, inputs)
-
-
-def compute_implicit_maml(backend: Backend, settings: Mapping[str, Any], inputs: Values) -> Values:
-    """Loss and gradients of implicit MAML."""
-    learner = ImplicitMAML(
-        model(settings["layers"]),
-        settings["loss"],
-        reg_lambda=settings["reg_lambda"],
-        inner_lr=settings["inner_lr"],
-        inner_steps=settings["inner_steps"],
-        cg_steps=settings["cg_steps"],
-    )
-    return _value_and_grad(learner, backend, settings, inputs)
-
-
-def _value_and_grad(
-    learner: MAML | Reptile | ImplicitMAML, backend: Backend, settings: Mapping[str, Any], inputs: Values
-) -> Values:
+def compute(kind: type[Learner], backend: Backend, settings: Mapping[str, Any], inputs: Values) -> Values:
+    """Loss and gradients of a learner with the settings of a case; ``None`` leaves what is the default."""
+    given = {name: settings.get(name) for name in SETTINGS[kind]}
+    own = {NAMES.get(name, name): value for name, value in given.items() if value is not None}
+    learner = kind(model(settings["layers"]), settings["loss"], **own)
     value, grads = learner.value_and_grad(params_of(backend, inputs), episode_of(backend, settings, inputs))
     return {"loss": value, "gradients": tree.flatten(grads)}
 
@@ -84,13 +58,19 @@ def _learner(
     summary: str,
     random: Any = None,
     *,
-    compute: Any = compute_maml,
+    kind: type[Learner] = MAML,
     truth: Any = exact.maml,
     gradients: str = "its gradient, like params",
     **more: Any,
 ) -> Computation:
     return Computation(
-        name, summary, {**OUTPUTS, "gradients": gradients}, both(compute), truth, random, **more
+        name,
+        summary,
+        {**OUTPUTS, "gradients": gradients},
+        both(partial(compute, kind)),
+        truth,
+        random,
+        **more,
     )
 
 
@@ -134,7 +114,7 @@ COMPUTATIONS = (
         "reptile",
         "Reptile: the sum of the gradients on the way (Nichol, Achiam & Schulman 2018, algorithm 2).",
         random_learners.random_reptile,
-        compute=compute_reptile,
+        kind=Reptile,
         gradients="(start - end) / inner_lr, the sum of the inner gradients, mean over tasks",
         cancellation=subtracted,
     ),
@@ -142,7 +122,7 @@ COMPUTATIONS = (
         "implicit-maml",
         "Implicit MAML at the proximal optimum (Rajeswaran, Finn, Kakade & Levine 2019, equation 6).",
         random_learners.random_implicit_maml,
-        compute=compute_implicit_maml,
+        kind=ImplicitMAML,
         truth=exact.implicit_maml,
     ),
 )
