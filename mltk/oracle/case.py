@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -73,4 +73,12 @@ def flat(values: Mapping[str, Any]) -> dict[str, np.ndarray]:
         f"{key}.{name}" if name else key: array
         for key, value in values.items()
         for name, array in (value.items() if isinstance(value, dict) else [("", value)])
+    }
+
+
+def mapped(change: Callable[[Any], Any], values: Mapping[str, Any]) -> Values:
+    """Values with each array changed, also of those in groups."""
+    return {
+        name: mapped(change, value) if isinstance(value, dict) else change(value)
+        for name, value in values.items()
     }

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import numpy as np
 
 from mltk.errors import MltkError
-from mltk.oracle.case import Case, Values, flat
+from mltk.oracle.case import Case, Values, flat, mapped
 from mltk.oracle.computation import Computation
 from mltk.oracle.definitions.tensor import Tensor, constant
 from mltk.oracle.tolerance import disagreement, tolerance
@@ -51,28 +50,20 @@ def complete(computation: Computation, case: Case) -> tuple[Case, dict[str, floa
 
 def rounded(exact: Values) -> Values:
     """Outputs of 50 digits, to the nearest float64."""
-    return {
-        key: {name: constant(array).double() for name, array in value.items()}
-        if isinstance(value, dict)
-        else constant(value).double()
-        for key, value in exact.items()
-    }
+    return mapped(lambda array: constant(array).double(), exact)
 
 
 def _condition(computation: Computation, case: Case, exact: Values) -> float:
     """How much a small relative change of the inputs grows, measured in 50 digits; two digits are kept."""
     rng = np.random.default_rng(0)
 
-    def changed(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {name: changed(array) for name, array in value.items()}
+    def changed(value: np.ndarray) -> np.ndarray:
         if value.dtype.kind != "f":
             return value
         scale = np.abs(value).max(initial=0.0)
         return (constant(value) + constant(CHANGE * scale * rng.uniform(-1, 1, value.shape))).value
 
-    inputs = {name: changed(value) for name, value in case.inputs.items()}
-    moved = computation.exact(case.settings, inputs)
+    moved = computation.exact(case.settings, mapped(changed, case.inputs))
     before, after = flat(exact), flat(moved)
     growth = 1.0
     for group in exact:

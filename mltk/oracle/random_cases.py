@@ -12,13 +12,12 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from mltk.errors import MltkError, SettingError
 from mltk.installation import install_hint
-from mltk.oracle.case import Case, Values, flat
+from mltk.oracle.case import Case, Values, flat, mapped
 from mltk.oracle.computation import Computation, Draw
 from mltk.oracle.tolerance import tolerance
 
@@ -206,15 +205,13 @@ def _moved(inputs: Values, change: float) -> Values:
     """
     rng = np.random.default_rng(0)
 
-    def moved(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {name: moved(array) for name, array in value.items()}
+    def moved(value: np.ndarray) -> np.ndarray:
         if value.dtype.kind != "f":
             return value
         scale = np.abs(value).max(initial=0.0) or 1.0
         return value + change * scale * rng.uniform(-1, 1, value.shape)
 
-    return {name: moved(value) for name, value in inputs.items()}
+    return mapped(moved, inputs)
 
 
 def _largest(arrays: Mapping[str, np.ndarray]) -> float:

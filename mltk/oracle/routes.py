@@ -9,9 +9,9 @@ from mltk import tree
 from mltk.backend import backend as choose_backend
 from mltk.contracts import Backend
 from mltk.episode import Episode
-from mltk.oracle.case import Values
+from mltk.oracle.case import Values, mapped
 from mltk.oracle.computation import NUMPY, TORCH, Route
-from mltk.tree import Array, Tree
+from mltk.tree import Tree
 
 OnBackend = Callable[[Backend, Mapping[str, Any], Values], Values]
 """From a backend, the settings and the inputs of a case to its outputs, arrays of any library."""
@@ -23,7 +23,7 @@ def both(compute: OnBackend) -> dict[str, Route]:
     def on(name: str, engine: str) -> Route:
         def route(settings: Mapping[str, Any], inputs: Values) -> Values:
             backend = choose_backend(name, dtype="float64", engine=engine)
-            return _map(backend.to_numpy, compute(backend, settings, inputs))
+            return mapped(backend.to_numpy, compute(backend, settings, inputs))
 
         return route
 
@@ -40,12 +40,3 @@ def episode_of(backend: Backend, settings: Mapping[str, Any], inputs: Values) ->
     arrays = (inputs[name] for name in ("support_x", "support_y", "query_x", "query_y"))
     episode = Episode(*(backend.asarray(a) for a in arrays), ways=settings.get("ways"), backend=backend)
     return episode.validate()
-
-
-def _map(function: Callable[[Array], Array], values: Values) -> Values:
-    return {
-        key: {name: function(array) for name, array in value.items()}
-        if isinstance(value, dict)
-        else function(value)
-        for key, value in values.items()
-    }

@@ -21,7 +21,7 @@ import numpy as np
 
 from mltk.errors import SettingError
 from mltk.files import replace_file
-from mltk.oracle.case import Case, Values
+from mltk.oracle.case import Case, mapped
 from mltk.oracle.computation import Computation
 from mltk.oracle.confirmation import VectorError, complete
 from mltk.oracle.definitions.tensor import DIGITS
@@ -222,20 +222,14 @@ def case_of(content: Mapping[str, Any]) -> Case:
         kind=field("kind", str),
         comment=field("comment", str),
         settings=field("settings", dict),
-        inputs=_arrays(field("inputs", dict)),
-        expected=_arrays(field("expected", dict, {})),
+        inputs=mapped(_array, field("inputs", dict)),
+        expected=mapped(_array, field("expected", dict, {})),
         raises=field("raises", str | None),
         condition=field("condition", int | float),
         least_condition=field("least_condition", int | float, 1.0),
         tie=field("tie", bool, False),
         convention=field("convention", str | None),
     )
-
-
-def _arrays(content: Mapping[str, Any]) -> Values:
-    return {
-        name: _arrays(value) if isinstance(value, dict) else _array(value) for name, value in content.items()
-    }
 
 
 def _array(value: Any) -> np.ndarray:

@@ -6,7 +6,9 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mltk.oracle.case import Case, Values
+import numpy as np
+
+from mltk.oracle.case import Case, Values, mapped
 
 if TYPE_CHECKING:
     from mltk.oracle.diagnosis import Diagnosis
@@ -180,14 +182,8 @@ def _case(case: Case) -> dict[str, Any]:
         "kind": case.kind,
         "comment": case.comment,
         "settings": dict(case.settings),
-        "inputs": _plain(case.inputs),
-        "expected": _plain(case.expected),
-    }
-
-
-def _plain(values: Values) -> dict[str, Any]:
-    return {
-        name: _plain(value) if isinstance(value, dict) else value.tolist() for name, value in values.items()
+        "inputs": mapped(np.ndarray.tolist, case.inputs),
+        "expected": mapped(np.ndarray.tolist, case.expected),
     }
 
 

@@ -15,7 +15,7 @@ from mltk.oracle.candidate.autograd import gradients_of
 from mltk.oracle.candidate.conversion import FormError, converter, given_back, kind, precision, returned
 from mltk.oracle.candidate.request import Outcome, Problem, Request
 from mltk.oracle.candidate.settings import Settings
-from mltk.oracle.case import Values, flat
+from mltk.oracle.case import Values, flat, mapped
 
 Candidate = Callable[[dict[str, Any], SimpleNamespace, Settings], Any]
 """From parameters, data and settings to what is judged."""
@@ -44,7 +44,7 @@ def call(function: Candidate, asked: Request, *, arrays: str, dtype: str, folder
         folder: Where the candidate's own files are, for the places that an error names.
     """
     with precision(arrays, dtype):
-        inputs = _converted(asked, converter(arrays, dtype))
+        inputs = mapped(converter(arrays, dtype), asked.inputs)
         objects = flat(inputs)
         before = {name: given_back(array) for name, array in objects.items()}
         settings = Settings(asked.settings)
@@ -78,15 +78,6 @@ def call(function: Candidate, asked: Request, *, arrays: str, dtype: str, folder
     return Outcome(outputs, None, changed, settings.uses[0], derived)
 
 
-def _converted(asked: Request, convert: Callable[[np.ndarray], Any]) -> dict[str, Any]:
-    return {
-        name: {key: convert(array) for key, array in value.items()}
-        if isinstance(value, dict)
-        else convert(value)
-        for name, value in asked.inputs.items()
-    }
-
-
 def _called(function: Candidate, inputs: Mapping[str, Any], settings: Settings) -> Any:
     data = SimpleNamespace(**{name: value for name, value in inputs.items() if name != "params"})
     return function(inputs.get("params", {}), data, settings)
@@ -94,7 +85,7 @@ def _called(function: Candidate, inputs: Mapping[str, Any], settings: Settings) 
 
 def _derived(function: Candidate, asked: Request, convert: Callable[[np.ndarray], Any]) -> Any:
     """The gradients of what is returned for inputs that Torch differentiates for, if there is a graph."""
-    inputs, settings = _converted(asked, convert), Settings(asked.settings)
+    inputs, settings = mapped(convert, asked.inputs), Settings(asked.settings)
     params, given = inputs.get("params", {}), dict(inputs)
     names = [*asked.shapes["gradients"]]
     leaves = {name: (params[name] if name in params else inputs[name]).requires_grad_() for name in names}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mltk.messages import MessageError, pack, unpack
-from mltk.oracle.case import Case, Values
+from mltk.oracle.case import Case, Values, mapped
 from mltk.oracle.computation import Computation
 from mltk.outside import reading
 
@@ -68,18 +68,12 @@ class Request:
 
 def request(computation: Computation, case: Case) -> Request:
     """What a candidate is asked in a case."""
-    shapes = {
-        name: {key: list(array.shape) for key, array in value.items()}
-        if isinstance(value, dict)
-        else list(value.shape)
-        for name, value in case.expected.items()
-    }
     return Request(
         computation.name,
         case.settings,
         case.inputs,
         tuple(computation.outputs),
-        shapes,
+        mapped(lambda array: list(array.shape), case.expected),
         computation.differentiable,
     )
 

@@ -6,13 +6,13 @@ $n$ the number of these, and $\epsilon$ the number that is asked for.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from mltk.oracle.case import Values
+from mltk.oracle.case import Values, mapped
 from mltk.oracle.catalogue.mistake import Family, Mistake, Variant
 from mltk.oracle.definitions.operations import differentiated, layer
 from mltk.oracle.definitions.tensor import Tensor, double
@@ -24,16 +24,8 @@ def _outputs(change: Mapping[str, Any], settings: Mapping[str, Any], inputs: Val
     """Value and three derivatives of a layer whose settings are changed, in float64."""
     settings = {**settings, "layers": [{**each, **change} for each in settings["layers"]]}
     with np.errstate(all="ignore"):
-        found = differentiated(layer)(settings, _each(double, inputs))
-    return _each(Tensor.double, found)
-
-
-def _each(change: Callable[[Any], Any], values: Values) -> Values:
-    """A change of all arrays, also of those in groups."""
-    return {
-        name: _each(change, value) if isinstance(value, dict) else change(value)
-        for name, value in values.items()
-    }
+        found = differentiated(layer)(settings, mapped(double, inputs))
+    return mapped(Tensor.double, found)
 
 
 def _way(detail: str = "", **change: Any) -> Variant:

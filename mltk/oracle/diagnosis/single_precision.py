@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from mltk.errors import MltkError
-from mltk.oracle.case import Case, Values
+from mltk.oracle.case import Case, Values, mapped
 from mltk.oracle.catalogue.training_recipes import SINGLE
 from mltk.oracle.computation import Computation
 from mltk.oracle.diagnosis.bases import Results
@@ -97,11 +97,9 @@ def _floats(values: Any) -> list[np.ndarray]:
 def _moved(values: Values) -> Values:
     """Each number larger by a share that depends on its place."""
 
-    def moved(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {name: moved(array) for name, array in value.items()}
+    def moved(value: np.ndarray) -> np.ndarray:
         if value.dtype.kind != "f":
             return value
         return value * (1 + CHANGE * np.cos(np.arange(value.size)).reshape(value.shape))
 
-    return {name: moved(value) for name, value in values.items()}
+    return mapped(moved, values)
