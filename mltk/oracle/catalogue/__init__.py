@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import ModuleType
+
 from mltk.oracle.catalogue import (
     heads,
     implicit_maml,
@@ -13,15 +15,18 @@ from mltk.oracle.catalogue import (
 )
 from mltk.oracle.catalogue.mistake import Family, Mistake, Variant
 
-CATALOGUE: tuple[Mistake, ...] = (
-    *inner_loops.MISTAKES,
-    *inner_steps.MISTAKES,
-    *training_recipes.MISTAKES,
-    *reptile.MISTAKES,
-    *implicit_maml.MISTAKES,
-    *heads.MISTAKES,
-    *operations.MISTAKES,
+SECTIONS: dict[str, tuple[ModuleType, ...]] = {
+    "Gradient-based learners": (inner_loops, inner_steps, training_recipes),
+    "Reptile": (reptile,),
+    "Implicit MAML": (implicit_maml,),
+    "Heads": (heads,),
+    "Operations": (operations,),
+}
+"""The files of the catalogue, in the order of the documentation; the first of each says what symbols mean."""
+
+CATALOGUE: tuple[Mistake, ...] = tuple(
+    mistake for files in SECTIONS.values() for file in files for mistake in file.MISTAKES
 )
 """Every known mistake, in the order of the documentation."""
 
-__all__ = ["CATALOGUE", "Family", "Mistake", "Variant"]
+__all__ = ["CATALOGUE", "SECTIONS", "Family", "Mistake", "Variant"]

@@ -4,17 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from mltk.oracle.catalogue import (
-    Family,
-    Mistake,
-    heads,
-    implicit_maml,
-    inner_loops,
-    inner_steps,
-    operations,
-    reptile,
-    training_recipes,
-)
+from mltk.oracle.catalogue import SECTIONS, Family, Mistake
 from mltk.oracle.catalogue.mistake import Variant
 from mltk.oracle.catalogue.scale_errors import SCALES, Scale
 from mltk.oracle.catalogue.training_recipes import SINGLE
@@ -37,23 +27,11 @@ $\\lambda_0$ stands for the outputs, right or wrong.
 
 def markdown() -> str:
     """The page: `mltk oracle mistakes --markdown` prints it."""
-    parts = [
-        INTRODUCTION,
-        "## Gradient-based learners\n",
-        _symbols(inner_loops.__doc__),
-        *map(_entry, (*inner_loops.MISTAKES, *inner_steps.MISTAKES, *training_recipes.MISTAKES)),
-        "## Reptile\n",
-        _symbols(reptile.__doc__),
-        *map(_entry, reptile.MISTAKES),
-        "## Implicit MAML\n",
-        _symbols(implicit_maml.__doc__),
-        *map(_entry, implicit_maml.MISTAKES),
-        "## Heads\n",
-        _symbols(heads.__doc__),
-        *map(_entry, heads.MISTAKES),
-        "## Operations\n",
-        _symbols(operations.__doc__),
-        *map(_entry, operations.MISTAKES),
+    parts = [INTRODUCTION]
+    for title, files in SECTIONS.items():
+        parts += [f"## {title}\n", _symbols(files[0].__doc__)]
+        parts += [_entry(mistake) for file in files for mistake in file.MISTAKES]
+    parts += [
         "## Precision\n",
         f"### {SINGLE.name}\n",
         f"{SINGLE.summary}\n",
