@@ -92,13 +92,22 @@ sources = st.one_of(
     ),
 )
 
+gaussians = st.builds(ops.Gaussian, positive)
+policies = st.one_of(
+    gaussians,
+    st.builds(ops.PolicyLoss, gaussians | st.just(ops.Categorical()), counts, box=st.booleans()),
+    st.builds(algorithms.StochasticMAML, networks, inner_lr=positive, sampled_step=st.booleans()),
+    st.builds(data.Bandits, st.integers(2, 9), pulls=counts),
+    st.builds(data.Navigation, counts, std=positive),
+)
+
 
 def through_toml(config):
     return tomllib.loads(tomli_w.dumps({"it": config}))["it"]
 
 
 @settings(max_examples=100)
-@given(st.one_of(learners, networks, optimisers, chains, sources))
+@given(st.one_of(learners, networks, optimisers, chains, sources, policies))
 @example(optim.AdamW(0.1, weight_decay=0.2))
 def test_rebuilt_from_toml_it_is_the_same(value):
     assert from_config(through_toml(to_config(value))) == value
