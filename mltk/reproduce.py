@@ -29,7 +29,7 @@ from mltk.progress import StepReport
 from mltk.training.interruption import terminating
 from mltk.training.run_claim import shown
 from mltk.training.runs import load_run, train
-from mltk.workers import Worker, module, questions
+from mltk.workers import THREADS, Worker, cores, module, questions
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -45,7 +45,6 @@ STEPS = 60_000
 TEST_TASKS = 1000
 TEST_QUERIES = 100
 
-THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 ONE_THREAD = dict.fromkeys(THREADS, "1")
 """The environment of a training process: the products are too small to gain from a second thread."""
 
@@ -168,7 +167,7 @@ def sinusoid_table(
     except (OSError, ValueError) as error:  # a name with NUL is a ValueError
         raise RunError(f"{shown(folder)} cannot be made: {reason(error)}") from error
     trainings = [TableRun(method, row, steps, seed) for row in dict.fromkeys(shots) for method in METHODS]
-    outcomes = _run_all(trainings, folder, _cores() if jobs is None else jobs, progress)
+    outcomes = _run_all(trainings, folder, cores() if jobs is None else jobs, progress)
     _write(outcomes, folder)
     return outcomes
 
@@ -205,13 +204,6 @@ def render(outcomes: Sequence[TableEntry]) -> Table:
             first = str(trained) if position == 0 else ""
             table.add_row(first, str(tested), *figures, end_section=position == len(SHOTS) - 1)
     return table
-
-
-def _cores() -> int:
-    """The cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):  # not on macOS and Windows
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _cells(outcome: TableEntry) -> list[tuple[Estimate, Estimate]]:

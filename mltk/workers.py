@@ -36,6 +36,22 @@ LINE = 2000
 SHOWN = 3
 """How many of the last lines tell how it ended."""
 
+THREADS = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+)
+"""Environment variables that say to a library, when it is loaded, how many threads it has."""
+
+
+def cores() -> int:
+    """The cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS and Windows
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
 
 def module(name: str) -> list[str]:
     """The command that runs a module of mltk, whatever the files of the present folder are called."""

@@ -23,17 +23,10 @@ from mltk.benchmark.memory import CHECKPOINTED, peak_memory
 from mltk.benchmark.timing import run
 from mltk.errors import SettingError
 from mltk.peers import to_numpy
+from mltk.workers import THREADS, cores
 
 LIMITED = "MLTK_BENCHMARK_THREADS"
 """Set in the process whose threads are limited."""
-
-THREAD_VARIABLES = (
-    "OMP_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "VECLIB_MAXIMUM_THREADS",
-    "NUMEXPR_NUM_THREADS",
-)
 
 app = typer.Typer(
     help="Time mltk's meta-gradients, training and sampling, and those of every installed peer, in turn.",
@@ -118,13 +111,13 @@ def _race(context: typer.Context, settings: dict[str, int], aims: Sequence[Aim])
 
 def _limit_threads(context: typer.Context) -> None:
     """See that this process has the threads that were asked for; if not, run the command in one that has."""
-    threads = context.params["threads"] or _cores()
+    threads = context.params["threads"] or cores()
     if os.environ.get(LIMITED) != str(threads):
         options = {**context.params, "threads": threads}
         words = [
             word for key, value in options.items() if value is not None for word in (f"--{key}", str(value))
         ]
-        environment = os.environ | dict.fromkeys((LIMITED, *THREAD_VARIABLES), str(threads))
+        environment = os.environ | dict.fromkeys((LIMITED, *THREADS), str(threads))
         command = [sys.executable, "-m", "mltk.benchmark", str(context.info_name), *words]
         raise typer.Exit(subprocess.run(command, env=environment, check=False).returncode)
     if hasattr(os, "sched_setaffinity"):
@@ -174,8 +167,3 @@ def execute(
         report["peak_bytes_at_1_and_20_steps"] = {f"checkpoint={kept}": p for kept, p in peaks.items()}
     write(path, report)
     return int(any(row.wrong for row in rows))
-
-
-def _cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -6,6 +6,7 @@ import errno
 import shlex
 import sys
 import warnings
+from dataclasses import fields
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -121,6 +122,7 @@ def _options(
     )
 )
 def train(
+    context: typer.Context,
     algorithm: Annotated[AlgorithmName, typer.Argument(help="The learner.", show_default=False)],
     data: Annotated[DataName, typer.Option(help="The task family.", show_default=False)],
     backend: Annotated[str, typer.Option(help="The array library: numpy, torch or a plug-in.")] = "numpy",
@@ -174,20 +176,7 @@ def train(
     if resume and out is None:
         raise typer.BadParameter("needs --out, the run folder to continue", param_hint="--resume")
     library = _backend(backend, device=device, dtype=dtype, engine=engine)
-    wishes = Wishes(
-        steps=steps,
-        meta_batch=meta_batch,
-        ways=ways,
-        shots=shots,
-        queries=queries,
-        inner_lr=inner_lr,
-        inner_steps=inner_steps,
-        transform=transform,
-        meta_lr=meta_lr,
-        part=part,
-        folder=folder,
-        at_least=at_least,
-    )
+    wishes = Wishes(**{field.name: context.params[field.name] for field in fields(Wishes)})
     check_policy(algorithm, data)
     training = (policy_recipe if data in ACTED else recipe)(algorithm, data, wishes)
     if about := about_training(training.tasks):
@@ -253,38 +242,18 @@ def evaluate(
         raise typer.BadParameter("goes with --protocol omniglot-challenge", param_hint="--runs")
     saved = load_run(folder)
     typer.echo(f"{folder}: {type(saved.algorithm).__name__} after {saved.run.steps} meta-iterations")
+    learner, params, library = saved.algorithm, saved.run.meta_params, saved.backend
+    found: Any
     if runs is not None:
-        typer.echo(
-            str(omniglot_challenge(saved.algorithm, saved.run.meta_params, runs, backend=saved.backend))
-        )
-        return
-    if isinstance(saved.algorithm, StochasticMAML):
-        typer.echo(
-            str(
-                returns(
-                    saved.algorithm,
-                    saved.run.meta_params,
-                    saved.tasks,
-                    episodes=episodes,
-                    seed=seed,
-                    backend=saved.backend,
-                )
-            )
-        )
-        return
-    tasks, description = tasks_to_test_on(
-        saved, Wishes(ways=ways, shots=shots, queries=queries, folder=images)
-    )
-    if description:
-        typer.echo(description)
-    found = evaluate_learner(
-        saved.algorithm,
-        saved.run.meta_params,
-        tasks,
-        episodes=episodes,
-        seed=seed,
-        backend=saved.backend,
-    )
+        found = omniglot_challenge(learner, params, runs, backend=library)
+    elif isinstance(learner, StochasticMAML):
+        found = returns(learner, params, saved.tasks, episodes=episodes, seed=seed, backend=library)
+    else:
+        wishes = Wishes(ways=ways, shots=shots, queries=queries, folder=images)
+        tasks, description = tasks_to_test_on(saved, wishes)
+        if description:
+            typer.echo(description)
+        found = evaluate_learner(learner, params, tasks, episodes=episodes, seed=seed, backend=library)
     typer.echo(str(found))
 
 

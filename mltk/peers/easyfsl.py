@@ -7,23 +7,20 @@ from dataclasses import dataclass
 from typing import Any
 
 from mltk.errors import UnsupportedError
-from mltk.peers.peer import missing
+from mltk.peers.peer import Adapter
 
 
 @dataclass(frozen=True)
-class EasyFSL:
+class EasyFSL(Adapter):
     """See `mltk.peers.HeadPeer`.
 
     Its embeddings are the backbone's, which is the identity here. Its matching networks come with encoders of
     the whole support set, of which it has no setting; they are replaced by such as change nothing.
     """
 
+    needs = ("torch", "easyfsl", "easyfsl.methods")
     name: str = "easyfsl"
     computations: tuple[str, ...] = ("prototypical", "matching")
-
-    def available(self) -> str | None:
-        """See `mltk.peers.HeadPeer.available`."""
-        return missing("torch") or missing("easyfsl") or missing("easyfsl.methods")
 
     def logits(
         self, computation: str, params: Mapping[str, Any], data: Any, settings: Mapping[str, Any]

@@ -15,20 +15,17 @@ from mltk.errors import UnsupportedError
 from mltk.models import Sequential
 from mltk.ops import Operation
 from mltk.ops.activation import ACTIVATIONS
-from mltk.peers.peer import Case, Result, customary, missing
+from mltk.peers.peer import Adapter, Case, Result, customary
 
 Array = Any
 
 
 @dataclass(frozen=True)
-class Jax:
+class Jax(Adapter):
     """See `mltk.peers.Peer`."""
 
+    needs = ("jax",)
     name: str = "jax"
-
-    def available(self) -> str | None:
-        """See `mltk.peers.Peer.available`."""
-        return missing("jax")
 
     def prepare(self, case: Case) -> Callable[[], Result]:
         """See `mltk.peers.Peer.prepare`."""

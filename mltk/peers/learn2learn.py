@@ -4,40 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
-from mltk.peers.peer import Case, Result, missing
+from mltk.peers.peer import Adapter, Case, Result
 
 
 @dataclass(frozen=True)
-class Learn2Learn:
+class Learn2Learn(Adapter):
     """See `mltk.peers.Peer`."""
 
+    needs = ("torch", "learn2learn")
     name: str = "learn2learn"
-
-    def available(self) -> str | None:
-        """See `mltk.peers.Peer.available`."""
-        return missing("torch") or missing("learn2learn")
 
     def prepare(self, case: Case) -> Callable[[], Result]:
         """See `mltk.peers.Peer.prepare`."""
         import learn2learn
-        import torch
 
-        from mltk.peers.torch_modules import torch_case
+        from mltk.peers.torch_modules import task_by_task, torch_case
 
         module, loss, tasks = torch_case(case)
         maml = learn2learn.algorithms.MAML(module, lr=case.inner_lr, first_order=case.first_order)
 
-        def meta_gradient() -> Result:
-            maml.zero_grad(set_to_none=True)
-            total = torch.zeros((), dtype=tasks[0].dtype)
-            for support_x, support_y, query_x, query_y in zip(*tasks, strict=True):
-                learner = maml.clone()
-                for _ in range(case.inner_steps):
-                    learner.adapt(loss(learner(support_x), support_y))
-                value = loss(learner(query_x), query_y) / len(tasks[0])
-                torch.autograd.backward(value)
-                total += value.detach()
-            return total, {name: p.grad for name, p in module.named_parameters()}
+        def query_loss(support_x: Any, support_y: Any, query_x: Any, query_y: Any) -> Any:
+            learner = maml.clone()
+            for _ in range(case.inner_steps):
+                learner.adapt(loss(learner(support_x), support_y))
+            return loss(learner(query_x), query_y)
 
-        return meta_gradient
+        return task_by_task(dict(module.named_parameters()), tasks, query_loss)

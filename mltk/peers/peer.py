@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass
 from itertools import pairwise
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -73,6 +73,20 @@ class Peer(Protocol):
         Raises:
             UnsupportedError: If the peer cannot express the model.
         """
+
+
+class Adapter:
+    """What adapters share: they are available where the modules that they need can be imported.
+
+    Attributes:
+        needs: The modules.
+    """
+
+    needs: ClassVar[tuple[str, ...]] = ("torch",)
+
+    def available(self) -> str | None:
+        """See `Peer.available`."""
+        return next(filter(None, map(missing, self.needs)), None)
 
 
 class HeadPeer(Protocol):

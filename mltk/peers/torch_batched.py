@@ -9,21 +9,17 @@ from typing import TYPE_CHECKING
 from mltk import ops
 from mltk.errors import UnsupportedError
 from mltk.ops.activation import Activation
-from mltk.peers.peer import Case, Result, missing
+from mltk.peers.peer import Adapter, Case, Result
 
 if TYPE_CHECKING:
     import torch
 
 
 @dataclass(frozen=True)
-class TorchBatched:
+class TorchBatched(Adapter):
     """See `mltk.peers.Peer`."""
 
     name: str = "torch-batched"
-
-    def available(self) -> str | None:
-        """See `mltk.peers.Peer.available`."""
-        return missing("torch")
 
     def prepare(self, case: Case) -> Callable[[], Result]:
         """See `mltk.peers.Peer.prepare`."""

@@ -5,18 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from mltk.peers.peer import Case, Result, missing
+from mltk.peers.peer import Adapter, Case, Result
 
 
 @dataclass(frozen=True)
-class TorchFunc:
+class TorchFunc(Adapter):
     """See `mltk.peers.Peer`."""
 
     name: str = "torch-func"
-
-    def available(self) -> str | None:
-        """See `mltk.peers.Peer.available`."""
-        return missing("torch")
 
     def prepare(self, case: Case) -> Callable[[], Result]:
         """See `mltk.peers.Peer.prepare`."""

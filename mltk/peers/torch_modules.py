@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -13,7 +13,7 @@ from torch.nn import functional
 from mltk import ops
 from mltk.errors import UnsupportedError
 from mltk.models import Sequential
-from mltk.peers.peer import Case, customary
+from mltk.peers.peer import Case, Result, customary
 from mltk.peers.torch_layers import layer_of
 
 LOSSES: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
@@ -49,6 +49,30 @@ def torch_case(case: Case) -> TorchCase:
     arrays = (episode.support_x, episode.support_y, episode.query_x, episode.query_y)
     support_x, support_y, query_x, query_y = (torch.tensor(array) for array in arrays)
     return TorchCase(module, LOSSES[case.loss], (support_x, support_y, query_x, query_y))
+
+
+def task_by_task(
+    params: Mapping[str, torch.Tensor], tasks: Sequence[Any], query_loss: Callable[..., torch.Tensor]
+) -> Callable[[], Result]:
+    """The mean query loss and its gradient, one task after the other.
+
+    Args:
+        params: What the gradient is for, by name.
+        tasks: The parts of all tasks, as in `TorchCase`.
+        query_loss: Takes a task; its result has a graph back to the parameters.
+    """
+
+    def meta_gradient() -> Result:
+        for p in params.values():
+            p.grad = None
+        total = torch.zeros((), dtype=next(iter(params.values())).dtype)
+        for task in zip(*tasks, strict=True):
+            value = query_loss(*task) / len(tasks[0])
+            torch.autograd.backward(value)
+            total += value.detach()
+        return total, {name: p.grad for name, p in params.items()}
+
+    return meta_gradient
 
 
 def module_of(model: Sequential) -> nn.Sequential:

@@ -7,51 +7,41 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from mltk.peers.peer import Case, Result, missing
+from mltk.peers.peer import Adapter, Case, Result
 
 
 @dataclass(frozen=True)
-class Torchmeta:
+class Torchmeta(Adapter):
     """See `mltk.peers.Peer`.
 
     Version 1.8, the last, imports names that today's torchvision no longer has; with that it is unavailable.
     """
 
+    needs = ("torch", "torchmeta")
     name: str = "torchmeta"
-
-    def available(self) -> str | None:
-        """See `mltk.peers.Peer.available`."""
-        return missing("torch") or missing("torchmeta")
 
     def prepare(self, case: Case) -> Callable[[], Result]:
         """See `mltk.peers.Peer.prepare`."""
-        import torch
         from torchmeta.utils import gradient_update_parameters
 
-        from mltk.peers.torch_modules import torch_case
+        from mltk.peers.torch_modules import task_by_task, torch_case
 
         plain, loss, tasks = torch_case(case)
         module = _with_parameters_as_argument(plain)
 
-        def meta_gradient() -> Result:
-            module.zero_grad(set_to_none=True)
-            total = torch.zeros((), dtype=tasks[0].dtype)
-            for support_x, support_y, query_x, query_y in zip(*tasks, strict=True):
-                params = OrderedDict(module.meta_named_parameters())
-                for _ in range(case.inner_steps):
-                    params = gradient_update_parameters(
-                        module,
-                        loss(module(support_x, params=params), support_y),
-                        params=params,
-                        step_size=case.inner_lr,
-                        first_order=case.first_order,
-                    )
-                value = loss(module(query_x, params=params), query_y) / len(tasks[0])
-                torch.autograd.backward(value)
-                total += value.detach()
-            return total, {name: p.grad for name, p in module.named_parameters()}
+        def query_loss(support_x: Any, support_y: Any, query_x: Any, query_y: Any) -> Any:
+            params = OrderedDict(module.meta_named_parameters())
+            for _ in range(case.inner_steps):
+                params = gradient_update_parameters(
+                    module,
+                    loss(module(support_x, params=params), support_y),
+                    params=params,
+                    step_size=case.inner_lr,
+                    first_order=case.first_order,
+                )
+            return loss(module(query_x, params=params), query_y)
 
-        return meta_gradient
+        return task_by_task(dict(module.named_parameters()), tasks, query_loss)
 
 
 def _with_parameters_as_argument(plain: Any) -> Any:

@@ -1,23 +1,21 @@
-"""`torchopt` (Ren et al. 2023): `MetaSGD` on a module, whose state is put back for the next task."""
+"""`torchopt` (Ren et al. 2023): `MetaSGD` on a module, whose state is put back before each task."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from mltk.errors import UnsupportedError
-from mltk.peers.peer import Case, Result, missing
+from mltk.peers.peer import Adapter, Case, Result
 
 
 @dataclass(frozen=True)
-class TorchOpt:
+class TorchOpt(Adapter):
     """See `mltk.peers.Peer`."""
 
+    needs = ("torch", "torchopt")
     name: str = "torchopt"
-
-    def available(self) -> str | None:
-        """See `mltk.peers.Peer.available`."""
-        return missing("torch") or missing("torchopt")
 
     def prepare(self, case: Case) -> Callable[[], Result]:
         """See `mltk.peers.Peer.prepare`.
@@ -25,10 +23,9 @@ class TorchOpt:
         Raises:
             UnsupportedError: For first-order MAML: `MetaSGD` always keeps the graph.
         """
-        import torch
         import torchopt
 
-        from mltk.peers.torch_modules import torch_case
+        from mltk.peers.torch_modules import task_by_task, torch_case
 
         if case.first_order:
             raise UnsupportedError("torchopt.MetaSGD always differentiates through its steps")
@@ -38,18 +35,11 @@ class TorchOpt:
         start = torchopt.extract_state_dict(module, by="reference")
         optimizer_start = torchopt.extract_state_dict(optimizer)
 
-        def meta_gradient() -> Result:
-            total = torch.zeros((), dtype=tasks[0].dtype)
-            for p in initial.values():
-                p.grad = None
-            for support_x, support_y, query_x, query_y in zip(*tasks, strict=True):
-                for _ in range(case.inner_steps):
-                    optimizer.step(loss(module(support_x), support_y))
-                value = loss(module(query_x), query_y) / len(tasks[0])
-                torch.autograd.backward(value)
-                total += value.detach()
-                torchopt.recover_state_dict(module, start)
-                torchopt.recover_state_dict(optimizer, optimizer_start)
-            return total, {name: p.grad for name, p in initial.items()}
+        def query_loss(support_x: Any, support_y: Any, query_x: Any, query_y: Any) -> Any:
+            torchopt.recover_state_dict(module, start)
+            torchopt.recover_state_dict(optimizer, optimizer_start)
+            for _ in range(case.inner_steps):
+                optimizer.step(loss(module(support_x), support_y))
+            return loss(module(query_x), query_y)
 
-        return meta_gradient
+        return task_by_task(initial, tasks, query_loss)
