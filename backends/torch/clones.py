@@ -18,7 +18,7 @@ from mltk.ops import Loss
 
 from .bridges import value_of
 from .learnable_optimizer import LearnableOptimizer as LearnableOptimizer  # for mltk.modules.functions
-from .second_derivatives import explained, make_twice_differentiable
+from .second_derivatives import gradients, make_twice_differentiable
 from .structure import (
     Links,
     check_initialised,
@@ -99,8 +99,9 @@ def update_module(
     pairs = [(tensor, tensor.update) for tensor in marked]
     if updates is not None:
         pairs += _paired(module, parameters, updates)
-    if any(old.shape != getattr(update, "shape", None) for old, update in pairs):
-        raise _misfit(module, pairs)
+    for old, update in pairs:
+        if old.shape != getattr(update, "shape", None):
+            raise _misfit(module, old, update)
     done: Links = {} if memo is None else memo.setdefault("updates", {})
     if done:
         pairs = [(old, update) for old, update in pairs if id(old) not in done]
@@ -176,11 +177,9 @@ def meta_grad(
     grads = {id(p): torch.zeros_like(p) for p in parameters}
     inputs = [p for p in parameters if p.requires_grad]
     if value.requires_grad and inputs:
-        with explained(f"the gradient of {type(module).__name__}"):
-            found = torch.autograd.grad(
-                value, inputs, torch.ones_like(value), retain_graph=True, allow_unused=True
-            )
-        grads |= {id(p): grad for p, grad in zip(inputs, found, strict=True) if grad is not None}
+        what = f"the gradient of {type(module).__name__}"
+        found = gradients(value, inputs, torch.ones_like(value), what=what, retain=True)
+        grads |= zip(map(id, inputs), found, strict=True)
     return [grads[id(p)].detach() for p in parameters]
 
 
@@ -247,9 +246,8 @@ def _paired(
     return [(p, update) for p, update in zip(parameters, updates, strict=True) if update is not None]
 
 
-def _misfit(module: Module, pairs: Iterable[tuple[Tensor, Any]]) -> ShapeError:
-    """The error of the first update that has not the shape of its parameter."""
-    old, update = next((old, update) for old, update in pairs if old.shape != getattr(update, "shape", None))
+def _misfit(module: Module, old: Tensor, update: Any) -> ShapeError:
+    """The error of an update that has not the shape of its parameter."""
     found = f"has shape {tuple(update.shape)}" if hasattr(update, "shape") else f"is {update!r}"
     tables = (*module.named_parameters(), *module.named_buffers())
     name = next((name for name, tensor in tables if tensor is old), "a parameter")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -40,24 +41,22 @@ class AutogradEngine:
         params: Tree,
         x: torch.Tensor,
         y: torch.Tensor,
-        *,
-        wrt: Collection[str] | None = None,
-        curvature: bool = True,
+        **options: Any,
     ) -> Linearization:
         """See `mltk.contracts.Engine.linearize`."""
-        return AutogradLinearization(objective, params, x, y, wrt=wrt, curvature=curvature)
+        return AutogradLinearization(objective, params, x, y, **options)
 
     def vjp(
         self, model: Model, params: Tree, x: torch.Tensor
     ) -> tuple[torch.Tensor, Callable[[torch.Tensor], Tree]]:
         """See `mltk.contracts.Engine.vjp`."""
-        names, variables = _leaves(model.shapes, params, x)
+        variables = _leaves(model.shapes, params, x)
         with torch.enable_grad():
-            outputs = model.apply(tree.merge(params, _tree(names, variables)), x)
+            outputs = model.apply(tree.merge(params, tree.unflatten(variables)), x)
 
         def pullback(cotangent: torch.Tensor) -> Tree:
             what = f"the pullback of {_name(model)}"
-            return _tree(names, gradients(outputs, variables, cotangent, what=what, retain=True))
+            return _tree(variables, gradients(outputs, variables.values(), cotangent, what=what, retain=True))
 
         return outputs.detach(), pullback
 
@@ -65,18 +64,17 @@ class AutogradEngine:
         self, head: Head, p: Tree, support: torch.Tensor, target: torch.Tensor, query: torch.Tensor
     ) -> tuple[torch.Tensor, HeadPullback]:
         """See `mltk.contracts.Engine.head`."""
-        names, variables = _leaves(head.shapes, p, support)
+        variables = _leaves(head.shapes, p, support)
         ends = [support.detach().requires_grad_(), query.detach().requires_grad_()]
         with torch.enable_grad():
-            params = _tree(names, variables)
+            params = tree.unflatten(variables)
             outputs = head.predict(params, head.fit(params, ends[0], target), ends[1])
 
         def pullback(cotangent: torch.Tensor) -> tuple[Tree, torch.Tensor, torch.Tensor]:
             what = f"the pullback of {type(head).__name__}"
-            *grads, g_support, g_query = gradients(
-                outputs, [*variables, *ends], cotangent, what=what, retain=True
-            )
-            return _tree(names, grads), g_support, g_query
+            inputs = [*variables.values(), *ends]
+            *grads, g_support, g_query = gradients(outputs, inputs, cotangent, what=what, retain=True)
+            return _tree(variables, grads), g_support, g_query
 
         return outputs.detach(), pullback
 
@@ -91,38 +89,35 @@ class AutogradLinearization:
         x: torch.Tensor,
         y: torch.Tensor,
         *,
-        wrt: Collection[str] | None,
-        curvature: bool,
+        wrt: Collection[str] | None = None,
+        curvature: bool = True,
     ) -> None:
-        self._names, self._variables = _leaves(objective.model.shapes, params, x)
-        self._wrt = [name for name in self._names if wrt is None or name in wrt]
-        inputs = [
-            variable for name, variable in zip(self._names, self._variables, strict=True) if name in self._wrt
-        ]
+        self._variables = _leaves(objective.model.shapes, params, x)
+        inputs = {name: leaf for name, leaf in self._variables.items() if wrt is None or name in wrt}
         with torch.enable_grad():
-            outputs = objective.model.apply(tree.merge(params, _tree(self._names, self._variables)), x)
+            outputs = objective.model.apply(tree.merge(params, tree.unflatten(self._variables)), x)
             value, _ = objective.loss.forward({"target": y}, outputs)
         self._what = _name(objective.model)
         grads = gradients(
             value,
-            inputs,
+            inputs.values(),
             torch.full_like(value, objective.factor),
             what=f"the gradient of {self._what}",
             create_graph=curvature,
         )
-        self._grads = grads if curvature else None
+        self._grads = dict(zip(inputs, grads, strict=True)) if curvature else None
         self.value = value.detach()
-        self.grad: Tree = _tree(self._wrt, [grad.detach() for grad in grads])
+        self.grad: Tree = _tree(inputs, [grad.detach() for grad in grads])
 
     def hvp(self, v: Tree) -> Tree:
         """See `mltk.contracts.Linearization.hvp`."""
         if self._grads is None:
             raise UnsupportedError("hvp needs linearize(..., curvature=True)")
         flat = tree.flatten(v)
-        moved = [grad for name, grad in zip(self._wrt, self._grads, strict=True) if name in flat]
-        along = [flat[name] for name in self._wrt if name in flat]
+        moved = {name: grad for name, grad in self._grads.items() if name in flat}
+        along, inputs = [flat[name] for name in moved], self._variables.values()
         what = f"the Hessian product of {self._what}"
-        return _tree(self._names, gradients(moved, self._variables, along, what=what, retain=True))
+        return _tree(self._variables, gradients([*moved.values()], inputs, along, what=what, retain=True))
 
 
 @dataclass(frozen=True)
@@ -132,19 +127,12 @@ class DefaultEngine:
     name: str = "default"
 
     def linearize(
-        self,
-        objective: Objective,
-        params: Tree,
-        x: torch.Tensor,
-        y: torch.Tensor,
-        *,
-        wrt: Collection[str] | None = None,
-        curvature: bool = True,
+        self, objective: Objective, params: Tree, x: torch.Tensor, y: torch.Tensor, **options: Any
     ) -> Linearization:
         """See `mltk.contracts.Engine.linearize`."""
         hand_derived = not isinstance(objective.loss, FunctionLoss)
         engine = _engine_for(objective.model) if hand_derived else AutogradEngine()
-        return engine.linearize(objective, params, x, y, wrt=wrt, curvature=curvature)
+        return engine.linearize(objective, params, x, y, **options)
 
     def vjp(
         self, model: Model, params: Tree, x: torch.Tensor
@@ -168,10 +156,8 @@ def _engine_for(model: Model) -> HandDerivedEngine | AutogradEngine:
     return HandDerivedEngine() if isinstance(model, Sequential) else AutogradEngine()
 
 
-def _leaves(
-    shapes: Mapping[str, tuple[int, ...]], params: Tree, x: torch.Tensor
-) -> tuple[list[str], list[torch.Tensor]]:
-    """The names and leaves of a new graph, each leaf with a task axis (expanded, not copied).
+def _leaves(shapes: Mapping[str, tuple[int, ...]], params: Tree, x: torch.Tensor) -> dict[str, torch.Tensor]:
+    """The leaves of a new graph under their names, each with a task axis (expanded, not copied).
 
     Raises:
         UnsupportedError: If Torch can record no graph here.
@@ -181,15 +167,14 @@ def _leaves(
             "the autograd engine was called in torch.inference_mode(), or on tensors made there, where Torch "
             'records nothing; use torch.no_grad(), or mltk.backend("torch", engine="analytic")'
         )
-    names, variables = [], []
+    variables = {}
     for name, leaf in tree.flatten(params).items():
         if name in shapes:
             shared = leaf.ndim == len(shapes[name])
             leaf = leaf.expand(x.shape[0], *leaf.shape) if shared else leaf
-            names.append(name)
-            variables.append(leaf.detach().requires_grad_())
-    return names, variables
+            variables[name] = leaf.detach().requires_grad_()
+    return variables
 
 
-def _tree(names: list[str], leaves: list[torch.Tensor]) -> Tree:
+def _tree(names: Iterable[str], leaves: list[torch.Tensor]) -> Tree:
     return tree.unflatten(dict(zip(names, leaves, strict=True)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -11,6 +11,8 @@ from torch import nn
 from mltk.errors import UnsupportedError
 
 PARAMETRIZATIONS = ".parametrizations."
+Below = dict[Any, frozenset[str]]
+"""For nodes of a graph: the parameters that each depends on."""
 
 
 def last_layer(
@@ -31,15 +33,17 @@ def last_layer(
             parameter with another one.
     """
     names = {id(leaf): name for name, leaf in parameters.items()}
-    uses = {  # the last operation on each parameter, by the order of operations
-        name: max(node._sequence_nr() for node in nodes)
-        for name, nodes in _uses(outputs.grad_fn, names).items()
-    }
+    below = _below(outputs.grad_fn, names)
+    uses: dict[str, int] = {}  # the last operation on each parameter, by the order of operations
+    for node in below:
+        for child, _ in node.next_functions:
+            if (name := _parameter(child, names)) is not None:
+                uses[name] = max(uses.get(name, 0), node._sequence_nr())
     if not uses:
         raise UnsupportedError(f"no parameter of {type(module).__name__} has a part in its outputs")
     last = max(uses, key=lambda name: uses[name])
     layer, shared = _layer_of(module, last, parameters)
-    others = sorted(_beside(outputs.grad_fn, names, layer))
+    others = sorted(_beside(outputs.grad_fn, below, names, layer))
     if shared or others:
         reason = (
             f"it shares parameters with {shared}"
@@ -75,19 +79,8 @@ def _layer_of(
     return layer, ""
 
 
-def _uses(root: Any, names: Mapping[int, str]) -> dict[str, list[Any]]:
-    """The operations below a node that take each parameter itself."""
-    found: dict[str, list[Any]] = {}
-    for node in _nodes(root):
-        for child, _ in node.next_functions:
-            if (name := _parameter(child, names)) is not None:
-                found.setdefault(name, []).append(node)
-    return found
-
-
-def _beside(root: Any, names: Mapping[int, str], layer: tuple[str, ...]) -> set[str]:
+def _beside(root: Any, below: Below, names: Mapping[int, str], layer: tuple[str, ...]) -> set[str]:
     """The parameters that reach a node otherwise than through an operation on a layer's own."""
-    below = _below(root, names)
     own = frozenset(layer)
 
     def of_layer(node: Any) -> bool:
@@ -108,10 +101,10 @@ def _beside(root: Any, names: Mapping[int, str], layer: tuple[str, ...]) -> set[
     return found - own
 
 
-def _below(root: Any, names: Mapping[int, str]) -> dict[Any, frozenset[str]]:
-    """For each node below a node: the parameters that it depends on."""
-    below: dict[Any, frozenset[str]] = {}
-    waiting = [root]
+def _below(root: Any, names: Mapping[int, str]) -> Below:
+    """For a node and each one below it: the parameters that it depends on."""
+    below: Below = {}
+    waiting = [] if root is None else [root]
     while waiting:
         node = waiting[-1]
         children = [child for child, _ in node.next_functions if child is not None]
@@ -123,17 +116,6 @@ def _below(root: Any, names: Mapping[int, str]) -> dict[Any, frozenset[str]]:
         name = _parameter(node, names)
         below[node] = frozenset([name] if name is not None else []).union(*(below[c] for c in children))
     return below
-
-
-def _nodes(root: Any) -> Iterator[Any]:
-    """A node and all below it."""
-    seen, waiting = set(), [root]
-    while waiting:
-        node = waiting.pop()
-        if node is not None and node not in seen:
-            seen.add(node)
-            waiting += [child for child, _ in node.next_functions]
-            yield node
 
 
 def _parameter(node: Any, names: Mapping[int, str]) -> str | None:

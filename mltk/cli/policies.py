@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from mltk import algorithms, data, models
-from mltk.cli.recipes import Recipe, Wishes, given
+from mltk.cli.recipes import Recipe, Wishes, given, refuse
 from mltk.contracts import Backend
 from mltk.errors import SettingError
 from mltk.ops import Linear
@@ -26,8 +26,7 @@ def policy_recipe(_algorithm: str, family: str, wishes: Wishes) -> Recipe:
         SettingError: If a wish does not fit.
     """
     for name in NOT_HERE:
-        if getattr(wishes, name) is not None:
-            raise SettingError(f"--{name} is given, but --data is {family}; expected no --{name}")
+        refuse(wishes, (name,), f"--data is {family}; expected no --{name}")
     tasks: data.Bandits | data.Navigation
     if family == "bandits":
         tasks = data.Bandits(5, given(wishes.shots, 20))

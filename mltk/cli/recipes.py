@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -121,23 +122,24 @@ def recipe(algorithm: str, family: str, wishes: Wishes) -> Recipe:
     Raises:
         SettingError: If a wish does not fit the learner or the family.
     """
-    for name in ("inner_lr", "inner_steps"):
-        if _embeds(algorithm) and getattr(wishes, name) is not None:
-            raise SettingError(f"--{name.replace('_', '-')} is given, but {algorithm} has no inner loop")
-    if wishes.transform is not None and algorithm != "learned-optimizer":
-        raise SettingError(
-            f"--transform is given, but the learner is {algorithm}; expected learned-optimizer"
-        )
+    if _embeds(algorithm):
+        refuse(wishes, ("inner_lr", "inner_steps"), f"{algorithm} has no inner loop")
+    if algorithm != "learned-optimizer":
+        refuse(wishes, ("transform",), f"the learner is {algorithm}; expected learned-optimizer")
     if wishes.part is not None:
         _check_part(family, wishes.part)
-    for name in ("folder", "at_least"):
-        if getattr(wishes, name) is not None and family != "images":
-            raise SettingError(
-                f"--{name.replace('_', '-')} is given, but --data is {family}; expected --data images"
-            )
+    if family != "images":
+        refuse(wishes, ("folder", "at_least"), f"--data is {family}; expected --data images")
     if family in FAMILIES:
         return _on_vectors(algorithm, family, wishes)
     return _on_images(algorithm, family, wishes)
+
+
+def refuse(wishes: Wishes, names: Iterable[str], reason: str) -> None:
+    """Raise `SettingError` if one of these wishes was made."""
+    for name in names:
+        if getattr(wishes, name) is not None:
+            raise SettingError(f"--{name.replace('_', '-')} is given, but {reason}")
 
 
 def _on_vectors(algorithm: str, family: str, wishes: Wishes) -> Recipe:

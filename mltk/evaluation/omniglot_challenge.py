@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -15,9 +16,9 @@ from mltk.data.files.archives import read_members
 from mltk.data.images.omniglot import decode_drawing, prepare
 from mltk.data.images.tasks import ImageDataset
 from mltk.episode import Episode
-from mltk.errors import DataError, NotFiniteError, SettingError
+from mltk.errors import DataError, SettingError
 from mltk.evaluation.student import half_width
-from mltk.evaluation.unseen_tasks import check_classes
+from mltk.evaluation.unseen_tasks import predictions
 from mltk.tree import Tree
 
 if TYPE_CHECKING:
@@ -114,13 +115,7 @@ def omniglot_challenge(
     if not isinstance(runs, Runs):
         runs = read_runs(runs, image_size=image_size)
     episode = runs.episode(backend)
-    state = algorithm.adapt(meta_params, episode.support_x, episode.support_y)
-    outputs = backend.to_numpy(algorithm.predict(state, episode.query_x))
-    check_classes(outputs, episode.ways)
-    finite = np.isfinite(outputs).all(axis=(1, 2))
-    if not finite.all():
-        name = runs.names[int(np.argmin(finite))]
-        raise NotFiniteError(f"the predictions for {name} hold NaN or infinity: adapting diverged")
+    outputs = predictions(algorithm, meta_params, episode, runs.names)
     errors = np.asarray(np.mean(np.argmax(outputs, axis=-1) != runs.query_y, axis=1))
     return ChallengeResult(
         float(errors.mean()), half_width(errors), errors, runs.names, runs.support_x.shape[1]
@@ -152,10 +147,8 @@ def read_runs(path: str | Path, *, image_size: int = 28) -> Runs:
     support, query, labels = [], [], []
     for folder in folders:
         pairs, training = _run(path, folder, files)
-        ink = {name: decode_drawing(files[name], f"{path}: {name!r}") for pair in pairs for name in pair}
-        ink |= {
-            name: decode_drawing(files[name], f"{path}: {name!r}") for name in training if name not in ink
-        }
+        drawings = dict.fromkeys((*chain(*pairs), *training))
+        ink = {name: decode_drawing(files[name], f"{path}: {name!r}") for name in drawings}
         support.append([ink[name] for name in training])
         query.append([ink[test] for test, _ in pairs])
         labels.append([training.index(match) for _, match in pairs])

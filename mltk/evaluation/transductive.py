@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -61,7 +61,8 @@ def is_transductive(
         here = slice(task, task + 1)
         strange = support_x[here] if tasks == 1 else query_x[(task + 1) % tasks][None]
         enlarged = _enlarged(support_x, query_x, here, backend)
-        trial = _Trial(algorithm, meta_params, support_x[here], support_y[here], query_x[here], backend)
+        state = algorithm.adapt(meta_params, support_x[here], support_y[here])
+        trial = _Trial(algorithm, state, query_x[here], backend)
         for kept in (0, queries - 1):
             for others in (*_rearranged(query_x[here], kept, backend), _as_many(strange, queries, backend)):
                 influence = trial.influence(kept, others)
@@ -76,17 +77,8 @@ def is_transductive(
 class _Trial:
     """One task that a learner has adapted to, and its usual predictions."""
 
-    def __init__(
-        self,
-        algorithm: Learner,
-        meta_params: Tree,
-        support_x: Array,
-        support_y: Array,
-        query_x: Array,
-        backend: Backend,
-    ) -> None:
-        self.algorithm, self.query_x, self.backend = algorithm, query_x, backend
-        self.state = algorithm.adapt(meta_params, support_x, support_y)
+    def __init__(self, algorithm: Learner, state: Any, query_x: Array, backend: Backend) -> None:
+        self.algorithm, self.state, self.query_x, self.backend = algorithm, state, query_x, backend
         self.usual = self.predicted(query_x)
         self.noise = 0.0
         self.compare()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, count, islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +15,7 @@ from mltk.backend import backend_of, check_backend
 from mltk.checks import check_count, check_has
 from mltk.contracts import Backend
 from mltk.data.source import TaskSource
+from mltk.episode import Episode
 from mltk.errors import NotFiniteError, SettingError, ShapeError
 from mltk.evaluation.blocks import BLOCK, batches, blocks, wanted
 from mltk.evaluation.student import half_width
@@ -142,15 +144,8 @@ def evaluate(
     first = next(drawn)
     for episode in batches(chain([first], drawn), batch):
         episode.check_values(fetch_targets=True)
-        state = algorithm.adapt(meta_params, episode.support_x, episode.support_y)
-        outputs = backend.to_numpy(algorithm.predict(state, episode.query_x)).astype(np.float64)
-        check_classes(outputs, episode.ways)
         done = sum(part.size for part in values)
-        finite = np.isfinite(outputs).reshape(len(outputs), -1).all(axis=1)
-        if not finite.all():
-            raise NotFiniteError(
-                f"the predictions for task {done + np.argmin(finite)} hold NaN or infinity: adapting diverged"
-            )
+        outputs = predictions(algorithm, meta_params, episode, (f"task {task}" for task in count(done)))
         if (episode.ways is None) != (first.ways is None):
             raise SettingError("tasks draws both classification and regression; expected one of them")
         targets = backend.to_numpy(episode.query_y)
@@ -175,15 +170,30 @@ def evaluate(
     return summary("mse" if first.ways is None else "accuracy", np.concatenate(values), transductive)
 
 
-def check_classes(outputs: np.ndarray, ways: int | None) -> None:
-    """Check that each class of a task has an output.
+def predictions(algorithm: Learner, meta_params: Tree, episode: Episode, names: Iterable[str]) -> np.ndarray:
+    """What a learner that has adapted to the support set of each task predicts for its queries, in float64.
+
+    Args:
+        algorithm: A meta-learner.
+        meta_params: Its meta-parameters.
+        episode: The tasks.
+        names: What errors call the tasks, in order.
 
     Raises:
-        ShapeError: If not.
+        ShapeError: If a class of a task has no output.
+        NotFiniteError: If the predictions for a task hold NaN or infinity.
     """
+    state = algorithm.adapt(meta_params, episode.support_x, episode.support_y)
+    outputs = episode.backend.to_numpy(algorithm.predict(state, episode.query_x)).astype(np.float64)
+    ways = episode.ways
     if ways is not None and (outputs.ndim < 3 or outputs.shape[2] < ways):
         found = outputs.shape[2] if outputs.ndim > 2 else "no"
         raise ShapeError(f"the predictions have {found} outputs; expected at least {ways}, for as many ways")
+    finite = np.isfinite(outputs).reshape(len(outputs), -1).all(axis=1)
+    if not finite.all():
+        diverged = next(islice(names, int(np.argmin(finite)), None))
+        raise NotFiniteError(f"the predictions for {diverged} hold NaN or infinity: adapting diverged")
+    return outputs
 
 
 def summary(metric: str, values: np.ndarray, transductive: bool | None = False) -> Evaluation:
