@@ -71,6 +71,14 @@ def at_least(least: int) -> Check:
     return partial(check_count, at_least=least)
 
 
+def check_counts(name: str, value: Any) -> None:
+    """Raise `SettingError` unless the setting is a tuple or list of integers of at least 1."""
+    if not isinstance(value, tuple | list):
+        raise SettingError(f"{name} is {value!r}; expected a tuple of integers of at least 1")
+    for each in value:
+        check_count(f"each of {name}", each)
+
+
 def check_switch(name: str, value: Any) -> None:
     """Raise `SettingError` unless the setting is a boolean."""
     if not isinstance(value, bool):
@@ -150,6 +158,9 @@ CountOrZero = Annotated[int, at_least(0)]
 
 Several = Annotated[int, at_least(2)]
 """An integer of at least 2: with one class, or one arm, there is nothing to choose."""
+
+Counts = Annotated[tuple[int, ...], check_counts]
+"""Integers of at least 1, as many as one likes."""
 
 Number = Annotated[float, check_number]
 """A finite number."""

@@ -13,7 +13,7 @@ from mltk.algorithms.keys import free_key, split
 from mltk.algorithms.transformed_step import TransformedStep
 from mltk.algorithms.unroll import GradientStep, query_loss, unroll
 from mltk.algorithms.unrolled_learner import UnrolledLearner
-from mltk.checks import CountOrZero, NonNegative
+from mltk.checks import CountOrZero, Flag, NonNegative
 from mltk.contracts import Backend, Engine, Model
 from mltk.episode import Episode
 from mltk.errors import SettingError
@@ -63,7 +63,7 @@ class LearnedOptimizer(UnrolledLearner):
     inner_steps: CountOrZero = 1
     lr: NonNegative = 0.01
     _: KW_ONLY
-    learn_init: bool = True
+    learn_init: Flag = True
 
     def __post_init__(self) -> None:
         if not isinstance(self.transform, GradientTransform):

@@ -14,7 +14,7 @@ from mltk.algorithms.keys import free_key
 from mltk.algorithms.learned_rates import LearnedRates
 from mltk.algorithms.unroll import GradientStep, descend, query_loss, unroll
 from mltk.algorithms.unrolled_learner import UnrolledLearner
-from mltk.checks import CountOrZero, check_range, check_scale
+from mltk.checks import CountOrZero, Flag, check_range, check_scale
 from mltk.contracts import Backend, Engine, Model
 from mltk.episode import Episode
 from mltk.errors import SettingError
@@ -72,7 +72,7 @@ class MAML(UnrolledLearner):
     inner_lr: Annotated[float | tuple[float, float], check_inner_lr] = 0.01
     inner_steps: CountOrZero = 1
     learn_lr: Granularity | None = None
-    lr_per_step: bool = False
+    lr_per_step: Flag = False
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -13,7 +13,7 @@ from mltk.algorithms.checkpoints import unroll_from_checkpoints
 from mltk.algorithms.unroll import GradientStep, Pullback, descend, unroll
 from mltk.arguments import check_params
 from mltk.backend import check_backend
-from mltk.checks import Checked, CountOrZero, NonNegative, check_has
+from mltk.checks import Checked, CountOrZero, Flag, NonNegative, check_has
 from mltk.contracts import Backend, Model, Objective
 from mltk.data.families.rollouts import Environments, Rollout
 from mltk.models import check_model
@@ -82,10 +82,10 @@ class StochasticMAML(Checked):
     _: KW_ONLY
     inner_lr: NonNegative = 0.01
     inner_steps: CountOrZero = 1
-    first_order: bool = False
-    checkpoint: bool = False
-    sampled_step: bool = False
-    baseline: bool = True
+    first_order: Flag = False
+    checkpoint: Flag = False
+    sampled_step: Flag = False
+    baseline: Flag = True
 
     def __post_init__(self) -> None:
         check_model("model", self.model)

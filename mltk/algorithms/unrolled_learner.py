@@ -7,7 +7,7 @@ from dataclasses import KW_ONLY, dataclass
 from functools import cached_property
 
 from mltk.algorithms.gradient_based import GradientBased
-from mltk.checks import did_you_mean
+from mltk.checks import Flag, did_you_mean
 from mltk.contracts import Layered
 from mltk.errors import SettingError, UnsupportedError
 from mltk.tree import Array
@@ -30,8 +30,8 @@ class UnrolledLearner(GradientBased):
     """
 
     _: KW_ONLY
-    first_order: bool = False
-    checkpoint: bool = False
+    first_order: Flag = False
+    checkpoint: Flag = False
     adapt_only: str | Collection[str] | None = None
 
     def __post_init__(self) -> None:

@@ -5,27 +5,36 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from numbers import Integral
 
 import numpy as np
 
-from mltk.checks import Checked, Count
+from mltk.checks import Checked, Count, Flag, check_count
 from mltk.errors import SettingError
 from mltk.ops.image_kernels import Window
 from mltk.ops.kernels import kernels_of
 from mltk.ops.operation import Operation, Pulled, Tangent, unfit
 from mltk.tree import Array, Tree
 
+Pixels = int | tuple[int, int]
+"""How many along both axes of an image, or along each."""
 
-def pair(value: int | tuple[int, int]) -> tuple[int, int]:
-    """One number for both axes of an image, or one each.
+
+def window_of(kernel_size: Pixels, stride: Pixels, padding: Pixels) -> Window:
+    """The window with these settings: one number for both axes of an image, or one each.
 
     Raises:
-        SettingError: If it is neither.
+        SettingError: If one is neither.
     """
+    size = _pair("kernel_size", kernel_size)
+    return Window(size, _pair("stride", stride), _pair("padding", padding, least=0))
+
+
+def _pair(name: str, value: Pixels, *, least: int = 1) -> tuple[int, int]:
     both = value if isinstance(value, tuple | list) else (value, value)
-    if len(both) != 2 or any(not isinstance(each, Integral) or isinstance(each, bool) for each in both):
-        raise SettingError(f"a kernel size, stride or padding is {value!r}; expected an integer or two")
+    if len(both) != 2:
+        raise SettingError(f"{name} is {value!r}; expected an integer of at least {least}, or two")
+    for each in both:
+        check_count(name, each, at_least=least)
     return int(both[0]), int(both[1])
 
 
@@ -59,10 +68,10 @@ class Convolution(Checked, Operation):
 
     in_channels: Count
     out_channels: Count
-    kernel_size: int | tuple[int, int]
-    stride: int | tuple[int, int] = 1
-    padding: int | tuple[int, int] = 0
-    bias: bool = True
+    kernel_size: Pixels
+    stride: Pixels = 1
+    padding: Pixels = 0
+    bias: Flag = True
 
     example_axes = 3
 
@@ -73,7 +82,7 @@ class Convolution(Checked, Operation):
     @cached_property
     def window(self) -> Window:
         """The window of the kernel."""
-        return Window(pair(self.kernel_size), pair(self.stride), pair(self.padding))
+        return window_of(self.kernel_size, self.stride, self.padding)
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:

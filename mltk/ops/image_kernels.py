@@ -12,7 +12,7 @@ from typing import Any
 
 import array_api_extra as xpx
 
-from mltk.errors import SettingError, ShapeError
+from mltk.errors import ShapeError
 from mltk.tree import Array
 
 
@@ -24,22 +24,11 @@ class Window:
         size: Height and width in pixels.
         stride: Steps in pixels.
         padding: Border in pixels, added on both sides.
-
-    Raises:
-        SettingError: If a size or stride is not a positive integer, or a padding is negative.
     """
 
     size: tuple[int, int]
     stride: tuple[int, int]
     padding: tuple[int, int]
-
-    def __post_init__(self) -> None:
-        for name, least in (("size", 1), ("stride", 1), ("padding", 0)):
-            values = getattr(self, name)
-            if any(not isinstance(value, int) or value < least for value in values):
-                raise SettingError(
-                    f"{name} of a window is {values}; expected two integers of at least {least}"
-                )
 
     def places(self, image: tuple[int, ...]) -> tuple[int, int]:
         """How many places the window takes along each axis of an image of this size.

@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
-from mltk.checks import Checked, NonNegative, check_count
+from mltk.checks import Checked, NonNegative, check_counts
 from mltk.errors import SettingError
 from mltk.ops.kernels import kernels_of
 from mltk.ops.operation import Operation, Pulled, Tangent, unfit
@@ -49,16 +49,16 @@ class LayerNorm(Checked, Operation):
     eps: NonNegative = 1e-5
 
     def __post_init__(self) -> None:
+        several = isinstance(self.features, tuple | list)
+        check_counts("features", self.features if several else (self.features,))
         if not self.shape:
             raise SettingError("features is (); expected the shape of an example, with one axis or more")
-        for extent in self.shape:
-            check_count("each extent of features", extent)
         super().__post_init__()
 
     @cached_property
     def shape(self) -> tuple[int, ...]:
         """The shape of one example."""
-        return (self.features,) if isinstance(self.features, int) else tuple(self.features)
+        return tuple(self.features) if isinstance(self.features, tuple | list) else (self.features,)
 
     @cached_property
     def axes(self) -> tuple[int, ...]:

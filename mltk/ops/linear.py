@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mltk.checks import Checked, Count
+from mltk.checks import Checked, Count, Flag
 from mltk.ops.kernels import kernels_of
 from mltk.ops.operation import Operation, Pulled, Tangent, unfit
 from mltk.tree import Array, Tree
@@ -37,7 +37,7 @@ class Linear(Checked, Operation):
 
     in_features: Count
     out_features: Count
-    bias: bool = True
+    bias: Flag = True
 
     example_axes = 1
 

@@ -37,7 +37,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mltk.checks import Checked, Count
+from mltk.checks import Checked, Count, Flag
 from mltk.ops.activation import sigmoid
 from mltk.ops.kernels import kernels_of
 from mltk.ops.operation import Operation, Pulled, Tangent, unfit
@@ -201,7 +201,7 @@ class LSTM(Checked, Operation):
 
     features: Count
     hidden: Count
-    reverse: bool = False
+    reverse: Flag = False
 
     example_axes = 1
 

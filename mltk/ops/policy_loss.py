@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from mltk.checks import Checked, Count
+from mltk.checks import Checked, Count, Flag
 from mltk.errors import DtypeError, SettingError, ShapeError
 from mltk.ops.dice import surrogate
 from mltk.ops.distributions import Distribution
@@ -72,7 +72,7 @@ class PolicyLoss(SampledLoss):
     """
 
     horizon: Count
-    box: bool = True
+    box: Flag = True
 
     def check_target(self, outputs: Array, target: Array) -> None:
         super().check_target(outputs, target)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from mltk.errors import SettingError
-from mltk.ops.convolution import pair
+from mltk.ops.convolution import Pixels, window_of
 from mltk.ops.image_kernels import Window
 from mltk.ops.kernels import kernels_of
 from mltk.ops.linear_map import LinearMap, check_images
@@ -25,9 +25,9 @@ class Windowed(LinearMap):
         padding: How wide the border is that is added, at most half a window.
     """
 
-    kernel_size: int | tuple[int, int]
-    stride: int | tuple[int, int] | None = None
-    padding: int | tuple[int, int] = 0
+    kernel_size: Pixels
+    stride: Pixels | None = None
+    padding: Pixels = 0
 
     def __post_init__(self) -> None:
         _ = self.window
@@ -36,7 +36,7 @@ class Windowed(LinearMap):
     def window(self) -> Window:
         """The window, with its stride and border."""
         stride = self.kernel_size if self.stride is None else self.stride
-        window = Window(pair(self.kernel_size), pair(stride), pair(self.padding))
+        window = window_of(self.kernel_size, stride, self.padding)
         if any(2 * border > extent for border, extent in zip(window.padding, window.size, strict=True)):
             raise SettingError(
                 f"padding of a pooling window is {window.padding}; expected at most half of {window.size}"

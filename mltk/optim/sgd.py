@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mltk.checks import Checked, NonNegative
+from mltk.checks import Checked, Flag, NonNegative
 from mltk.errors import SettingError
 from mltk.ops.kernels import kernels_of
 from mltk.optim.schedule import LearningRate, rate_at
@@ -39,7 +39,7 @@ class SGD(Checked):
 
     learning_rate: LearningRate
     momentum: NonNegative = 0.0
-    nesterov: bool = False
+    nesterov: Flag = False
     weight_decay: NonNegative = 0.0
 
     def __post_init__(self) -> None:

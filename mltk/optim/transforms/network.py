@@ -10,7 +10,7 @@ from functools import cached_property
 import numpy as np
 
 from mltk import tree
-from mltk.checks import Checked, Positive
+from mltk.checks import Checked, Counts, Flag, Positive
 from mltk.errors import SettingError
 from mltk.models import Sequential, mlp
 from mltk.ops.kernels import kernels_of
@@ -63,9 +63,9 @@ class Network(Checked, GradientTransform):
         ['0.weight', '0.bias', '2.weight', '2.bias', '4.weight', '4.bias']
     """
 
-    hidden: tuple[int, ...] = (20, 20)
+    hidden: Counts = (20, 20)
     activation: str = "tanh"
-    shared: bool = True
+    shared: Flag = True
     scale: Positive = 10.0
 
     def __post_init__(self) -> None:
