@@ -19,15 +19,7 @@ from mltk.ops import Loss
 from .bridges import value_of
 from .learnable_optimizer import LearnableOptimizer as LearnableOptimizer  # for mltk.modules.functions
 from .second_derivatives import gradients, make_twice_differentiable
-from .structure import (
-    Links,
-    check_initialised,
-    distinct,
-    linked_copy,
-    modules_of,
-    relink,
-    tables_of,
-)
+from .structure import Links, check_initialised, distinct, linked_copy, modules_of, relink, tables_of
 
 M = TypeVar("M", bound=Module)
 PLAIN = frozenset({Tensor, Parameter})
@@ -141,11 +133,7 @@ def detach_module(module: Module, keep_requires_grad: bool = False) -> None:
 
 
 def meta_grad(
-    module: Module,
-    loss: str | Loss | Callable[[Any, Any], Tensor],
-    x: Any,
-    y: Any,
-    wrt: Module,
+    module: Module, loss: str | Loss | Callable[[Any, Any], Tensor], x: Any, y: Any, wrt: Module
 ) -> list[Tensor]:
     """The gradient of the loss of one module with respect to the parameters of another, its origin.
 

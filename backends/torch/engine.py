@@ -36,12 +36,7 @@ class AutogradEngine:
 
     @task_by_task
     def linearize(
-        self,
-        objective: Objective,
-        params: Tree,
-        x: torch.Tensor,
-        y: torch.Tensor,
-        **options: Any,
+        self, objective: Objective, params: Tree, x: torch.Tensor, y: torch.Tensor, **options: Any
     ) -> Linearization:
         """See `mltk.contracts.Engine.linearize`."""
         return AutogradLinearization(objective, params, x, y, **options)

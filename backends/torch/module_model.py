@@ -19,14 +19,7 @@ from mltk.tree import Tree
 
 from .last_layer import last_layer
 from .second_derivatives import MATHEMATICAL_ATTENTION, PLAIN_RECURRENCE, explained
-from .structure import (
-    STANDARD,
-    check_initialised,
-    distinct,
-    linked_copy,
-    modules_of,
-    tables_of,
-)
+from .structure import STANDARD, check_initialised, distinct, linked_copy, modules_of, tables_of
 from .vectorization import Padding, Tensors, differs, known_fault
 
 VMAP_REFUSES = ("vmap", "Batching rule")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import gc
 import math
-import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from statistics import median, quantiles
+from timeit import timeit
 from typing import Any, Protocol
 
 import numpy as np
@@ -92,11 +92,7 @@ class Row:
 
 
 def run(
-    names: Iterable[str],
-    start: Callable[[str], Entrant],
-    reference: dict[str, np.ndarray],
-    *,
-    repeats: int,
+    names: Iterable[str], start: Callable[[str], Entrant], reference: dict[str, np.ndarray], *, repeats: int
 ) -> list[Row]:
     """Compare the gradients of all contestants with the reference and time them turn by turn, A B C A B C.
 
@@ -158,14 +154,7 @@ def seconds_of(call: Callable[[], object], times: int) -> float:
     """Seconds of one call, measured over a block; a call before the block brings caches and threads back."""
     call()
     gc.collect()
-    gc.disable()
-    try:
-        start = time.perf_counter()
-        for _ in range(times):
-            call()
-        return (time.perf_counter() - start) / times
-    finally:
-        gc.enable()
+    return timeit(call, number=times) / times  # which lets no garbage be collected meanwhile
 
 
 def relative_error(grads: dict[str, np.ndarray], reference: dict[str, np.ndarray]) -> float:

@@ -87,13 +87,7 @@ def draw(training: Recipe, meta_params: Tree, folder: Path, *, backend: Backend,
             shown = replace(tasks, ways=_ways(training.learner, tasks.dataset), jitter=None)
         path = folder / "episode.svg"
         episode_picture(
-            training.learner,
-            meta_params,
-            shown,
-            path,
-            backend=backend,
-            seed=seed,
-            training=trained_on(tasks),
+            training.learner, meta_params, shown, path, backend=backend, seed=seed, training=trained_on(tasks)
         )
     elif not hasattr(tasks, "ways"):
         from mltk.pictures import fits

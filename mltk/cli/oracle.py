@@ -62,8 +62,7 @@ def check(
         ),
     ] = None,
     command: Annotated[
-        str | None,
-        typer.Option(help="In place of it, a program in any language that answers lines of JSON."),
+        str | None, typer.Option(help="In place of it, a program in any language that answers lines of JSON.")
     ] = None,
     computation: Names = None,
     arrays: Annotated[Library, typer.Option(help="The library of a function's arrays.")] = Library.TORCH,
@@ -285,10 +284,8 @@ def mistakes(
         for mistake in entries:
             console.print(Text.assemble((mistake.name, "bold"), f"  {mistake.summary}"))
         return
-    found = [mistake for mistake in entries if mistake.name == name]
-    if not found:
-        check_choice("NAME", name, dict.fromkeys(mistake.name for mistake in entries))
-    for mistake in found:
+    check_choice("NAME", name, dict.fromkeys(mistake.name for mistake in entries))
+    for mistake in (mistake for mistake in entries if mistake.name == name):
         for title, text in (
             ("what is computed", mistake.summary),
             ("formula", mistake.formula),

@@ -37,9 +37,7 @@ def policy_recipe(_algorithm: str, family: str, wishes: Wishes) -> Recipe:
         policy = models.mlp([2, 40, 40, 2], activation="tanh", output_scale=0.01)
         inner_lr = 0.002
     learner = algorithms.StochasticMAML(
-        policy,
-        inner_lr=given(wishes.inner_lr, inner_lr),
-        inner_steps=given(wishes.inner_steps, 1),
+        policy, inner_lr=given(wishes.inner_lr, inner_lr), inner_steps=given(wishes.inner_steps, 1)
     )
     return Recipe(
         learner,

@@ -10,13 +10,7 @@ from mltk import tree
 from mltk.checks import Checked, Number
 from mltk.ops.kernels import kernels_of
 from mltk.optim.transforms.gradient_transform import GradientTransform, Shapes
-from mltk.optim.transforms.granularity import (
-    Granularity,
-    draw,
-    learned_shapes,
-    spread,
-    sums_of_products,
-)
+from mltk.optim.transforms.granularity import Granularity, draw, learned_shapes, spread, sums_of_products
 from mltk.tree import Tree
 
 SINGLE = "decay"

@@ -11,13 +11,7 @@ from mltk import tree
 from mltk.checks import Checked, check_range, is_number
 from mltk.errors import SettingError
 from mltk.optim.transforms.gradient_transform import GradientTransform, Shapes
-from mltk.optim.transforms.granularity import (
-    Granularity,
-    draw,
-    learned_shapes,
-    spread,
-    sums_of_products,
-)
+from mltk.optim.transforms.granularity import Granularity, draw, learned_shapes, spread, sums_of_products
 from mltk.tree import Tree
 
 SINGLE = "scale"
