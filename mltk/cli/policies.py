@@ -15,7 +15,7 @@ from mltk.tree import Tree
 ACTED = ("bandits", "navigation")
 """Task families in which the learner acts."""
 
-NOT_HERE = ("ways", "queries", "transform", "part", "folder")
+NOT_HERE = ("ways", "queries", "transform", "part", "folder", "at_least")
 """Wishes that make no sense for them."""
 
 
@@ -26,7 +26,7 @@ def policy_recipe(_algorithm: str, family: str, wishes: Wishes) -> Recipe:
         SettingError: If a wish does not fit.
     """
     for name in NOT_HERE:
-        refuse(wishes, (name,), f"--data is {family}; expected no --{name}")
+        refuse(wishes, (name,), f"--data is {family}; expected no --{name.replace('_', '-')}")
     tasks: data.Bandits | data.Navigation
     if family == "bandits":
         tasks = data.Bandits(5, given(wishes.shots, 20))

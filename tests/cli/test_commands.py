@@ -150,6 +150,7 @@ def test_policies_are_trained_and_judged_before_and_after_adaptation(family, run
         (["maml", "--data", "navigation"], "maml does not learn on navigation"),
         (["stochastic-maml", "--data", "sinusoid"], "stochastic-maml does not learn on sinusoid"),
         (["stochastic-maml", "--data", "bandits", "--ways", "3"], "expected no --ways"),
+        (["stochastic-maml", "--data", "navigation", "--at-least", "3"], "expected no --at-least"),
     ],
 )
 def test_policies_and_other_learners_do_not_mix(words, message, run):
