@@ -66,3 +66,9 @@ def test_its_outputs_are_what_it_prints():
             [float(number) for number in numbers(text)] for text in (printed.getvalue(), shown)
         )
         np.testing.assert_allclose(found, expected, rtol=0.1)
+
+
+def test_the_derivative_by_hand_that_it_prints_is_the_one_by_differences():
+    shown = "".join(line for cell in CELLS for output in cell["outputs"] for line in output["text"])
+    by_hand, differences = re.search(r"(\S+) by hand, (\S+) by differences", shown).groups()
+    assert float(by_hand) == pytest.approx(float(differences), rel=1e-5)
