@@ -21,6 +21,8 @@ def main() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         run()
+    except KeyboardInterrupt:  # before there is a command to answer it
+        sys.exit(128 + signal.SIGINT)
     finally:
         _give_up_what_cannot_be_written()
 

@@ -17,7 +17,7 @@ from mltk.checks import Checked
 from mltk.contracts import Backend, Engine, Model
 from mltk.data.source import TaskSource
 from mltk.episode import Episode, check_inputs, check_query, check_support
-from mltk.errors import DtypeError, ShapeError, TreeError
+from mltk.errors import DtypeError, SettingError, ShapeError, TreeError
 from mltk.heads import Head
 from mltk.models import check_model
 from mltk.normalization import (
@@ -51,7 +51,7 @@ class EmbeddingBased(Checked):
         embedding: The network; its outputs are vectors.
     """
 
-    head_type: ClassVar[type[Any]]
+    head_type: ClassVar[type[Any] | None] = None
 
     embedding: Model
 
@@ -63,8 +63,14 @@ class EmbeddingBased(Checked):
     @cached_property
     def head(self) -> Head:
         """What is put on top of the embedding: a ``head_type`` with the settings that the learner shares."""
-        settings = {field.name: getattr(self, field.name) for field in fields(self.head_type)}
-        head: Head = self.head_type(**settings)
+        if self.head_type is None:
+            raise SettingError(f"{type(self).__name__} has no head_type; expected the class of a head")
+        names = [field.name for field in fields(self.head_type) if field.init]
+        for name in names:
+            if not hasattr(self, name):
+                kind = self.head_type.__name__
+                raise SettingError(f"{type(self).__name__} has no setting {name}; expected those of {kind}")
+        head: Head = self.head_type(**{name: getattr(self, name) for name in names})
         return head
 
     @cached_property

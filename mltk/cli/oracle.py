@@ -15,6 +15,7 @@ from mltk.checks import check_choice
 from mltk.cli.choices import Dtype
 from mltk.cli.exit_status import IMPOSSIBLE
 from mltk.cli.out import folder as folder_to_write
+from mltk.errors import SettingError
 
 if TYPE_CHECKING:
     from mltk.oracle.candidate import Command
@@ -154,7 +155,8 @@ def vectors(
         list[str] | None, typer.Option(help="A computation; may be repeated. By default all.")
     ] = None,
     compare: Annotated[
-        Path | None, typer.Option(help="A folder whose files must be the same.", show_default=False)
+        Path | None,
+        typer.Option(help="With --out: where the same files must be.", show_default=False),
     ] = None,
     regenerate: Annotated[
         bool,
@@ -179,7 +181,10 @@ def vectors(
     from mltk.oracle.computations import computation, computations
     from mltk.oracle.vectors import copy, differences, write
 
-    chosen = [computation(name) for name in only or computations()]
+    try:
+        chosen = [computation(name) for name in only or computations()]
+    except SettingError as error:
+        raise typer.BadParameter(str(error), param_hint="--only") from None
     if check:
         if out is not None or compare is not None or regenerate:
             raise typer.BadParameter("it goes with --only alone", param_hint="--check")

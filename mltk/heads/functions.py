@@ -173,9 +173,11 @@ def ridge_regression(
     check_inputs(backend, "embeddings", embeddings)
     check_switch("bias", bias)
     target = _checked_target(backend, embeddings, targets, ways)
+    regulariser = _checked_factor(backend, "reg_lambda", reg_lambda, embeddings)
     if not hasattr(reg_lambda, "shape"):
         check_scale("reg_lambda", reg_lambda, positive=True)
-    regulariser = _checked_factor(backend, "reg_lambda", reg_lambda, embeddings)
+    elif (known := host_values(backend, regulariser)) is not None and not (known > 0).all():
+        raise SettingError(f"reg_lambda holds {known.min()}; expected positive numbers")
     factor = _checked_factor(backend, "scale", scale, embeddings)[..., None]
     head = RidgeHead(use_woodbury=use_woodbury, intercept=bias)
     solved = head.solve(double(embeddings), double(target), regulariser)

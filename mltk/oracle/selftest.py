@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Iterable, Sequence
+import signal
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
+from threading import current_thread, main_thread
 from typing import TYPE_CHECKING, Any
 
 from mltk.installation import needed_for
@@ -98,12 +101,33 @@ def examine_all(specimens: Sequence[Specimen], *, processes: int | None = None) 
     with ProcessPoolExecutor(
         os.cpu_count() if processes is None else processes, context, _one_thread
     ) as pool:
-        for future in as_completed([pool.submit(examine, specimen) for specimen in specimens]):
-            yield future.result()
+        with _deaf_to_interruption():
+            found = [pool.submit(examine, specimen) for specimen in specimens]
+        try:
+            for future in as_completed(found):
+                yield future.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _deaf_to_interruption() -> Iterator[None]:
+    """What is started here does not hear Ctrl-C while it imports, which would print where it was."""
+    if current_thread() is not main_thread():
+        yield
+        return
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
 
 
 def _one_thread() -> None:
-    """The arrays are small, each core has a process, and what is imported is not searched for garbage."""
+    """The arrays are small, each core has a process, and what is imported is not searched for garbage.
+
+    From then on Ctrl-C ends the process, without a traceback.
+    """
     import torch
 
     import mltk.oracle.diagnosis
@@ -112,6 +136,7 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
     gc.collect()
     gc.freeze()
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def confusion(answers: Iterable[Answer]) -> dict[str, dict[str, int]]:

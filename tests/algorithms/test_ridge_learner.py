@@ -1,5 +1,8 @@
 """Ridge regression as a learner: its gradient, what it learns; bad input and settings are named."""
 
+from dataclasses import dataclass
+from typing import ClassVar
+
 import numpy as np
 import pytest
 from assertions import routes_agree
@@ -7,8 +10,9 @@ from assertions import routes_agree
 import mltk
 from mltk import tree
 from mltk.algorithms import RidgeRegression
+from mltk.algorithms.embedding_based import EmbeddingBased
 from mltk.errors import DtypeError, LabelError, MismatchError, SettingError, ShapeError
-from mltk.heads import ridge_regression
+from mltk.heads import RidgeHead, ridge_regression
 
 
 def test_gradient_of_a_regression_through_head_and_embedding_is_that_of_autograd():
@@ -69,3 +73,19 @@ def test_bad_input_is_named(arguments, options, error, message):
     options = {"reg_lambda": 1.0} | options
     with pytest.raises(error, match=message):
         ridge_regression(*arguments, **options)
+
+
+def test_a_learner_has_a_head_and_its_settings():
+    class Headless(EmbeddingBased):
+        pass
+
+    @dataclass(frozen=True)
+    class Unset(EmbeddingBased):
+        head_type: ClassVar = RidgeHead
+
+    for kind, expected in (
+        (Headless, "Headless has no head_type"),
+        (Unset, "Unset has no setting reg_lambda"),
+    ):
+        with pytest.raises(SettingError, match=f"{expected}; expected"):
+            kind(mltk.models.mlp([1, 2]))

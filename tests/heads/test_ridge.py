@@ -11,7 +11,7 @@ from head_problems import Problem, first_of, problems
 from hypothesis import assume, given, settings
 
 import mltk
-from mltk.errors import RegulariserWarning
+from mltk.errors import RegulariserWarning, SettingError
 from mltk.heads import RidgeHead, ridge_regression
 from mltk.ops.one_hot import one_hot
 
@@ -140,6 +140,16 @@ def test_whoever_gives_a_regulariser_below_rounding_is_told(backend64):
         state = learner.adapt(learner.init(backend64, 0), x, y)
         learner.predict(state, x)
     np.testing.assert_allclose(backend64.to_numpy(raised.weight), backend64.to_numpy(same.weight), rtol=1e-12)
+
+
+@pytest.mark.parametrize("number", [0.0, -1.0])
+def test_every_regulariser_of_an_array_is_positive(backend64, number):
+    problem = first(shots=2)
+    x, y = (backend64.asarray(part) for part in (problem.support, problem.target))
+    for refused in (np.full(len(x), number), np.array(number), np.float64(number)):
+        given = backend64.asarray(refused) if isinstance(refused, np.ndarray) else refused
+        with pytest.raises(SettingError, match=r"^reg_lambda .*; expected .*positive"):
+            ridge_regression(x, y, given)
 
 
 @each_form

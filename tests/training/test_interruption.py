@@ -176,6 +176,18 @@ def test_the_command_says_how_to_resume_and_that_ends_where_an_uninterrupted_run
     assert_same_run(tmp_path / "runs/maml-sinusoid", tmp_path / "straight")
 
 
+def test_ctrl_c_before_there_is_a_command_says_nothing():
+    code = (
+        "import mltk.cli, mltk_command\n"
+        "def interrupted():\n"
+        "    raise KeyboardInterrupt\n"
+        "mltk.cli.main = interrupted\n"
+        "mltk_command.main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"")
+
+
 def test_ctrl_c_while_the_library_is_imported_says_nothing():
     code = (
         "import os, signal, sys, mltk_command\n"
