@@ -1,5 +1,7 @@
 """Evaluation on unseen tasks, with honest intervals."""
 
+from mltk.evaluation.entry import Entry
+from mltk.evaluation.interval import Interval
 from mltk.evaluation.omniglot_challenge import (
     ChallengeResult,
     Runs,
@@ -13,7 +15,9 @@ from mltk.evaluation.unseen_tasks import Evaluation, evaluate
 
 __all__ = [
     "ChallengeResult",
+    "Entry",
     "Evaluation",
+    "Interval",
     "Returns",
     "Runs",
     "evaluate",

@@ -1,0 +1,72 @@
+"""What takes part in a comparison: a learner that has been trained, under a name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from mltk import tree
+from mltk.backend import backend_of
+from mltk.checks import check_has
+from mltk.contracts import Backend, Learner
+from mltk.errors import SettingError
+from mltk.tree import Tree
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A learner with its meta-parameters, and what tables call it.
+
+    Attributes:
+        name: What it is called.
+        learner: A meta-learner; only ``adapt`` and ``predict`` are used.
+        meta_params: Its meta-parameters.
+
+    Examples:
+        >>> import mltk
+        >>> learner = mltk.algorithms.Prototypical(mltk.models.mlp([5, 3]))
+        >>> entry = mltk.evaluation.Entry("narrow", learner, learner.init(mltk.backend("numpy"), seed=0))
+        >>> entry.backend().name
+        'numpy'
+    """
+
+    name: str
+    learner: Learner
+    meta_params: Tree = field(repr=False)
+
+    def backend(self, chosen: Backend | None = None) -> Backend:
+        """Where it computes: where that was chosen, or else where its meta-parameters are.
+
+        Raises:
+            SettingError: If nothing was chosen, and there are no meta-parameters to tell.
+        """
+        if chosen is not None:
+            return chosen
+        if not tree.leaves(self.meta_params):
+            raise SettingError(
+                f"backend is None, and the meta-parameters of {self.name} hold no array to tell; "
+                "expected a backend"
+            )
+        return backend_of(self.meta_params)
+
+
+def entry_of(value: Any, name: str) -> Entry:
+    """An entry, or a pair of a learner and its meta-parameters as one.
+
+    Args:
+        value: Either of them.
+        name: What a pair is called, and errors call the argument.
+
+    Raises:
+        SettingError: If it is neither.
+    """
+    if isinstance(value, Entry):
+        return value
+    if not isinstance(value, tuple | list) or len(value) != 2:
+        raise SettingError(
+            f"{name} is {type(value).__name__}; expected a pair (learner, meta_params), "
+            "or an entry of an evaluator"
+        )
+    learner, meta_params = value
+    check_has(f"the learner of {name}", learner, "predict", "mltk.algorithms.MAML(...)")
+    return Entry(name, learner, meta_params)
