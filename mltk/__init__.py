@@ -4,7 +4,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from mltk import algorithms, data, evaluation, heads, models, ops, optim, tree
+from mltk import algorithms, data, evaluation, heads, models, ops, optim, task_analysis, tree
 from mltk.algorithms import RidgeRegression
 from mltk.backend import backend, backend_of
 from mltk.episode import Episode
@@ -18,6 +18,7 @@ from mltk.heads import (
 )
 from mltk.modules import LearnableOptimizer, Module, clone_module, detach_module, meta_grad, update_module
 from mltk.ops.dice import magic_box, surrogate
+from mltk.task_analysis import hardness_metric
 from mltk.training import load_run, train
 from mltk.version import __version__
 
@@ -38,6 +39,7 @@ __all__ = [
     "detach_module",
     "evaluate",
     "evaluation",
+    "hardness_metric",
     "heads",
     "load_run",
     "magic_box",
@@ -52,6 +54,7 @@ __all__ = [
     "pairwise_sqeuclidean",
     "ridge_regression",
     "surrogate",
+    "task_analysis",
     "train",
     "tree",
     "update_module",

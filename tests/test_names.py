@@ -14,7 +14,7 @@ from torch import nn
 from torch.utils import data as torch_data
 
 import mltk
-from mltk import algorithms, data, errors, evaluation, heads, models, ops, optim
+from mltk import algorithms, data, errors, evaluation, heads, models, ops, optim, task_analysis
 from mltk.optim import transforms
 
 ROOT = Path(__file__).parent.parent
@@ -24,8 +24,12 @@ PUBLIC = (
     *("Module", "clone_module", "update_module", "detach_module", "meta_grad", "magic_box", "surrogate"),
     *("LearnableOptimizer", "RidgeRegression", "ridge_regression", "matching_loss"),
     *("matching_log_probabilities", "pairwise_cosine_similarity", "pairwise_sqeuclidean"),
+    *("hardness_metric", "task_analysis"),
 )
-CONTENTS = (mltk, algorithms, data, evaluation, heads, models, ops, optim, transforms, mltk_backends.torch)
+CONTENTS = (
+    *(mltk, algorithms, data, evaluation, heads, models, ops, optim, transforms, task_analysis),
+    mltk_backends.torch,
+)
 DOTTED = re.compile(r"`(mltk(?:_backends)?(?:\.[A-Za-z_]\w*)+)[`(]")
 
 NAMESAKES = {

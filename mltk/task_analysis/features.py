@@ -1,0 +1,75 @@
+"""The features that tasks are measured by."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+from mltk.arguments import check_examples, check_finite_on_host, check_params
+from mltk.backend import check_same
+from mltk.contracts import Model
+from mltk.episode import Episode
+from mltk.errors import SettingError, ShapeError
+from mltk.models import check_model
+from mltk.normalization import check_calibrated, support_statistics
+from mltk.tree import Array, Tree
+
+Features: TypeAlias = Callable[[Array], Array] | tuple[Model, Tree] | None
+"""A function from inputs ``(T, N, *features)`` to vectors ``(T, N, d)``; a model and its parameters, which
+may stand among the meta-parameters of a learner; or ``None`` for the inputs themselves, flattened."""
+
+
+def embedded(episode: Episode, features: Features) -> tuple[Array, Array]:
+    """The features of the support and of the query examples, ``(T, N, d)`` and ``(T, M, d)``.
+
+    Both sets are embedded each by itself, as learners do when they predict.
+
+    Args:
+        episode: The tasks, whose values were checked.
+        features: Where their features come from.
+
+    Raises:
+        SettingError: If ``features`` is nothing of this kind, or a batch norm lacks population statistics.
+        ShapeError: If what comes out are not vectors, one an example.
+        MltkError: If the episode is not valid, or model and parameters do not fit it.
+    """
+    embed = _function(episode, features)
+    sets = []
+    for inputs in (episode.support_x, episode.query_x):
+        vectors = embed(inputs)
+        check_same(episode.backend, features=[vectors])
+        if vectors.ndim != 3 or vectors.shape[:2] != inputs.shape[:2] or 0 in vectors.shape:
+            expected = (*inputs.shape[:2], "d")
+            raise ShapeError(f"features gives shape {tuple(vectors.shape)}; expected vectors {expected}")
+        check_finite_on_host(episode.backend, "features", vectors)
+        sets.append(vectors)
+    support, query = sets
+    return support, query
+
+
+def _function(episode: Episode, features: Features) -> Callable[[Array], Array]:
+    """From the inputs of a set to its features."""
+    if features is None:
+        return lambda x: episode.backend.xp.reshape(x, (*x.shape[:2], math.prod(x.shape[2:])))
+    if not isinstance(features, tuple):
+        if not callable(features):
+            raise SettingError(
+                f"features is {features!r}; expected None, a pair (model, params), or a function"
+            )
+        return features
+    model, params = model_and_params(episode, features)
+    own = support_statistics(model, params, episode.support_x)
+    return lambda x: model.apply(own, x)
+
+
+def model_and_params(episode: Episode, features: Any) -> tuple[Model, Tree]:
+    """The pair ``(model, params)``, which was found to fit the episode."""
+    if len(features) != 2:
+        raise SettingError(f"features is a tuple of {len(features)}; expected a pair (model, params)")
+    model, params = features
+    check_model("features", model)
+    check_examples(model, "support_x", episode.support_x)
+    check_params("features", params, model.shapes, episode.backend, beside="episode")
+    check_calibrated(model, params)
+    return model, params
