@@ -6,13 +6,16 @@ import math
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-from mltk.arguments import check_examples, check_finite_on_host, check_params
-from mltk.backend import check_same
-from mltk.contracts import Model
-from mltk.episode import Episode
-from mltk.errors import SettingError, ShapeError
+from mltk.arguments import check_examples, check_finite_on_host, check_labels, check_params, host_values
+from mltk.backend import check_same, common_backend
+from mltk.checks import check_count
+from mltk.contracts import Backend, Model
+from mltk.episode import Episode, check_inputs
+from mltk.errors import DtypeError, SettingError, ShapeError
+from mltk.heads.linear import double
 from mltk.models import check_model
 from mltk.normalization import check_calibrated, support_statistics
+from mltk.ops.one_hot import one_hot
 from mltk.tree import Array, Tree
 
 Features: TypeAlias = Callable[[Array], Array] | tuple[Model, Tree] | None
@@ -73,3 +76,44 @@ def model_and_params(episode: Episode, features: Any) -> tuple[Model, Tree]:
     check_params("features", params, model.shapes, episode.backend, beside="episode")
     check_calibrated(model, params)
     return model, params
+
+
+def labelled(features: Array, labels: Array, ways: int) -> tuple[Array, Array]:
+    """Features in double precision, and their labels as one-hot numbers ``(T, N, ways)`` likewise.
+
+    Args:
+        features: Vectors ``(T, N, d)``, of any backend.
+        labels: Integers ``(T, N)``.
+        ways: Classes a task; some may have no example here.
+
+    Raises:
+        ShapeError: If the arrays do not fit each other, or are empty.
+        DtypeError: If features are not floating, or labels not integers.
+        LabelError: If, on the host, a label lies outside ``0..ways-1``.
+        MismatchError: If the arrays differ in library or device.
+        SettingError: If ``ways`` is not a positive integer.
+    """
+    check_count("ways", ways)
+    backend = common_backend(features=[features], labels=[labels])
+    check_vectors(backend, "features", features)
+    check_label_of_each(backend, "labels", labels, features)
+    if (known := host_values(backend, labels)) is not None:
+        check_labels("labels", known, ways)
+    x = double(features)
+    return x, one_hot(labels, ways, x)
+
+
+def check_vectors(backend: Backend, name: str, x: Array, *, like: Array | None = None) -> None:
+    """Raise unless these are vectors ``(T, N, d)``, of as many tasks and as long as those of ``like``."""
+    check_inputs(backend, name, x)
+    if x.ndim != 3 or (like is not None and (x.shape[0], x.shape[2]) != (like.shape[0], like.shape[2])):
+        expected = "(T, N, d)" if like is None else f"({like.shape[0]}, M, {like.shape[2]})"
+        raise ShapeError(f"{name} has shape {tuple(x.shape)}; expected vectors {expected}")
+
+
+def check_label_of_each(backend: Backend, name: str, labels: Array, x: Array) -> None:
+    """Raise unless there is one integer for each vector."""
+    if not backend.xp.isdtype(labels.dtype, "integral"):
+        raise DtypeError(f"{name} has dtype {labels.dtype}; expected integer labels")
+    if tuple(labels.shape) != tuple(x.shape[:2]):
+        raise ShapeError(f"{name} has shape {tuple(labels.shape)}; expected {tuple(x.shape[:2])}")

@@ -30,13 +30,12 @@ from typing import Any
 from mltk.arguments import check_labels, check_support_labels, check_values, host_values
 from mltk.backend import common_backend
 from mltk.checks import check_count, check_scale, check_switch
-from mltk.contracts import Backend
-from mltk.episode import Episode, check_inputs
-from mltk.errors import DtypeError, SettingError, ShapeError
+from mltk.episode import Episode
+from mltk.errors import SettingError, ShapeError
 from mltk.heads.prototypes import PrototypicalHead
 from mltk.ops.kernels import kernels_of
 from mltk.ops.one_hot import one_hot
-from mltk.task_analysis.features import Features, embedded
+from mltk.task_analysis.features import Features, check_label_of_each, check_vectors, embedded
 from mltk.tree import Array
 
 
@@ -134,12 +133,13 @@ def hardness_value_and_grad(
     """
     check_count("ways", ways, at_least=2)
     backend = common_backend(support=[support, support_y], query=[query, query_y])
-    _check_set(backend, "support", support, support_y, support)
-    _check_set(backend, "query", query, query_y, support)
-    for name, labels, check in (
-        ("support_y", support_y, check_support_labels),
-        ("query_y", query_y, check_labels),
+    check_vectors(backend, "support", support)
+    check_vectors(backend, "query", query, like=support)
+    for name, labels, x, check in (
+        ("support_y", support_y, support, check_support_labels),
+        ("query_y", query_y, query, check_labels),
     ):
+        check_label_of_each(backend, name, labels, x)
         if (known := host_values(backend, labels)) is not None:
             check(name, known, ways)
     value, (shares, residuals, slopes) = _forward(
@@ -189,14 +189,3 @@ def _forward(
     log_odds = largest + xp.log(total / (ways - 1))
     value = xp.mean(log_odds[..., 0], axis=-1)
     return value, (exponentials / total - right, residuals, (slope, query_slope))
-
-
-def _check_set(backend: Backend, name: str, x: Array, labels: Array, support: Array) -> None:
-    """Raise unless these are vectors of the same length as the support's, with a label each."""
-    check_inputs(backend, name, x)
-    if x.ndim != 3 or (x.shape[0], x.shape[2]) != (support.shape[0], support.shape[-1]):
-        raise ShapeError(f"{name} has shape {tuple(x.shape)}; expected vectors (T, N, d) as in support")
-    if not backend.xp.isdtype(labels.dtype, "integral"):
-        raise DtypeError(f"{name}_y has dtype {labels.dtype}; expected integer labels")
-    if tuple(labels.shape) != tuple(x.shape[:2]):
-        raise ShapeError(f"{name}_y has shape {tuple(labels.shape)}; expected {tuple(x.shape[:2])}")
