@@ -1,12 +1,15 @@
-"""What people look at, as SVG: learning curves, fits, episodes and paths."""
+"""What people look at, as SVG: learning curves, fits, episodes, paths, and accuracy by hardness."""
 
 from mltk.pictures.curves import learning_curve, learning_curve_figure
 from mltk.pictures.episode import episode_figure, episode_picture
 from mltk.pictures.figure import plain_style, save
+from mltk.pictures.hardness import accuracy_by_hardness, accuracy_by_hardness_figure
 from mltk.pictures.navigation import navigation_figure, navigation_picture
 from mltk.pictures.regression import fits, fits_figure
 
 __all__ = [
+    "accuracy_by_hardness",
+    "accuracy_by_hardness_figure",
     "episode_figure",
     "episode_picture",
     "fits",

@@ -1,22 +1,26 @@
 """Task analysis: what makes a task hard, what a learner can learn, and what to train on next."""
 
-from mltk.task_analysis.ceiling import Predicted, ceiling, correlation, predicted
+from mltk.task_analysis.ceiling import Predicted, ceiling, predicted
 from mltk.task_analysis.confidence import mean_confidence
 from mltk.task_analysis.gradient_alignment import Alignment, gradient_alignment
 from mltk.task_analysis.hardness import hardness_metric, hardness_value_and_grad
+from mltk.task_analysis.hardness_fit import HardnessFit, fit_by_hardness
 from mltk.task_analysis.leave_one_out import leave_one_out_nearest, leave_one_out_ridge
 from mltk.task_analysis.measures import Measures, measures
+from mltk.task_analysis.of_means import correlation
 from mltk.task_analysis.separation import fisher_ratio, nc1
 from mltk.task_analysis.task2vec import task2vec, task2vec_distances
 from mltk.task_analysis.transferability import h_score, leep, nce, transrate
 
 __all__ = [
     "Alignment",
+    "HardnessFit",
     "Measures",
     "Predicted",
     "ceiling",
     "correlation",
     "fisher_ratio",
+    "fit_by_hardness",
     "gradient_alignment",
     "h_score",
     "hardness_metric",

@@ -20,27 +20,24 @@ accuracy on as many *other* queries of the same tasks. A measure that knew the t
 $\sqrt\rho$ (Spearman 1904): that is the ceiling of what is known before the queries are answered. A measure
 that sees the labels of the same queries shares their luck, and may pass it.
 
-Intervals are by the delete-one jackknife over tasks, whose sums are had in closed form, with Student's t.
+Intervals are those of `mltk.task_analysis.of_means`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from mltk.checks import check_count, check_has
-from mltk.errors import NotFiniteError, SettingError, ShapeError
+from mltk.errors import SettingError, ShapeError
 from mltk.evaluation.interval import Interval
-from mltk.evaluation.student import quantile
 from mltk.summary import Lines, Summary
 from mltk.task_analysis.measures import Measures
-
-FEWEST = 4
-"""Tasks that an interval takes: of two tasks, which one fewer would leave, all correlations are perfect."""
+from mltk.task_analysis.of_means import correlation, mapped, of_means, values_of_tasks
 
 
 @dataclass(frozen=True, repr=False)
@@ -115,7 +112,7 @@ def ceiling(accuracies: np.ndarray, queries: int) -> tuple[Interval, Interval]:
         NotFiniteError: If one is NaN or infinite.
     """
     check_count("queries", queries, at_least=2)
-    a = _checked("accuracies", accuracies)
+    a = values_of_tasks("accuracies", accuracies)
     if np.ptp(a) == 0:
         raise SettingError(f"accuracies are all {a[0]:g}; expected tasks that differ")
 
@@ -126,8 +123,8 @@ def ceiling(accuracies: np.ndarray, queries: int) -> tuple[Interval, Interval]:
         found: np.ndarray = np.where(none, -np.inf, 1 - luck / np.where(none, 1, variance))
         return found
 
-    found = _jackknifed(np.stack([a, a * a]), reliability)
-    return found, _mapped(found, lambda bound: math.sqrt(min(1.0, max(0.0, bound))))
+    found = of_means(np.stack([a, a * a]), reliability)
+    return found, mapped(found, lambda bound: math.sqrt(min(1.0, max(0.0, bound))))
 
 
 def predicted(measured: Measures, accuracies: np.ndarray, queries: int) -> Predicted:
@@ -145,7 +142,7 @@ def predicted(measured: Measures, accuracies: np.ndarray, queries: int) -> Predi
     """
     check_has("measured", measured, "without_query_labels", "mltk.task_analysis.measures(episode)")
     reliability, highest = ceiling(accuracies, queries)
-    a = _checked("accuracies", accuracies)
+    a = values_of_tasks("accuracies", accuracies)
     correlations = {}
     for name, values in measured.items():
         if values.shape != a.shape:
@@ -155,65 +152,6 @@ def predicted(measured: Measures, accuracies: np.ndarray, queries: int) -> Predi
     constant = tuple(name for name in measured if name not in correlations)
     needs = {name: measured.needs[name] for name in correlations}
     return Predicted(reliability, highest, correlations, needs, constant)
-
-
-def correlation(x: np.ndarray, y: np.ndarray) -> Interval:
-    """Pearson's correlation with its interval over tasks.
-
-    The interval is had on the scale of the inverse hyperbolic tangent (Fisher 1915), so that it stays within
-    −1 and 1.
-
-    Args:
-        x: Values ``(T,)``, which differ.
-        y: Others.
-    """
-    x, y = (_standardised(_checked(name, values)) for name, values in (("x", x), ("y", y)))
-
-    def by_fisher(m: np.ndarray, tasks: int) -> np.ndarray:
-        covariance = m[4] - m[0] * m[1]
-        variances = (m[2] - m[0] ** 2) * (m[3] - m[1] ** 2)
-        r = covariance / np.sqrt(np.maximum(variances, 1e-300))
-        transformed: np.ndarray = np.arctanh(np.clip(r, -1 + 1e-15, 1 - 1e-15))
-        return transformed
-
-    return _mapped(_jackknifed(np.stack([x, y, x * x, y * y, x * y]), by_fisher), math.tanh)
-
-
-def _jackknifed(moments: np.ndarray, statistic: Callable[[np.ndarray, int], np.ndarray]) -> Interval:
-    """A function of means over tasks, ``(k, T)``, and its interval by leaving out each task in turn.
-
-    Nothing is known where the function is not finite without one of them.
-    """
-    tasks = moments.shape[1]
-    total = moments.sum(axis=1, keepdims=True)
-    estimate = float(statistic(total / tasks, tasks)[0])
-    without = statistic((total - moments) / (tasks - 1), tasks - 1)
-    half = math.inf
-    if np.isfinite(without).all():
-        squares = float(np.sum((without - without.mean()) ** 2))
-        half = quantile(tasks - 1, 0.95) * math.sqrt((tasks - 1) / tasks * squares)
-    return Interval(estimate, estimate - half, estimate + half, over="tasks", units=tasks)
-
-
-def _mapped(found: Interval, function: Callable[[float], float]) -> Interval:
-    """The interval of an increasing function of what is estimated."""
-    estimate, low, high = (function(bound) for bound in (found.estimate, found.low, found.high))
-    return replace(found, estimate=estimate, low=low, high=high)
-
-
-def _standardised(values: np.ndarray) -> np.ndarray:
-    """Values around zero, so that nothing cancels in their moments."""
-    centred: np.ndarray = values - values.mean()
-    return centred / max(float(np.abs(centred).max()), 1e-300)
-
-
-def _checked(name: str, values: Any) -> np.ndarray:
-    array = np.asarray(values, dtype=np.float64)
-    if array.ndim != 1 or array.size < FEWEST:
-        raise ShapeError(f"{name} has shape {array.shape}; expected (T,) with at least {FEWEST} tasks")
-    if not np.isfinite(array).all():
-        raise NotFiniteError(f"{name} holds NaN or infinity; expected finite numbers")
-    return array
 
 
 def _text(interval: Interval) -> str:

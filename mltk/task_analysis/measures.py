@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -71,6 +71,13 @@ class Measures(Summary, Mapping[str, np.ndarray]):
 
     def __len__(self) -> int:
         return len(self.arrays)
+
+    @staticmethod
+    def joined(parts: Sequence[Measures]) -> Measures:
+        """The measures of several episodes as those of one: those that all of them have."""
+        names = [name for name in parts[0] if all(name in part for part in parts)]
+        arrays = {name: np.concatenate([part[name] for part in parts]) for name in names}
+        return Measures(arrays, {name: parts[0].needs[name] for name in names})
 
     def without_query_labels(self) -> Measures:
         """The measures that are known before the labels of the queries are."""

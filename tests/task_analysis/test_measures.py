@@ -13,6 +13,7 @@ from routes import BACKENDS, NUMPY, ROUTES, backend_of
 import mltk
 from mltk.errors import SettingError, TreeError
 from mltk.task_analysis import (
+    Measures,
     gradient_alignment,
     mean_confidence,
     measures,
@@ -211,3 +212,15 @@ def test_bad_input_is_refused():
         measures(episode, (MODEL, mltk.tree.without(params, ["2.bias"])))
     with pytest.raises(SettingError, match="features is 'conv4'"):
         measures(episode, "conv4")
+
+
+def test_measures_of_several_episodes_are_joined():
+    episode, params = setting(NUMPY, tasks=5)
+    parts = [
+        measures(episode.take(tasks), (MODEL, params)) for tasks in (slice(0, 2), slice(2, 3), slice(3, 5))
+    ]
+    found, whole = Measures.joined(parts), measures(episode, (MODEL, params))
+    assert set(whole) - set(found) == {"gradient_alignment_between"}  # a single task has no others
+    for name, values in found.items():
+        np.testing.assert_allclose(values, whole[name], rtol=1e-9, atol=1e-12)
+    assert dict(found.needs).items() <= dict(whole.needs).items()
