@@ -287,7 +287,7 @@ def _train_and_test(
             seed=training.seed,
             batch=100,
         )
-        tested.append((found.mean, found.interval))
+        tested.append((found.mean, found.interval().half_width))
     fits(
         training.algorithm,
         run.meta_params,

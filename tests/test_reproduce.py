@@ -82,7 +82,7 @@ def test_errors_are_those_of_the_trained_model_on_unseen_tasks(reproduced):
     tasks = mltk.data.Sinusoid(10, 100, frequency=(0.8, 1.2))
     found = mltk.evaluate(saved.algorithm, saved.run.meta_params, tasks, episodes=1000, seed=3)
     assert outcomes[-1].tested[1].mean == pytest.approx(found.mean, rel=1e-5)
-    assert outcomes[-1].tested[1].interval == pytest.approx(found.interval, rel=1e-5)
+    assert outcomes[-1].tested[1].interval == pytest.approx(found.interval().half_width, rel=1e-5)
 
 
 def test_the_same_training_in_this_process_ends_alike(reproduced):

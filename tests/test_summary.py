@@ -73,13 +73,13 @@ def test_an_episode_is_a_line_for_each_array(backend):
 
 
 def test_an_evaluation_says_its_interval_first():
-    found = mltk.evaluation.Evaluation("accuracy", 0.5, 0.1, np.asarray([0.25, 0.5, 0.75]), True)
+    found = mltk.evaluation.Evaluation("accuracy", np.asarray([0.25, 0.5, 0.75]), True)
     assert shown(found) == [
-        "Evaluation: accuracy 0.50 ± 0.10 (95 % interval over 3 tasks, transductive)",
+        "Evaluation: accuracy 0.50 ± 0.62 (95 % interval over 3 tasks, transductive)",
         "  tasks         lowest 0.25, median 0.5, highest 0.75",
         "  transductive  yes",
     ]
-    assert str(found) == "accuracy 0.50 ± 0.10 (95 % interval over 3 tasks, transductive)"
+    assert str(found) == "accuracy 0.50 ± 0.62 (95 % interval over 3 tasks, transductive)"
 
 
 def test_text_is_escaped(tmp_path):

@@ -27,8 +27,8 @@ from mltk.cli.recipes import Wishes, recipe
 from mltk.cli.suggestions import SuggestingGroup
 from mltk.contracts import Backend
 from mltk.errors import MissingLibraryError, MltkError, RunError, SettingError
+from mltk.evaluation import Evaluation, omniglot_challenge, returns
 from mltk.evaluation import evaluate as evaluate_learner
-from mltk.evaluation import omniglot_challenge, returns
 from mltk.installation import needed_for
 from mltk.progress import duration, reporting, say
 from mltk.training.interruption import TerminatedError
@@ -255,6 +255,9 @@ def evaluate(
             typer.echo(description)
         found = evaluate_learner(learner, params, tasks, episodes=episodes, seed=seed, backend=library)
     typer.echo(str(found))
+    if isinstance(found, Evaluation):
+        for over in found.known[1:]:
+            typer.echo(f"{found.metric} {found.interval(over)}")
 
 
 @reproduce.callback()

@@ -9,9 +9,10 @@ from mltk.evaluation.omniglot_challenge import (
     read_runs,
     within_alphabet_runs,
 )
+from mltk.evaluation.result import Evaluation
 from mltk.evaluation.returns import Returns, returns
 from mltk.evaluation.transductive import is_transductive
-from mltk.evaluation.unseen_tasks import Evaluation, evaluate
+from mltk.evaluation.unseen_tasks import evaluate
 
 __all__ = [
     "ChallengeResult",

@@ -5,6 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from mltk.checks import is_number
+from mltk.errors import SettingError
+from mltk.evaluation.student import quantile
+
 
 @dataclass(frozen=True)
 class Interval:
@@ -32,9 +36,40 @@ class Interval:
     level: float = 0.95
     units: int | None = None
 
+    @property
+    def half_width(self) -> float:
+        """Half the distance of its ends."""
+        return (self.high - self.low) / 2
+
     def __str__(self) -> str:
-        width = (self.high - self.low) / 2
-        decimals = max(0, 1 - math.floor(math.log10(width))) if 0 < width < math.inf else 3
-        estimate, low, high = (f"{bound:.{decimals}f}" for bound in (self.estimate, self.low, self.high))
+        digits = decimals(self.half_width)
+        estimate, low, high = (f"{bound:.{digits}f}" for bound in (self.estimate, self.low, self.high))
         units = "" if self.units is None else f"{self.units} "
         return f"{estimate} [{low}, {high}] ({100 * self.level:g} % interval over {units}{self.over})"
+
+
+def decimals(half_width: float) -> int:
+    """So many that two digits of half the width of an interval are shown."""
+    return max(0, 1 - math.floor(math.log10(half_width))) if 0 < half_width < math.inf else 3
+
+
+def from_variance(
+    estimate: float, variance: float, freedom: int, over: str, level: float, units: int | None
+) -> Interval:
+    """Student's interval.
+
+    Args:
+        estimate: Its middle.
+        variance: Of the estimate, itself estimated; infinity where nothing is known.
+        freedom: The degrees of freedom of the variance.
+        over: See `Interval`.
+        level: See `Interval`.
+        units: See `Interval`.
+
+    Raises:
+        SettingError: If the level is not between 0 and 1.
+    """
+    if not is_number(level) or not 0 < level < 1:
+        raise SettingError(f"level is {level!r}; expected a number between 0 and 1")
+    half = math.inf if freedom < 1 or math.isinf(variance) else quantile(freedom, level) * math.sqrt(variance)
+    return Interval(estimate, estimate - half, estimate + half, over, level, units)

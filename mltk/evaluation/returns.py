@@ -11,7 +11,7 @@ from mltk.checks import check_count, check_has
 from mltk.contracts import Backend
 from mltk.errors import NotFiniteError
 from mltk.evaluation.blocks import blocks
-from mltk.evaluation.unseen_tasks import Evaluation, summary
+from mltk.evaluation.result import Evaluation
 from mltk.tree import Tree
 
 if TYPE_CHECKING:
@@ -84,4 +84,4 @@ def returns(
     if not np.isfinite(after - before).all():
         task = int(np.argmin(np.isfinite(after - before)))
         raise NotFiniteError(f"a return in task {task} is NaN or infinite: adapting diverged")
-    return Returns(summary("return", before), summary("return", after), summary("return", after - before))
+    return Returns(*(Evaluation("return", values) for values in (before, after, after - before)))

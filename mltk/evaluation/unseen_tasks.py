@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable
-from dataclasses import dataclass
-from itertools import chain, count, islice
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sequence
+from itertools import chain, islice
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -15,12 +13,11 @@ from mltk.backend import backend_of, check_backend
 from mltk.checks import check_count, check_has
 from mltk.contracts import Backend
 from mltk.data.source import TaskSource
-from mltk.episode import Episode
+from mltk.episode import IDENTITIES, Episode
 from mltk.errors import NotFiniteError, SettingError, ShapeError
 from mltk.evaluation.blocks import BLOCK, batches, blocks, wanted
-from mltk.evaluation.student import half_width
+from mltk.evaluation.result import Evaluation
 from mltk.evaluation.transductive import is_transductive
-from mltk.summary import Lines, Summary
 from mltk.tree import Tree
 
 if TYPE_CHECKING:
@@ -30,53 +27,9 @@ FEW = 2
 """Tasks on which an evaluation finds out whether predictions are transductive."""
 
 
-@dataclass(frozen=True, repr=False)
-class Evaluation(Summary):
-    """A metric over unseen tasks.
-
-    Attributes:
-        metric: ``"accuracy"`` (a fraction), ``"mse"``, the mean squared error, or ``"return"``.
-        mean: Its mean over the tasks.
-        interval: Half the width of the 95 % confidence interval of that mean over tasks, by Student's t;
-            infinite for a single task.
-        values: The metric of each task, ``(episodes,)`` in float64.
-        transductive: Whether the prediction for a query was found to depend on the other queries of its task;
-            ``None`` if that could not be found out.
-
-    Examples:
-        >>> import mltk
-        >>> import numpy as np
-        >>> print(mltk.evaluation.Evaluation("accuracy", 0.75, 0.12, np.asarray([0.7, 0.8])))
-        accuracy 0.75 ± 0.12 (95 % interval over 2 tasks)
-    """
-
-    metric: str
-    mean: float
-    interval: float
-    values: np.ndarray
-    transductive: bool | None = False
-
-    def summary(self) -> tuple[str, Lines]:
-        """See `mltk.summary.Summary`."""
-        low, middle, high = np.quantile(self.values, [0, 0.5, 1])
-        quantiles = f"lowest {low:.3g}, median {middle:.3g}, highest {high:.3g}"
-        found = {True: "yes", False: "no", None: "unknown"}[self.transductive]
-        return f"Evaluation: {self}", [("tasks", quantiles), ("transductive", found)]
-
-    def __str__(self) -> str:
-        decimals = 3
-        if 0 < self.interval < math.inf:
-            decimals = max(0, 1 - math.floor(math.log10(self.interval)))
-        transductive = {True: ", transductive", False: "", None: ", transductive or not: unknown"}
-        return (
-            f"{self.metric} {self.mean:.{decimals}f} ± {self.interval:.{decimals}f} "
-            f"(95 % interval over {self.values.size} tasks{transductive[self.transductive]})"
-        )
-
-
 def evaluate(
     algorithm: Learner,
-    meta_params: Tree,
+    meta_params: Tree | Sequence[Tree],
     tasks: TaskSource,
     *,
     episodes: int,
@@ -99,7 +52,8 @@ def evaluate(
 
     Args:
         algorithm: A meta-learner; only ``adapt`` and ``predict`` are used.
-        meta_params: Its meta-parameters.
+        meta_params: Its meta-parameters; or those of several runs, which differ in their seed, as a list: all
+            of them meet the same tasks, and the values are means over the runs.
         tasks: Where tasks come from.
         episodes: How many tasks.
         seed: Seed of the tasks; none of them is drawn by `mltk.train`, whatever its seed.
@@ -134,40 +88,77 @@ def evaluate(
     check_count("episodes", episodes)
     check_count("batch", batch)
     check_count("seed", seed, at_least=0)
+    runs = list(meta_params) if isinstance(meta_params, list | tuple) else [cast("Tree", meta_params)]
+    if not runs:
+        raise SettingError("meta_params is an empty list; expected the meta-parameters of at least one run")
     if backend is None:
-        if isinstance(meta_params, dict) and not tree.leaves(meta_params):
+        if isinstance(runs[0], dict) and not tree.leaves(runs[0]):
             raise SettingError("backend is None, and meta_params holds no array to tell; expected a backend")
-        backend = backend_of(meta_params)
+        backend = backend_of(runs[0])
     check_backend(backend)
     values: list[np.ndarray] = []
+    told: dict[str, list[np.ndarray | None]] = {name: [] for name in IDENTITIES}
     drawn = wanted(blocks(tasks, episodes, seed, backend), episodes)
     first = next(drawn)
     for episode in batches(chain([first], drawn), batch):
         episode.check_values(fetch_targets=True)
-        done = sum(part.size for part in values)
-        outputs = predictions(algorithm, meta_params, episode, (f"task {task}" for task in count(done)))
         if (episode.ways is None) != (first.ways is None):
             raise SettingError("tasks draws both classification and regression; expected one of them")
-        targets = backend.to_numpy(episode.query_y)
-        if episode.ways is None:
-            if outputs.shape != targets.shape:
-                raise ShapeError(
-                    f"the predictions have shape {outputs.shape}; expected {targets.shape} as query_y"
-                )
-            values.append(np.mean((outputs - targets) ** 2, axis=tuple(range(1, targets.ndim))))
-        else:
-            if outputs.shape[:2] + outputs.shape[3:] != targets.shape:
-                expected = (*targets.shape[:2], "ways", *targets.shape[2:])
-                raise ShapeError(f"the predictions have shape {outputs.shape}; expected {expected}")
-            right = np.argmax(outputs, axis=2) == targets
-            values.append(np.mean(right, axis=tuple(range(1, targets.ndim))))
+        done = sum(part.shape[1] for part in values)
+        names = [f"task {done + task}" for task in range(episode.support_x.shape[0])]
+        outputs = (predictions(algorithm, run, episode, names) for run in runs)
+        values.append(np.stack([metric(episode, each) for each in outputs]))
+        for name, parts in told.items():
+            parts.append(getattr(episode, name))
     few = (array[:FEW] for array in (first.support_x, first.support_y, first.query_x))
     try:
-        transductive = is_transductive(algorithm, meta_params, *few, backend=backend)
+        transductive = is_transductive(algorithm, runs[0], *few, backend=backend)
     # The tasks have been judged: a learner that cannot do one of them alone loses only this answer.
     except Exception:
         transductive = None
-    return summary("mse" if first.ways is None else "accuracy", np.concatenate(values), transductive)
+    by_run = np.concatenate(values, axis=1)
+    return Evaluation(
+        "mse" if first.ways is None else "accuracy",
+        by_run.mean(axis=0),
+        transductive,
+        by_run=by_run if len(runs) > 1 else None,
+        **{name: numbers(parts) for name, parts in told.items()},
+    )
+
+
+def metric(episode: Episode, outputs: np.ndarray) -> np.ndarray:
+    """The accuracy of each task ``(T,)``, or for regression its mean squared error.
+
+    Args:
+        episode: The tasks.
+        outputs: What was predicted for their queries, as by `predictions`.
+
+    Raises:
+        ShapeError: If the predictions do not fit the targets.
+    """
+    targets = episode.backend.to_numpy(episode.query_y)
+    axes = tuple(range(1, targets.ndim))
+    if episode.ways is None:
+        if outputs.shape != targets.shape:
+            raise ShapeError(
+                f"the predictions have shape {outputs.shape}; expected {targets.shape} as query_y"
+            )
+        return np.asarray(np.mean((outputs - targets) ** 2, axis=axes))
+    if outputs.shape[:2] + outputs.shape[3:] != targets.shape:
+        expected = (*targets.shape[:2], "ways", *targets.shape[2:])
+        raise ShapeError(f"the predictions have shape {outputs.shape}; expected {expected}")
+    return np.asarray(np.mean(np.argmax(outputs, axis=2) == targets, axis=axes))
+
+
+def numbers(parts: Sequence[np.ndarray | None]) -> np.ndarray | None:
+    """The classes or groups of all tasks, -1 where one has fewer ways; ``None`` if some are unknown."""
+    known = [part for part in parts if part is not None]
+    if len(known) < len(parts):
+        return None
+    ways = max(part.shape[1] for part in known)
+    return np.concatenate(
+        [np.pad(part, ((0, 0), (0, ways - part.shape[1])), constant_values=-1) for part in known]
+    )
 
 
 def predictions(algorithm: Learner, meta_params: Tree, episode: Episode, names: Iterable[str]) -> np.ndarray:
@@ -194,8 +185,3 @@ def predictions(algorithm: Learner, meta_params: Tree, episode: Episode, names: 
         diverged = next(islice(names, int(np.argmin(finite)), None))
         raise NotFiniteError(f"the predictions for {diverged} hold NaN or infinity: adapting diverged")
     return outputs
-
-
-def summary(metric: str, values: np.ndarray, transductive: bool | None = False) -> Evaluation:
-    """The evaluation that the metric of each task gives."""
-    return Evaluation(metric, float(np.mean(values)), half_width(values), values, transductive)

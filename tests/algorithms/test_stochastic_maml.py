@@ -274,8 +274,8 @@ def test_one_step_helps_to_navigate_after_training_and_not_before(sampled_step, 
     recipe = policy_recipe("stochastic-maml", "navigation", Wishes())
     learner = replace(recipe.learner, sampled_step=sampled_step)
     untrained, trained = before_and_after_training(recipe.tasks, learner, seed=seed, rate=rate)
-    assert untrained.gain.mean < untrained.gain.interval
-    assert trained.gain.mean > 3 * trained.gain.interval
+    assert untrained.gain.mean < untrained.gain.interval().half_width
+    assert trained.gain.mean > 3 * trained.gain.interval().half_width
     assert trained.after.mean > -2.5  # staying at the start costs 20 times the mean square of a goal, 3.3
 
 
@@ -295,9 +295,9 @@ def test_a_robot_that_cannot_but_run_at_full_speed_learns_nothing():
 def test_bandits_are_learned(seed):
     learner = StochasticMAML(softmax_policy(5), inner_lr=10.0)
     untrained, trained = before_and_after_training(Bandits(), learner, seed=seed, rate=3e-2)
-    assert abs(untrained.before.mean) < 2 * untrained.before.interval
+    assert abs(untrained.before.mean) < 2 * untrained.before.interval().half_width
     assert trained.after.mean > untrained.after.mean
-    assert trained.gain.mean > 5 * trained.gain.interval
+    assert trained.gain.mean > 5 * trained.gain.interval().half_width
 
 
 def test_bad_input_is_refused():

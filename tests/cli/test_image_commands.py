@@ -92,7 +92,9 @@ def test_evaluation_is_that_of_the_library_with_the_ways_shots_and_queries_asked
     saved = load_run("here")
     unseen = mltk.data.Glyphs().held_out().tasks(4, 2, 3)
     expected = mltk.evaluate(saved.algorithm, saved.run.meta_params, unseen, episodes=5, seed=3)
-    assert said.splitlines()[1:] == ["4-way 2-shot, on 400 unseen classes", str(expected)]
+    others = [f"accuracy {expected.interval(over)}" for over in ("classes", "groups")]
+    assert said.splitlines()[1:] == ["4-way 2-shot, on 400 unseen classes", str(expected), *others]
+    assert [line.split()[-1] for line in others] == ["classes)", "groups)"]
 
 
 def test_training_options_reach_the_tasks(run):
@@ -136,7 +138,7 @@ def test_on_a_folder_of_images_evaluation_is_that_of_the_library(run):
     size = saved.tasks.dataset.image_size
     unseen = mltk.data.ImageFolder("other", size).tasks(2, 2, 1)
     expected = mltk.evaluate(saved.algorithm, saved.run.meta_params, unseen, episodes=5)
-    assert said.endswith(f"\n{expected}\n")
+    assert said.endswith(f"\n{expected}\naccuracy {expected.interval('classes')}\n")
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from scipy import stats
 
 import mltk
 from mltk.errors import NotFiniteError, SettingError, ShapeError
-from mltk.evaluation import Evaluation
+from mltk.evaluation import Interval
 
 REGRESSION = mltk.data.Sinusoid(shots=5, queries=7)
 LEARNER = mltk.algorithms.MAML(mltk.models.mlp([1, 8, 1]), "mse", inner_steps=2)
@@ -91,24 +91,22 @@ def test_mean_and_interval_are_students():
     found = mltk.evaluate(LEARNER, meta, REGRESSION, episodes=12)
     low, high = stats.t.interval(0.95, 11, loc=found.values.mean(), scale=stats.sem(found.values))
     assert found.mean == pytest.approx((low + high) / 2)
-    assert found.interval == pytest.approx((high - low) / 2)
-    assert mltk.evaluate(LEARNER, meta, REGRESSION, episodes=1).interval == math.inf
+    assert found.interval().half_width == pytest.approx((high - low) / 2)
+    assert mltk.evaluate(LEARNER, meta, REGRESSION, episodes=1).interval().half_width == math.inf
 
 
 @pytest.mark.parametrize(
-    ("mean", "interval", "text"),
+    ("half", "text"),
     [
-        (0.8123, 0.0449, "mse 0.812 ± 0.045 (95 % interval over 600 tasks)"),
-        (0.00012351, 0.0000067, "mse 0.0001235 ± 0.0000067 (95 % interval over 600 tasks)"),
-        (345.6, 123.4, "mse 346 ± 123 (95 % interval over 600 tasks)"),
-        (0.5, math.inf, "mse 0.500 ± inf (95 % interval over 600 tasks)"),
-        (1.0, 0.0, "mse 1.000 ± 0.000 (95 % interval over 600 tasks)"),
+        (0.0449, "0.812 [0.767, 0.857] (95 % interval over 600 tasks)"),
+        (0.0000067, "0.8123000 [0.8122933, 0.8123067] (95 % interval over 600 tasks)"),
+        (123.4, "1 [-123, 124] (95 % interval over 600 tasks)"),
+        (math.inf, "0.812 [-inf, inf] (95 % interval over 600 tasks)"),
+        (0.0, "0.812 [0.812, 0.812] (95 % interval over 600 tasks)"),
     ],
 )
-def test_the_text_shows_two_digits_of_the_interval(mean, interval, text):
-    assert str(Evaluation("mse", mean, interval, np.zeros(600))) == text
-    transductive = Evaluation("mse", mean, interval, np.zeros(600), transductive=True)
-    assert str(transductive) == text.replace("tasks)", "tasks, transductive)")
+def test_the_text_shows_two_digits_of_the_interval(half, text):
+    assert str(Interval(0.8123, 0.8123 - half, 0.8123 + half, "tasks", units=600)) == text
 
 
 def test_predictions_that_are_not_finite_are_an_error():

@@ -123,8 +123,8 @@ def test_refusing_what_no_data_holds_says_nothing():
 
 
 def test_the_text_says_when_it_is_unknown():
-    found = Evaluation("accuracy", 0.5, 0.01, np.zeros(7), transductive=None)
-    assert str(found) == ("accuracy 0.500 ± 0.010 (95 % interval over 7 tasks, transductive or not: unknown)")
+    found = Evaluation("accuracy", np.full(7, 0.5), transductive=None)
+    assert str(found) == ("accuracy 0.500 ± 0.000 (95 % interval over 7 tasks, transductive or not: unknown)")
 
 
 @pytest.mark.parametrize("full_context", [False, True])

@@ -1,0 +1,51 @@
+r"""How much a mean would change with other trainings *and* other classes or tasks.
+
+Every one of $R$ trainings is judged on the same tasks. The variance of the mean over all of them is that of
+the trainings, plus that of the classes (or tasks), less what both of these count, the part in which the
+classes matter differently to each training (as Cameron, Gelbach & Miller 2011 cluster two ways):
+
+$$V = V_\text{seeds} + V_\text{classes} - V_\text{both}, \qquad
+  V_\text{both} = \frac1{R (R-1)} \sum_r V_\text{classes}\big[a_{rt} - \bar a_t\big].$$
+
+Its degrees of freedom are those of Satterthwaite (1946, equation 17) for the first two.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from mltk.evaluation import jackknife
+
+
+class Crossed(NamedTuple):
+    """A variance, and the degrees of freedom of its estimate."""
+
+    variance: float
+    freedom: int
+
+
+def variance(values: np.ndarray, of: jackknife.Units | None) -> Crossed:
+    """The variance of the mean over runs and tasks.
+
+    Args:
+        values: ``(runs, tasks)`` float64, of at least two runs.
+        of: The classes of the tasks; ``None`` if they are not known, for other tasks instead of classes.
+    """
+    runs, tasks = values.shape
+    mean = values.mean(axis=0)
+    seeds = float(np.var(values.mean(axis=1), ddof=1)) / runs
+    apart = values - mean
+    if of is None:
+        others, apiece = (np.var(each, axis=-1, ddof=1) / tasks for each in (mean, apart))
+        freedom = tasks - 1.0
+    else:
+        others, degrees = jackknife.variance(mean, of)
+        apiece, freedom = jackknife.variance(apart, of)[0], float(degrees)
+    both = float(np.sum(apiece)) / (runs * (runs - 1))
+    if not np.isfinite(others):
+        return Crossed(np.inf, 1)
+    total = max(seeds + float(others) - both, seeds, float(others))
+    parts = seeds**2 / (runs - 1) + float(others) ** 2 / freedom
+    return Crossed(total, max(1, int((seeds + float(others)) ** 2 / parts)) if parts else runs - 1)
