@@ -1,5 +1,6 @@
 """Evaluation on unseen tasks, with honest intervals."""
 
+from mltk.evaluation.calibration import Calibration, brier, brier_parts, calibration, ece, nll
 from mltk.evaluation.entry import Entry
 from mltk.evaluation.interval import Interval
 from mltk.evaluation.omniglot_challenge import (
@@ -9,22 +10,30 @@ from mltk.evaluation.omniglot_challenge import (
     read_runs,
     within_alphabet_runs,
 )
+from mltk.evaluation.reliability import reliability
 from mltk.evaluation.result import Evaluation
 from mltk.evaluation.returns import Returns, returns
 from mltk.evaluation.transductive import is_transductive
 from mltk.evaluation.unseen_tasks import evaluate
 
 __all__ = [
+    "Calibration",
     "ChallengeResult",
     "Entry",
     "Evaluation",
     "Interval",
     "Returns",
     "Runs",
+    "brier",
+    "brier_parts",
+    "calibration",
+    "ece",
     "evaluate",
     "is_transductive",
+    "nll",
     "omniglot_challenge",
     "read_runs",
+    "reliability",
     "returns",
     "within_alphabet_runs",
 ]
