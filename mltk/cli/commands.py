@@ -230,6 +230,10 @@ def evaluate(
     runs: Annotated[
         Path | None, typer.Option(help="all_runs.zip of the Omniglot challenge.", show_default=False)
     ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Processes that share the tasks.", show_default=False),
+    ] = None,
 ) -> None:
     """Test a trained learner on new tasks.
 
@@ -253,7 +257,9 @@ def evaluate(
         tasks, description = tasks_to_test_on(saved, wishes)
         if description:
             typer.echo(description)
-        found = evaluate_learner(learner, params, tasks, episodes=episodes, seed=seed, backend=library)
+        found = evaluate_learner(
+            learner, params, tasks, episodes=episodes, seed=seed, backend=library, workers=workers
+        )
     typer.echo(str(found))
     if isinstance(found, Evaluation):
         for over in found.known[1:]:

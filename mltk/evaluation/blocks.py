@@ -31,9 +31,11 @@ def block_generator(seed: int, block: int) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(1, block)))
 
 
-def blocks(tasks: Source[Drawn], episodes: int, seed: int, backend: Backend) -> Iterator[Drawn]:
-    """As many blocks as hold the episodes, each drawn by itself."""
-    for block in range(math.ceil(episodes / BLOCK)):
+def blocks(
+    tasks: Source[Drawn], episodes: int, seed: int, backend: Backend, *, first: int = 0
+) -> Iterator[Drawn]:
+    """As many blocks as hold the episodes, each drawn by itself, from the first that is wanted."""
+    for block in range(first, math.ceil(episodes / BLOCK)):
         yield tasks.sample(BLOCK, block_generator(seed, block), backend)
 
 
@@ -48,6 +50,12 @@ def wanted(drawn: Iterator[Episode], episodes: int) -> Iterator[Episode]:
         if tasks != BLOCK:
             raise ShapeError(f"tasks.sample({BLOCK}, …) gave {tasks} tasks; expected {BLOCK}")
         yield block.take(slice(0, episodes - number * BLOCK))
+
+
+def stretches(episodes: int, batch: int) -> list[tuple[int, int]]:
+    """The episodes in stretches ``(start, stop)`` of whole blocks, so that no batch is of two of them."""
+    step = max(1, batch // BLOCK) * BLOCK
+    return [(start, min(start + step, episodes)) for start in range(0, episodes, step)]
 
 
 def batches(drawn: Iterator[Episode], batch: int) -> Iterator[Episode]:

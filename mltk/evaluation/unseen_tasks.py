@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 
@@ -13,9 +13,10 @@ from mltk.backend import backend_of, check_backend
 from mltk.checks import check_count, check_has
 from mltk.contracts import Backend
 from mltk.data.source import TaskSource
-from mltk.episode import IDENTITIES, Episode
+from mltk.episode import Episode
 from mltk.errors import NotFiniteError, SettingError, ShapeError
-from mltk.evaluation.blocks import BLOCK, batches, blocks, wanted
+from mltk.evaluation.blocks import BLOCK, batches, blocks, stretches, wanted
+from mltk.evaluation.in_processes import in_processes
 from mltk.evaluation.result import Evaluation
 from mltk.evaluation.transductive import is_transductive
 from mltk.tree import Tree
@@ -36,6 +37,7 @@ def evaluate(
     seed: int = 0,
     backend: Backend | None = None,
     batch: int = BLOCK,
+    workers: int | None = None,
 ) -> Evaluation:
     """Adapt to unseen tasks and measure the predictions for their queries.
 
@@ -59,6 +61,9 @@ def evaluate(
         seed: Seed of the tasks; none of them is drawn by `mltk.train`, whatever its seed.
         backend: Where to compute; ``None`` for the backend of the meta-parameters.
         batch: Tasks that are adapted to at once: fewer take less memory, more are often faster.
+        workers: How many processes share the tasks, with one thread each; ``None`` for this process alone.
+            The result does not depend on how many: see `mltk.evaluation.in_processes`, also for what it asks
+            of learners and tasks of one's own. Their start takes seconds.
 
     Returns:
         The accuracy for classification, the mean squared error for regression.
@@ -69,6 +74,7 @@ def evaluate(
             number of tasks than it is asked for.
         NotFiniteError: If the tasks, or the predictions for one of them, hold NaN or infinity.
         LabelError: If a label lies outside ``0..ways-1``, or a class has no support example.
+        RunError: If a worker process ends.
 
     Examples:
         >>> import mltk
@@ -87,6 +93,8 @@ def evaluate(
     check_has("tasks", tasks, "sample", "mltk.data.Sinusoid(...)")
     check_count("episodes", episodes)
     check_count("batch", batch)
+    if workers is not None:
+        check_count("workers", workers)
     check_count("seed", seed, at_least=0)
     runs = list(meta_params) if isinstance(meta_params, list | tuple) else [cast("Tree", meta_params)]
     if not runs:
@@ -96,34 +104,86 @@ def evaluate(
             raise SettingError("backend is None, and meta_params holds no array to tell; expected a backend")
         backend = backend_of(runs[0])
     check_backend(backend)
-    values: list[np.ndarray] = []
-    told: dict[str, list[np.ndarray | None]] = {name: [] for name in IDENTITIES}
     drawn = wanted(blocks(tasks, episodes, seed, backend), episodes)
     first = next(drawn)
-    for episode in batches(chain([first], drawn), batch):
-        episode.check_values(fetch_targets=True)
-        if (episode.ways is None) != (first.ways is None):
-            raise SettingError("tasks draws both classification and regression; expected one of them")
-        done = sum(part.shape[1] for part in values)
-        names = [f"task {done + task}" for task in range(episode.support_x.shape[0])]
-        outputs = (predictions(algorithm, run, episode, names) for run in runs)
-        values.append(np.stack([metric(episode, each) for each in outputs]))
-        for name, parts in told.items():
-            parts.append(getattr(episode, name))
+    how: Any = {"algorithm": algorithm, "meta_params": runs, "batch": batch, "regression": first.ways is None}
+    if workers is None:
+        parts = list(judged(chain([first], drawn), **how))
+    else:
+        how |= {"tasks": tasks, "seed": seed, "backend": backend}
+        found = in_processes(judge_stretch, stretches(episodes, batch), workers, **how)
+        parts = list(chain.from_iterable(found))
     few = (array[:FEW] for array in (first.support_x, first.support_y, first.query_x))
     try:
         transductive = is_transductive(algorithm, runs[0], *few, backend=backend)
     # The tasks have been judged: a learner that cannot do one of them alone loses only this answer.
     except Exception:
         transductive = None
-    by_run = np.concatenate(values, axis=1)
+    by_run = np.concatenate([part.by_run for part in parts], axis=1)
     return Evaluation(
         "mse" if first.ways is None else "accuracy",
         by_run.mean(axis=0),
         transductive,
         by_run=by_run if len(runs) > 1 else None,
-        **{name: numbers(parts) for name, parts in told.items()},
+        classes=numbers([part.classes for part in parts]),
+        groups=numbers([part.groups for part in parts]),
     )
+
+
+class Judged(NamedTuple):
+    """What is kept of a batch of tasks.
+
+    Attributes:
+        by_run: The metric of each task for each run, ``(R, T)``.
+        classes: Those of the tasks, ``(T, ways)``, or ``None``.
+        groups: Likewise.
+    """
+
+    by_run: np.ndarray
+    classes: np.ndarray | None
+    groups: np.ndarray | None
+
+
+def judged(
+    drawn: Iterator[Episode],
+    *,
+    algorithm: Learner,
+    meta_params: Sequence[Tree],
+    batch: int,
+    regression: bool,
+    done: int = 0,
+) -> Iterator[Judged]:
+    """Batch by batch, the metric of each task for each run.
+
+    Args:
+        drawn: Blocks of tasks.
+        algorithm: A meta-learner.
+        meta_params: Those of each run.
+        batch: Tasks that are adapted to at once.
+        regression: Whether all tasks must be of regression, or of classification.
+        done: How many tasks came before these.
+
+    Raises:
+        MltkError: As `evaluate`.
+    """
+    for episode in batches(drawn, batch):
+        episode.check_values(fetch_targets=True)
+        if (episode.ways is None) != regression:
+            raise SettingError("tasks draws both classification and regression; expected one of them")
+        names = [f"task {done + task}" for task in range(episode.support_x.shape[0])]
+        outputs = (predictions(algorithm, run, episode, names) for run in meta_params)
+        by_run = np.stack([metric(episode, each) for each in outputs])
+        yield Judged(by_run, episode.classes, episode.groups)
+        done += len(names)
+
+
+def judge_stretch(
+    stretch: tuple[int, int], *, tasks: TaskSource, seed: int, backend: Backend, **how: Any
+) -> list[Judged]:
+    """What `judged` gives for the tasks from ``start`` to ``stop``, in a process of its own."""
+    start, stop = stretch
+    drawn = blocks(tasks, stop, seed, backend, first=start // BLOCK)
+    return list(judged(wanted(drawn, stop - start), **how, done=start))
 
 
 def metric(episode: Episode, outputs: np.ndarray) -> np.ndarray:
