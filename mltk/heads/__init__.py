@@ -1,5 +1,6 @@
 """Heads: what metric and closed-form learners put on top of an embedding, with pullbacks by hand."""
 
+from mltk.heads.evidence import bayesian_ridge, evidence
 from mltk.heads.full_context import FullContextMatchingHead
 from mltk.heads.functions import (
     matching_log_probabilities,
@@ -24,6 +25,8 @@ __all__ = [
     "MatchingHead",
     "PrototypicalHead",
     "RidgeHead",
+    "bayesian_ridge",
+    "evidence",
     "matching_log_probabilities",
     "matching_loss",
     "pairwise_cosine_similarity",
