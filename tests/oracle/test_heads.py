@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 from mltk.oracle import vectors
 from mltk.oracle.case import flat
+from mltk.oracle.catalogue import hardness, heads
 from mltk.oracle.catalogue.head_ways import outputs
-from mltk.oracle.catalogue.heads import MISTAKES
 from mltk.oracle.catalogue.mistake import Family
 from mltk.oracle.computation import TORCH
+from mltk.oracle.computations.hardness import COMPUTATIONS as HARDNESS
 from mltk.oracle.computations.heads import COMPUTATIONS
 from mltk.oracle.confirmation import complete, rounded
 from mltk.oracle.definitions.head_knobs import Knobs
@@ -26,7 +27,8 @@ from mltk.oracle.diagnosis.explain import DISTINCT, LENIENT
 from mltk.oracle.random_cases import completed
 from mltk.oracle.tolerance import disagreement, tolerance
 
-BY_NAME = {computation.name: computation for computation in COMPUTATIONS}
+BY_NAME = {computation.name: computation for computation in (*COMPUTATIONS, *HARDNESS)}
+MISTAKES = (*heads.MISTAKES, *hardness.MISTAKES)
 DOUBLE = np.dtype(np.float64)
 NOT_DERIVATIVES = {  # gradients that are wrong in themselves
     "gradient-of-the-number-itself",
@@ -115,6 +117,7 @@ REFUSED = {
     "unknown-distance": "SettingError",
     "no-reading": "SettingError",
     "no-step": "SettingError",
+    "one-way": "SettingError",
     "temperature-missing": "TreeError",
     "missing-bias": "TreeError",
     "two-lambdas": "TreeError",
@@ -180,6 +183,8 @@ def product(name, case, values):
     if name == "ridge-regression":
         inputs = case.inputs
         return (values["weight"] * inputs["g_weight"]).sum() + (values["bias"] * inputs["g_bias"]).sum()
+    if name == "hardness":
+        return values["hardness"].sum()
     return (values["value"] * case.inputs["gy"]).sum()
 
 

@@ -59,8 +59,7 @@ def by_definition(support, support_y, query, query_y, ways, *, temperature, relu
         for q, y in zip(queries, wanted, strict=True):
             q = unit(rectified(q) if relu_queries else q)
             e = np.exp(np.asarray([(w * q).sum() / temperature for w in weights]))
-            p = e[y] / e.sum()
-            total = total + np.log((1 - p) / p)
+            total = total + np.log(np.delete(e, y).sum() / e[y])  # (1 - p) / p, of which 1 - p cancels
         values.append(total / len(queries))
     return np.asarray(values)
 
@@ -79,6 +78,15 @@ def test_is_the_definition(problem, options):
         np.testing.assert_allclose(backend.to_numpy(value), expected, rtol=1e-12, atol=1e-12)
 
 
+def lengths(problem, *, relu_queries, **_):
+    """What gradients are inversely proportional to: the lengths of class means and of queries."""
+    support, support_y, query, _, ways = problem
+    members = (support_y[..., None] == np.arange(ways)).astype(float)
+    means = members.mT @ np.maximum(support, 0) / members.sum(1)[..., None]
+    queries = np.maximum(query, 0) if relu_queries else query
+    return members @ np.linalg.norm(means, axis=-1)[..., None], np.linalg.norm(queries, axis=-1)[..., None]
+
+
 @given(problems(), OPTIONS)
 def test_gradient_by_hand_is_that_of_autograd(problem, options):
     *arrays, ways = problem
@@ -89,10 +97,11 @@ def test_gradient_by_hand_is_that_of_autograd(problem, options):
     found, *by_the_rules = hardness_value_and_grad(*tensors, ways=ways, **options)
     np.testing.assert_allclose(found.detach().numpy(), value, rtol=1e-12, atol=1e-12)
     found.sum().backward()
-    scale = np.abs(arrays[0]).max()
-    for hand, rules, tensor in zip(by_hand, by_the_rules, (tensors[0], tensors[2]), strict=True):
+    for hand, rules, tensor, length in zip(
+        by_hand, by_the_rules, (tensors[0], tensors[2]), lengths(problem, **options), strict=True
+    ):
         for other in (rules.detach(), tensor.grad):
-            np.testing.assert_allclose(hand * scale, other.numpy() * scale, rtol=1e-11, atol=1e-12)
+            np.testing.assert_allclose(hand * length, other.numpy() * length, rtol=1e-11, atol=1e-12)
 
 
 @given(problems(flaws=("",)), OPTIONS, st.integers(0, 99))
@@ -100,8 +109,10 @@ def test_gradient_is_that_of_the_complex_step(problem, options, seed):
     support, support_y, query, query_y, ways = problem
     _, g_support, g_query = hardness_value_and_grad(support, support_y, query, query_y, ways=ways, **options)
     rng = np.random.default_rng(seed)
-    scale = np.abs(support).max()
-    ds, dq = scale * rng.normal(size=support.shape), scale * rng.normal(size=query.shape)
+    ds, dq = (
+        length * rng.normal(size=x.shape)
+        for x, length in zip((support, query), lengths(problem, **options), strict=True)
+    )
     moved = by_definition(support + 1e-30j * ds, support_y, query + 1e-30j * dq, query_y, ways, **options)
     slope = (g_support * ds).sum((1, 2)) + (g_query * dq).sum((1, 2))
     np.testing.assert_allclose(slope, moved.imag / 1e-30, rtol=1e-10, atol=1e-11)

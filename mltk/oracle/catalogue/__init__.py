@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import ModuleType
 
 from mltk.oracle.catalogue import (
+    hardness,
     heads,
     implicit_maml,
     inner_loops,
@@ -20,6 +21,7 @@ SECTIONS: dict[str, tuple[ModuleType, ...]] = {
     "Reptile": (reptile,),
     "Implicit MAML": (implicit_maml,),
     "Heads": (heads,),
+    "Hardness": (hardness,),
     "Operations": (operations,),
 }
 """The files of the catalogue, in the order of the documentation; the first of each says what symbols mean."""

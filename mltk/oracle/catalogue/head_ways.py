@@ -12,6 +12,7 @@ from mltk.errors import UnsupportedError
 from mltk.oracle.case import Deferred, Values
 from mltk.oracle.catalogue.mistake import Family, Variant
 from mltk.oracle.definitions import linear_heads, metric_heads
+from mltk.oracle.definitions.hardness import hardness
 from mltk.oracle.definitions.head_knobs import Knobs, Settings, impossible
 from mltk.oracle.definitions.heads import Definition, Traced, judged, pairs, ridge_regression
 from mltk.oracle.definitions.tensor import Tensor, constant, double
@@ -26,6 +27,7 @@ METRIC = (*PROTOTYPICAL, *MATCHING)
 HEADS = (*METRIC, *SOLVED)
 DISTANCES = ("pairwise-sqeuclidean",)
 COSINES = ("pairwise-cosine-similarity",)
+HARDNESS = ("hardness",)
 
 
 OF_LOSS = {"finish", "swapped", "smoothing", "squared_error", "by_class", "factor", "gradient"}
@@ -42,6 +44,10 @@ KNOWN: dict[str, tuple[Definition, set[str]]] = {
     "bias": (
         ridge_regression,
         {"penalty", "system", "intercept", "target", "scale", "gradient", "unit_first"},
+    ),
+    "relu_queries": (
+        hardness,
+        {"odds", "rectified", "sides", "temperature", "unit_first"},
     ),
     "temperature": (judged(metric_heads.matching), OF_MATCHING),
 }

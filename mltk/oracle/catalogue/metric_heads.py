@@ -6,6 +6,7 @@ from mltk.oracle.catalogue.head_ways import (
     COSINES,
     DISTANCES,
     FULL_CONTEXT,
+    HARDNESS,
     MATCHING,
     METRIC,
     PROTOTYPICAL,
@@ -136,7 +137,7 @@ MISTAKES: tuple[Mistake, ...] = (
         "Embeddings are divided by their length first: before the mean, or where nothing asks for it.",
         r"s_i / \lVert s_i \rVert, \quad q_j / \lVert q_j \rVert",
         "`F.normalize` at the end of the embedding.",
-        ("prototypical", "ridge", "logistic", "ridge-regression"),
+        ("prototypical", "ridge", "logistic", "ridge-regression", *HARDNESS),
         (turned(unit_first=True),),
     ),
     Mistake(
@@ -144,7 +145,7 @@ MISTAKES: tuple[Mistake, ...] = (
         "Vectors are not normalised, neither of the two or one of them.",
         r"q_j \cdot c_k, \quad q_j \cdot c_k / \lVert c_k \rVert, \quad q_j \cdot c_k / \lVert q_j \rVert",
         "`query @ support.T` alone; or the length of one side only, as in popular matching networks.",
-        (*METRIC, *COSINES),
+        (*METRIC, *COSINES, *HARDNESS),
         (
             turned("neither side is normalised", sides="neither"),
             turned("only the support side is normalised", sides="support"),
@@ -167,7 +168,7 @@ MISTAKES: tuple[Mistake, ...] = (
         "Similarities are multiplied by the temperature instead of divided.",
         r"z_{jk} = -\tau \lVert q_j - c_k \rVert^2",
         "The temperature is taken for a scale.",
-        METRIC,
+        (*METRIC, *HARDNESS),
         (turned(temperature=lambda t: 1 / t),),
     ),
     Mistake(
@@ -175,7 +176,7 @@ MISTAKES: tuple[Mistake, ...] = (
         "The temperature is not used, or another one.",
         r"z_{jk} = -\lVert q_j - c_k \rVert^2, \text{ or over a constant}",
         "The setting never arrives where logits are computed.",
-        METRIC,
+        (*METRIC, *HARDNESS),
         (
             turned("it is one", temperature=always(1.0)),
             fitted(

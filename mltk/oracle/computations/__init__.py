@@ -11,9 +11,18 @@ from mltk.oracle.computation import Computation
 @cache
 def computations() -> dict[str, Computation]:
     """All computations under their names, in the order of the documentation."""
-    from mltk.oracle.computations import estimators, heads, learners, losses, modules, operations, optimizers
+    from mltk.oracle.computations import (
+        estimators,
+        hardness,
+        heads,
+        learners,
+        losses,
+        modules,
+        operations,
+        optimizers,
+    )
 
-    families = (learners, optimizers, heads, operations, losses, estimators, modules)
+    families = (learners, optimizers, heads, hardness, operations, losses, estimators, modules)
     return {each.name: each for family in families for each in family.COMPUTATIONS}
 
 

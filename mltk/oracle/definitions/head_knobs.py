@@ -71,6 +71,8 @@ class Knobs:
         scale: What takes the place of the scale.
         shift: What becomes of the learned bias.
         solver: What is wrong in how the solution is found, or differentiated.
+        odds: What is averaged in the place of log-odds.
+        rectified: Which features the rectifier misses, or gets too many of.
     """
 
     finish: Literal["softmax", "log-softmax"] | None = None
@@ -98,6 +100,8 @@ class Knobs:
     scale: Callable[[Tensor], Tensor] | None = None
     shift: Literal["missing", "negated", "scaled"] | None = None
     solver: str | None = None
+    odds: str | None = None
+    rectified: str | None = None
 
     @property
     def turned(self) -> set[str]:
