@@ -13,7 +13,9 @@ from mltk.evaluation.omniglot_challenge import (
 from mltk.evaluation.reliability import reliability
 from mltk.evaluation.result import Evaluation
 from mltk.evaluation.returns import Returns, returns
+from mltk.evaluation.selective import Selective, selective
 from mltk.evaluation.transductive import is_transductive
+from mltk.evaluation.uncertainty import uncertainty
 from mltk.evaluation.unseen_tasks import evaluate
 
 __all__ = [
@@ -24,6 +26,7 @@ __all__ = [
     "Interval",
     "Returns",
     "Runs",
+    "Selective",
     "brier",
     "brier_parts",
     "calibration",
@@ -35,5 +38,7 @@ __all__ = [
     "read_runs",
     "reliability",
     "returns",
+    "selective",
+    "uncertainty",
     "within_alphabet_runs",
 ]
