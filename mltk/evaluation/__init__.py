@@ -10,6 +10,7 @@ from mltk.evaluation.omniglot_challenge import (
     read_runs,
     within_alphabet_runs,
 )
+from mltk.evaluation.planning import TaskPlan, plan
 from mltk.evaluation.reliability import reliability
 from mltk.evaluation.result import Evaluation
 from mltk.evaluation.returns import Returns, returns
@@ -27,6 +28,7 @@ __all__ = [
     "Returns",
     "Runs",
     "Selective",
+    "TaskPlan",
     "brier",
     "brier_parts",
     "calibration",
@@ -35,6 +37,7 @@ __all__ = [
     "is_transductive",
     "nll",
     "omniglot_challenge",
+    "plan",
     "read_runs",
     "reliability",
     "returns",
