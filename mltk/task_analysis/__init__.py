@@ -10,7 +10,7 @@ from mltk.task_analysis.measures import Measures, measures
 from mltk.task_analysis.of_means import correlation
 from mltk.task_analysis.separation import fisher_ratio, nc1
 from mltk.task_analysis.task2vec import task2vec, task2vec_distances
-from mltk.task_analysis.transferability import h_score, leep, nce, transrate
+from mltk.task_analysis.transferability import h_score, leep, logme, nce, transrate
 
 __all__ = [
     "Alignment",
@@ -28,6 +28,7 @@ __all__ = [
     "leave_one_out_nearest",
     "leave_one_out_ridge",
     "leep",
+    "logme",
     "mean_confidence",
     "measures",
     "nc1",

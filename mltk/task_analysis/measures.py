@@ -20,7 +20,7 @@ from mltk.task_analysis.hardness import check_classification, hardness_metric
 from mltk.task_analysis.leave_one_out import leave_one_out_nearest, leave_one_out_ridge
 from mltk.task_analysis.separation import fisher_ratio, nc1
 from mltk.task_analysis.task2vec import task2vec
-from mltk.task_analysis.transferability import h_score, leep, nce, transrate
+from mltk.task_analysis.transferability import h_score, leep, logme, nce, transrate
 from mltk.tree import Array, Tree
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ SUPPORT, INPUTS, LABELS = NEEDS = "support", "query inputs", "query labels"
 OF_FEATURES: dict[str, Callable[..., Array]] = {
     "h_score": h_score,
     "transrate": transrate,
+    "logme": logme,
     "fisher_ratio": fisher_ratio,
     "nc1": nc1,
     "leave_one_out_ridge": leave_one_out_ridge,

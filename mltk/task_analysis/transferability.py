@@ -30,11 +30,16 @@ classes, with $R(G, n) = \tfrac12 \log\det(I + G / (n \varepsilon))$,
 $$\text{TransRate} = R(G, N) - \sum_k \tfrac{n_k}{N} R(G_k, n_k).$$
 
 Public code averages the classes alike, which is the same where they have equally many examples.
+
+**LogME** (You, Liu, Wang & Long 2021): the largest log evidence of a Bayesian linear regression of each
+class's one-hot targets on the features, by example and averaged over the classes. It is that of
+`mltk.heads.evidence`, which is exact also where features outnumber examples, as public code is not.
 """
 
 from __future__ import annotations
 
 from mltk.checks import check_scale, check_switch
+from mltk.heads.evidence import evidence
 from mltk.ops.kernels import kernels_of
 from mltk.ops.one_hot import one_hot
 from mltk.task_analysis.class_means import probabilities
@@ -149,6 +154,24 @@ def transrate(features: Array, labels: Array, *, ways: int, epsilon: float = 1e-
     eigenvalues, vectors = _spectrum(gram * (target @ target.mT) / own)
     shares = xp.sum(vectors**2 * own, axis=-2) / x.shape[-2]
     return (whole - xp.sum(shares * xp.log1p(eigenvalues / epsilon), axis=-1)) / 2
+
+
+def logme(features: Array, labels: Array, *, ways: int) -> Array:
+    """The log evidence by example, averaged over the classes: see `mltk.task_analysis.transferability`.
+
+    Args:
+        features: Vectors ``(T, N, d)``, of any backend.
+        labels: Their labels ``(T, N)``.
+        ways: Classes a task.
+
+    Returns:
+        ``(T,)`` in double precision.
+
+    Raises:
+        MltkError: As `mltk.task_analysis.features.labelled`.
+    """
+    x, target = labelled(features, labels, ways)
+    return kernels_of(x).xp.mean(evidence(x, target).log_evidence, axis=-1) / x.shape[-2]
 
 
 def _log_expected(theta: Array, target: Array) -> Array:

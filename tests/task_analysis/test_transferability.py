@@ -8,19 +8,21 @@ from routes import ROUTES
 
 import mltk
 from mltk.errors import LabelError, SettingError, ShapeError
+from mltk.heads.evidence import evidence
 from mltk.task_analysis import (
     fisher_ratio,
     h_score,
     leave_one_out_nearest,
     leave_one_out_ridge,
     leep,
+    logme,
     nc1,
     nce,
     transrate,
 )
 
 OF_FEATURES = (fisher_ratio, nc1, h_score, transrate, leave_one_out_nearest, leave_one_out_ridge)
-MEASURES = (*OF_FEATURES, leep, nce)
+MEASURES = (*OF_FEATURES, leep, nce, logme)
 
 
 @st.composite
@@ -192,6 +194,34 @@ def test_lies_where_it_must(task):
     for constant in (0 * x, 0 * x + 0.1):
         for measure in (h_score, transrate, fisher_ratio, nc1):
             np.testing.assert_array_equal(measure(constant, labels, ways=ways), 0)
+
+
+@given(st.sampled_from([(25, 64), (40, 6)]), st.integers(0, 20))
+def test_logme_is_the_evidence_by_the_density_of_the_targets(sizes, seed):
+    """At the precisions of the largest evidence; and no other precisions near by have a larger one."""
+    examples, d = sizes
+    rng = np.random.default_rng(seed)
+    x, labels = rng.normal(size=(1, examples, d)), rng.integers(0, 3, (1, examples))
+    target = np.eye(3)[labels[0]]
+    found = evidence(x, target[None])
+
+    def density(y, alpha, beta):
+        covariance = np.eye(examples) / beta + x[0] @ x[0].T / alpha
+        _, logarithm = np.linalg.slogdet(2 * np.pi * covariance)
+        return -(logarithm + y @ np.linalg.solve(covariance, y)) / 2
+
+    total = 0.0
+    for k in range(3):
+        alpha, beta = found.alpha[0, k], found.beta[0, k]
+        best = density(target[:, k], alpha, beta)
+        for more in (0.9, 1.1):
+            assert density(target[:, k], alpha * more, beta) <= best + 1e-9
+            assert density(target[:, k], alpha, beta * more) <= best + 1e-9
+        total += best
+    np.testing.assert_allclose(logme(x, labels, ways=3), total / 3 / examples, rtol=1e-6)
+    # Public code sums the logarithms of min(N, d) eigenvalues beside d / 2 ln α.
+    missing = max(0, d - examples) / 2 * np.log(found.alpha[0]).mean() / examples
+    assert (abs(missing) > 1) == (d > examples)
 
 
 def test_classes_that_are_points():
