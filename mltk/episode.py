@@ -11,7 +11,7 @@ import numpy as np
 from mltk.arguments import check_finite_on_host, check_support_labels, check_values, host_values, validate
 from mltk.backend import check_backend, check_same, common_backend
 from mltk.checks import check_count
-from mltk.errors import ArrayError, DtypeError, LabelError, SettingError, ShapeError
+from mltk.errors import ArrayError, DtypeError, LabelError, NotFiniteError, SettingError, ShapeError
 from mltk.summary import Lines, Summary, array_in_words
 from mltk.tree import Array
 
@@ -26,10 +26,13 @@ NO_TASKS = "; is the axis of the tasks missing? array[None] makes one task of a 
 IDENTITIES = ("classes", "groups")
 """What an episode may say of its classes: arrays on the host."""
 
+ON_HOST = (*IDENTITIES, "weights")
+"""All that an episode may say of its tasks beside their examples."""
+
 
 @dataclass(frozen=True, repr=False)
 class Episode(Summary):
-    """T tasks, each with examples to adapt to and examples to be judged on.
+    r"""T tasks, each with examples to adapt to and examples to be judged on.
 
     Shapes, dtypes and devices are checked on construction. The values are checked by whatever takes the
     episode, once and before any work, if they are on the host; `validate` checks those on a device too.
@@ -46,16 +49,20 @@ class Episode(Summary):
             the ``class_names`` of the task source. ``None`` if nothing is known, and for regression.
         groups: The group of each of these classes (an alphabet, a superclass), NumPy integers ``(T, ways)``:
             numbers of the ``group_names`` of the task source. ``None`` if there are none.
+        weights: What the loss of each task counts for in training, floating NumPy ``(T,)``, at least 0: the
+            meta-loss is then $\frac1T \sum_t w_t L_t$. ``None`` for 1 each.
 
     Raises:
-        ArrayError: If one of the four is not an array, or ``classes`` or ``groups`` not one of NumPy.
+        ArrayError: If one of the four is not an array, or ``classes``, ``groups`` or ``weights`` not one of
+            NumPy.
         ShapeError: If the axes do not fit each other, or a set is empty.
-        DtypeError: If inputs are not floating, labels, classes or groups not integer, or regression targets
-            not floating.
+        DtypeError: If inputs or weights are not floating, labels, classes or groups not integer, or
+            regression targets not floating.
+        NotFiniteError: If a weight is NaN or infinite.
         MismatchError: If the arrays differ in backend, device or floating dtype.
         LabelError: If a class or group is negative.
-        SettingError: If ``ways`` is not a positive integer, ``backend`` no backend, or classes or groups are
-            given for regression.
+        SettingError: If ``ways`` is not a positive integer, ``backend`` no backend, a weight negative, or
+            classes or groups are given for regression.
 
     Examples:
         >>> import mltk
@@ -74,6 +81,7 @@ class Episode(Summary):
     backend: Backend = field(default=cast("Backend", None), kw_only=True)
     classes: np.ndarray | None = field(default=None, kw_only=True)
     groups: np.ndarray | None = field(default=None, kw_only=True)
+    weights: np.ndarray | None = field(default=None, kw_only=True)
 
     values_passed = False  # no field: what is made of this episode has not passed
 
@@ -94,12 +102,14 @@ class Episode(Summary):
         for name in IDENTITIES:
             if (numbers := getattr(self, name)) is not None:
                 self._check_identities(name, numbers)
+        if self.weights is not None:
+            self._check_weights(self.weights)
 
     def summary(self) -> tuple[str, Lines]:
         """See `mltk.summary.Summary`."""
         tasks = self.support_x.shape[0]
         kind = "regression" if self.ways is None else f"{self.ways}-way classification"
-        present = [name for name in (*ARRAYS, *IDENTITIES) if getattr(self, name) is not None]
+        present = [name for name in (*ARRAYS, *ON_HOST) if getattr(self, name) is not None]
         lines = [(name, array_in_words(getattr(self, name))) for name in present]
         lines.append(("backend", f"{self.backend.name} on {self.backend.device}"))
         return f"Episode: {tasks} task{'s' * (tasks != 1)}, {kind}", lines
@@ -110,9 +120,16 @@ class Episode(Summary):
         Args:
             tasks: Which ones, at least one.
         """
-        present = [name for name in (*ARRAYS, *IDENTITIES) if getattr(self, name) is not None]
+        present = [name for name in (*ARRAYS, *ON_HOST) if getattr(self, name) is not None]
         parts: dict[str, Any] = {name: getattr(self, name)[tasks] for name in present}
         return replace(self, **parts)
+
+    def weighted(self, leaf: Array) -> Array:
+        """An array with one loss or gradient a task, ``(T, ...)``, times the weights, if there are any."""
+        if self.weights is None:
+            return leaf
+        column = self.weights.reshape(-1, *[1] * (leaf.ndim - 1))
+        return self.backend.asarray(column) * leaf
 
     def to(self, backend: Backend) -> Episode:
         """The same tasks as arrays of another backend.
@@ -155,6 +172,21 @@ class Episode(Summary):
                     f"expected {tuple(support.shape[2:])} as in support_{kind}"
                 )
 
+    def _check_weights(self, weights: np.ndarray) -> None:
+        """Weights are on the host: whoever chose the tasks has computed them there."""
+        if not isinstance(weights, np.ndarray):
+            raise ArrayError(f"weights holds a {type(weights).__name__}; expected a NumPy array")
+        if weights.dtype.kind != "f":
+            raise DtypeError(f"weights has dtype {weights.dtype}; expected floating numbers")
+        if weights.shape != (self.support_x.shape[0],):
+            raise ShapeError(
+                f"weights has shape {weights.shape}; expected one a task, ({self.support_x.shape[0]},)"
+            )
+        if not np.isfinite(weights).all():
+            raise NotFiniteError("weights holds NaN or infinity")
+        if weights.min() < 0:
+            raise SettingError(f"weights holds {weights.min()}; expected at least 0")
+
     def _check_identities(self, name: str, numbers: np.ndarray) -> None:
         """Classes and groups are host integers ``(T, ways)``, and so cheap that their values are checked."""
         if self.ways is None:
@@ -175,7 +207,8 @@ def joined(episodes: Sequence[Episode]) -> Episode:
 
     Args:
         episodes: At least one; all of one backend, with equally many ways and examples. What they say of
-            classes and groups is kept where all of them say it.
+            classes and groups is kept where all of them say it; tasks without weights have weight 1 beside
+            those with.
 
     Raises:
         ShapeError: If they do not fit each other.
@@ -193,6 +226,9 @@ def joined(episodes: Sequence[Episode]) -> Episode:
     for name in IDENTITIES:
         numbers = [getattr(episode, name) for episode in episodes]
         parts[name] = None if any(part is None for part in numbers) else np.concatenate(numbers)
+    if any(episode.weights is not None for episode in episodes):
+        ones = [np.ones(len(e.support_x)) if e.weights is None else e.weights for e in episodes]
+        parts["weights"] = np.concatenate(ones)
     return replace(first, **parts)
 
 

@@ -187,11 +187,11 @@ class EmbeddingBased(Checked):
         wanted = {"target": episode.query_y}
         value, residuals = loss.forward(wanted, outputs)
         _, cotangent = loss.vjp(wanted, residuals, 1.0)
-        gp, g_support, g_query = head_pullback(cotangent)
+        gp, g_support, g_query = head_pullback(episode.weighted(cotangent))
         grads = pull_back(g_support, g_query)
         if gp:
             grads[self.head_key] = gp
-        return mean_over_tasks(value), tree.map(mean_over_tasks, grads)
+        return mean_over_tasks(episode.weighted(value)), tree.map(mean_over_tasks, grads)
 
     def _parts(self, meta_params: Tree) -> tuple[Tree, Tree]:
         """The parameters of the embedding and of the head."""

@@ -57,7 +57,8 @@ class Reptile(GradientBased):
         state = support_statistics(self.model, state, episode.support_x)
         outputs = self.model.apply(state, episode.query_x)
         value, _ = self.objective.loss.forward({"target": episode.query_y}, outputs)
-        return mean_over_tasks(value), tree.map(mean_over_tasks, total)
+        total = tree.map(episode.weighted, total)
+        return mean_over_tasks(episode.weighted(value)), tree.map(mean_over_tasks, total)
 
     def _adapt(self, engine: Engine, meta_params: Tree, x: Array, y: Array) -> Tree:
         return self._descend(engine, meta_params, x, y)[0]

@@ -128,10 +128,15 @@ def unroll(step: InnerStep, start: Any, steps: int, query: Query) -> tuple[Array
 
 
 def query_loss(engine: Engine, objective: Objective, episode: Episode, params: Tree) -> tuple[Array, Tree]:
-    """The loss of an episode's queries at adapted parameters, ``(T,)``, and its gradient."""
+    """The loss of an episode's queries at adapted parameters, ``(T,)``, and its gradient.
+
+    Weights of the tasks enter here: all that follows on the way back is linear in the gradient.
+    """
     query_x = episode.query_x
     if getattr(objective.model, "constant_shapes", {}):
         model, query_x = behind_support(objective.model, episode)
         objective = objective._replace(model=model)
     lin = engine.linearize(objective, params, query_x, episode.query_y, curvature=False)
-    return lin.value, lin.grad
+    if episode.weights is None:
+        return lin.value, lin.grad
+    return episode.weighted(lin.value), tree.map(episode.weighted, lin.grad)

@@ -28,6 +28,7 @@ from mltk.training.fingerprint import fingerprint
 from mltk.training.interruption import Interruption
 from mltk.training.run_folder import Checkpoint, RunFolder, from_arrays, to_arrays
 from mltk.training.threads import other_threads, threads
+from mltk.training.weights import weighted_value_and_grad
 from mltk.tree import Tree
 
 SETTINGS = ("steps", "meta_batch", "seed", "log_every", "checkpoint_every", "validate")
@@ -254,7 +255,7 @@ class Training:
             for step, episode in zip(steps, episodes, strict=True):
                 self._check(episode, step, first=step == steps[0])
                 try:
-                    loss, grads = self.algorithm.value_and_grad(meta_params, episode)
+                    loss, grads = weighted_value_and_grad(self.algorithm, meta_params, episode)
                 except NotFiniteError as error:  # of a learner that looks at its own numbers
                     raise self._diverged(f"{error}, at step {step}") from error
                 if on_host:
