@@ -1,6 +1,7 @@
 """Evaluation on unseen tasks, with honest intervals."""
 
 from mltk.evaluation.calibration import Calibration, brier, brier_parts, calibration, ece, nll
+from mltk.evaluation.conformal import ConformalSets, conformal_sets, coverage
 from mltk.evaluation.entry import Entry
 from mltk.evaluation.interval import Interval
 from mltk.evaluation.omniglot_challenge import (
@@ -14,7 +15,9 @@ from mltk.evaluation.planning import TaskPlan, plan
 from mltk.evaluation.reliability import reliability
 from mltk.evaluation.result import Evaluation
 from mltk.evaluation.returns import Returns, returns
+from mltk.evaluation.risk_control import controlled_sets
 from mltk.evaluation.selective import Selective, selective
+from mltk.evaluation.temperature import Tempered, fit_temperature, tempered
 from mltk.evaluation.transductive import is_transductive
 from mltk.evaluation.uncertainty import uncertainty
 from mltk.evaluation.unseen_tasks import evaluate
@@ -22,6 +25,7 @@ from mltk.evaluation.unseen_tasks import evaluate
 __all__ = [
     "Calibration",
     "ChallengeResult",
+    "ConformalSets",
     "Entry",
     "Evaluation",
     "Interval",
@@ -29,11 +33,16 @@ __all__ = [
     "Runs",
     "Selective",
     "TaskPlan",
+    "Tempered",
     "brier",
     "brier_parts",
     "calibration",
+    "conformal_sets",
+    "controlled_sets",
+    "coverage",
     "ece",
     "evaluate",
+    "fit_temperature",
     "is_transductive",
     "nll",
     "omniglot_challenge",
@@ -42,6 +51,7 @@ __all__ = [
     "reliability",
     "returns",
     "selective",
+    "tempered",
     "uncertainty",
     "within_alphabet_runs",
 ]
