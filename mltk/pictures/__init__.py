@@ -6,6 +6,7 @@ from mltk.pictures.figure import plain_style, save
 from mltk.pictures.hardness import accuracy_by_hardness, accuracy_by_hardness_figure
 from mltk.pictures.navigation import navigation_figure, navigation_picture
 from mltk.pictures.regression import fits, fits_figure
+from mltk.pictures.reliability import reliability_figure, reliability_picture
 
 __all__ = [
     "accuracy_by_hardness",
@@ -19,5 +20,7 @@ __all__ = [
     "navigation_figure",
     "navigation_picture",
     "plain_style",
+    "reliability_figure",
+    "reliability_picture",
     "save",
 ]
