@@ -123,7 +123,7 @@ def fit_temperature(logits: Array, labels: Array) -> float:
         >>> import numpy as np
         >>> sure = np.tile([[4.0, 0.0]], (4, 1))
         >>> temperature = mltk.evaluation.fit_temperature(sure, np.asarray([0, 0, 0, 1]))
-        >>> round(1 / (1 + np.exp(-4 / temperature)), 6)
+        >>> round(float(1 / (1 + np.exp(-4 / temperature))), 6)
         0.75
     """
     z = of_classes("logits", logits)
