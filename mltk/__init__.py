@@ -18,7 +18,7 @@ from mltk.heads import (
 )
 from mltk.modules import LearnableOptimizer, Module, clone_module, detach_module, meta_grad, update_module
 from mltk.ops.dice import magic_box, surrogate
-from mltk.task_analysis import hardness_metric
+from mltk.task_analysis import LearnabilityAnalyzer, hardness_metric
 from mltk.training import load_run, train
 from mltk.version import __version__
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Episode",
+    "LearnabilityAnalyzer",
     "LearnableOptimizer",
     "Module",
     "RidgeRegression",

@@ -24,7 +24,7 @@ PUBLIC = (
     *("Module", "clone_module", "update_module", "detach_module", "meta_grad", "magic_box", "surrogate"),
     *("LearnableOptimizer", "RidgeRegression", "ridge_regression", "matching_loss"),
     *("matching_log_probabilities", "pairwise_cosine_similarity", "pairwise_sqeuclidean"),
-    *("hardness_metric", "task_analysis"),
+    *("hardness_metric", "task_analysis", "LearnabilityAnalyzer"),
 )
 CONTENTS = (
     *(mltk, algorithms, data, evaluation, heads, models, ops, optim, transforms, task_analysis),

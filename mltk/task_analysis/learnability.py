@@ -1,0 +1,330 @@
+"""What a learner can learn of some tasks: how its error falls, and where its variance comes from."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mltk.backend import backend_of, check_backend
+from mltk.checks import check_count, check_counts, check_has
+from mltk.contracts import Backend
+from mltk.data.source import TaskSource
+from mltk.episode import Episode
+from mltk.errors import SettingError
+from mltk.evaluation.blocks import batches, blocks, wanted
+from mltk.evaluation.interval import Interval
+from mltk.evaluation.student import half_width
+from mltk.evaluation.unseen_tasks import metric, predictions
+from mltk.progress import Progress, showing
+from mltk.summary import Lines, Summary
+from mltk.task_analysis.confusion import Confusion, count_confused
+from mltk.task_analysis.power_law import fit_power_law, needed
+from mltk.task_analysis.variance import variance_components
+from mltk.tree import Tree
+
+if TYPE_CHECKING:
+    from mltk.contracts import Learner
+
+RESAMPLES = 1000
+"""Bootstrap samples of tasks."""
+
+
+@dataclass(frozen=True, repr=False)
+class Learnability(Summary):
+    """What `LearnabilityAnalyzer` finds.
+
+    Attributes:
+        shots: Support examples a class or task, ``(K,)``.
+        errors: The error of each task after each, ``(T, K)``: one minus the accuracy, or the mean squared
+            error.
+        optimum: The errors of the best possible predictions for the same queries, ``(T, K)``; ``None`` where
+            the family does not know them.
+        law: $(a, b, c)$ of the power law $a + b n^{-c}$ that fits the mean errors; ``None`` for fewer than
+            3 shots.
+        resampled: Those that fit bootstrap samples of the tasks, ``(1000, 3)``, or ``None``.
+        variance: Where the variance of an episode's error comes from; see `mltk.task_analysis.variance`.
+        confusion: Which classes are taken for which, with the most shots; ``None`` if tasks do not tell
+            classes.
+
+    Examples:
+        >>> import mltk
+        >>> tasks = mltk.data.LinearRegression(shots=4, queries=5)
+        >>> maml = mltk.algorithms.MAML(mltk.models.mlp([4, 1]), "mse")
+        >>> params = maml.init(mltk.backend("numpy"), seed=0)
+        >>> found = mltk.LearnabilityAnalyzer(maml, tasks, meta_params=params).run(shots=(2, 4), episodes=40)
+        >>> found.errors.shape, found.gap(4).estimate > 0
+        ((40, 2), True)
+    """
+
+    shots: tuple[int, ...]
+    errors: np.ndarray
+    optimum: np.ndarray | None
+    law: np.ndarray | None
+    resampled: np.ndarray | None
+    variance: dict[str, float]
+    confusion: Confusion | None
+
+    def error(self, shots: int) -> Interval:
+        """The mean error with so many shots, and its interval over tasks."""
+        return _mean(self.errors[:, self._column(shots)])
+
+    def gap(self, shots: int) -> Interval:
+        """How far it is above that of the best predictions, on the same queries.
+
+        Raises:
+            SettingError: If the family does not know them.
+        """
+        if self.optimum is None:
+            raise SettingError("the best predictions are unknown; expected tasks with a method bayes_predict")
+        return _mean((self.errors - self.optimum)[:, self._column(shots)])
+
+    def shots_needed(self, error: float) -> Interval:
+        """How many shots the fitted law needs for an error; infinite if its asymptote is not below it.
+
+        The interval holds the middle 95 % of bootstrap samples of the tasks. It does not know whether the law
+        holds beyond the shots that were tried.
+
+        Raises:
+            SettingError: If there is no fit.
+        """
+        if self.law is None or self.resampled is None:
+            raise SettingError(f"shots is {self.shots}; expected at least 3 for a fit")
+        low, high = np.quantile(needed(self.resampled, error), [0.025, 0.975], method="inverted_cdf")
+        estimate = float(needed(self.law[None], error)[0])
+        return Interval(estimate, float(low), float(high), over="tasks", units=len(self.errors))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything but the resamples, as lists and numbers for JSON."""
+        return {
+            "shots": list(self.shots),
+            "errors": self.errors.tolist(),
+            "optimum": None if self.optimum is None else self.optimum.tolist(),
+            "law": None if self.law is None else self.law.tolist(),
+            "variance": dict(self.variance),
+            "confusion": None if self.confusion is None else self.confusion.to_dict(),
+        }
+
+    def summary(self) -> tuple[str, Lines]:
+        """See `mltk.summary.Summary`."""
+        lines = []
+        for shots in self.shots:
+            gap = "" if self.optimum is None else f"; above the optimum by {_short(self.gap(shots))}"
+            lines.append((f"{shots} shot{'s' * (shots != 1)}", f"error {_short(self.error(shots))}{gap}"))
+        if self.law is not None and self.resampled is not None:
+            ends = np.quantile(self.resampled, [0.025, 0.975], axis=0).T
+            parts = zip("abc", self.law, ends, strict=True)
+            text = ", ".join(
+                f"{name} {value:.3g} [{low:.3g}, {high:.3g}]" for name, value, (low, high) in parts
+            )
+            lines.append(("a + b n^-c", text))
+        total = sum(self.variance.values())
+        lines += [
+            (
+                f"variance: {name}",
+                f"{value:.3g} ({100 * value / total:.0f} %)" if total > 0 else f"{value:.3g}",
+            )
+            for name, value in self.variance.items()
+        ]
+        if self.confusion is not None:
+            for one, other, rate, queries in self.confusion.most_confused(3):
+                lines.append(("confused", f"{one} and {other}: {100 * rate:.0f} % of {queries} queries"))
+        return f"Learnability: {len(self.errors)} tasks, 95 % intervals over tasks", lines
+
+    def _column(self, shots: int) -> int:
+        if shots not in self.shots:
+            raise SettingError(f"shots is {shots}; expected one of {self.shots}")
+        return self.shots.index(shots)
+
+
+@dataclass(frozen=True)
+class LearnabilityAnalyzer:
+    """Finds out what a learner can learn of some tasks.
+
+    Attributes:
+        learner: A meta-learner; only ``adapt`` and ``predict`` are used.
+        tasks: A source that is a dataclass with the settings ``shots`` and ``queries``. If it has a method
+            ``bayes_predict``, the learner is compared with it.
+        meta_params: The meta-parameters, or a list of those of several trainings: then errors are means over
+            them, and the variance tells what the start adds.
+        backend: Where to compute; ``None`` for the backend of the meta-parameters.
+    """
+
+    learner: Learner
+    tasks: Any
+    meta_params: Tree | Sequence[Tree]
+    backend: Backend | None = None
+
+    def __post_init__(self) -> None:
+        check_has("learner", self.learner, "predict", "mltk.algorithms.MAML(...)")
+        check_has("tasks", self.tasks, "sample", "mltk.data.Sinusoid(...)")
+        settings = {field.name for field in fields(self.tasks)} if is_dataclass(self.tasks) else set()
+        if not {"shots", "queries"} <= settings:
+            raise SettingError(
+                f"tasks is {type(self.tasks).__name__}; expected a dataclass with settings shots and queries"
+            )
+
+    def run(
+        self,
+        *,
+        shots: Sequence[int] = (1, 2, 5, 10),
+        episodes: int = 200,
+        redraws: int = 2,
+        seed: int = 0,
+        progress: bool | Progress | None = None,
+    ) -> Learnability:
+        """Draw unseen tasks and learn each of them with few and with more examples.
+
+        The supports of a task are nested, and its queries the same for all, so that errors are paired. For
+        the variance other tasks are drawn, whose supports and queries are as large as ``tasks`` says, each
+        ``redraws`` times.
+
+        Args:
+            shots: Numbers of support examples.
+            episodes: How many tasks.
+            redraws: Supports and query sets of a task for the variance, at least 2.
+            seed: Of the tasks.
+            progress: As for `mltk.train`.
+
+        Raises:
+            SettingError: If an argument is not valid, or the source has too few examples.
+            MltkError: As `mltk.evaluate`.
+        """
+        check_counts("shots", tuple(shots))
+        check_count("episodes", episodes, at_least=2)
+        check_count("redraws", redraws, at_least=2)
+        shots = tuple(sorted(set(shots)))
+        given = self.meta_params
+        starts: Sequence[Tree] = [given] if isinstance(given, dict) else list(given)
+        backend = backend_of(starts[0]) if self.backend is None else self.backend
+        check_backend(backend)
+        names = getattr(self.tasks, "class_names", None)
+        confusion = None if names is None else _none_confused(names)
+        errors, optimum, crossed, done = [], [], [], 0
+        most = replace(self.tasks, shots=max(shots))
+        many = replace(self.tasks, shots=redraws * self.tasks.shots, queries=redraws * self.tasks.queries)
+        with showing(progress, "learnability") as report:
+            for episode in _drawn(most, episodes, seed, backend):
+                by_shots = [_with_support(episode, 0, count) for count in shots]
+                found = np.stack([self._errors(each, starts, done) for each in by_shots], axis=-1)
+                errors.append(found.mean(axis=0))
+                if hasattr(self.tasks, "bayes_predict"):
+                    optimum.append(np.stack([_least(self.tasks, each) for each in by_shots], axis=-1))
+                if confusion is not None and episode.classes is not None:
+                    outputs = predictions(self.learner, starts[0], by_shots[-1], _names(done))
+                    labels = backend.to_numpy(episode.query_y)
+                    count_confused(confusion, episode.classes, labels, outputs.argmax(axis=-1))
+                done += len(found[0])
+                if report is not None:
+                    report(done, 2 * episodes, float(found.mean()))
+            for episode in _drawn(many, episodes, seed + 1, backend):
+                parts = [_with_support(episode, draw, self.tasks.shots) for draw in range(redraws)]
+                cells = [
+                    [
+                        self._errors(_with_queries(each, draw, redraws), starts, done - episodes)
+                        for draw in range(redraws)
+                    ]
+                    for each in parts
+                ]
+                crossed.append(np.moveaxis(np.asarray(cells), (3, 0, 1, 2), (0, 1, 2, 3)))
+                done += len(crossed[-1])
+                if report is not None:
+                    report(done, 2 * episodes, float(crossed[-1].mean()))
+        values = np.concatenate(errors)
+        law, resampled = _fitted(np.asarray(shots), values, seed)
+        return Learnability(
+            shots,
+            values,
+            np.concatenate(optimum) if optimum else None,
+            law,
+            resampled,
+            variance_components(np.concatenate(crossed)),
+            confusion if confusion is not None and confusion.opportunities.any() else None,
+        )
+
+    def _errors(self, episode: Episode, starts: Sequence[Tree], done: int) -> np.ndarray:
+        """The error of each task from each start, ``(S, T)``."""
+        outputs = (predictions(self.learner, start, episode, _names(done)) for start in starts)
+        return np.stack([_error(episode, each) for each in outputs])
+
+
+def _none_confused(names: Sequence[str]) -> Confusion:
+    counts, opportunities = np.zeros((2, len(names), len(names)), np.int64)
+    return Confusion(counts, opportunities, names)
+
+
+def _drawn(tasks: TaskSource, episodes: int, seed: int, backend: Backend) -> Any:
+    """Checked episodes of unseen tasks."""
+    for episode in batches(wanted(blocks(tasks, episodes, seed, backend), episodes), 100):
+        episode.check_values(fetch_targets=True)
+        yield episode
+
+
+def _names(done: int) -> Any:
+    return (f"task {done + task}" for task in range(1 << 30))
+
+
+def _error(episode: Episode, outputs: np.ndarray) -> np.ndarray:
+    found = metric(episode, outputs)
+    return found if episode.ways is None else 1 - found
+
+
+def _least(tasks: Any, episode: Episode) -> np.ndarray:
+    """The errors of the best predictions."""
+    best = tasks.bayes_predict(episode.support_x, episode.support_y, episode.query_x)
+    return _error(episode, episode.backend.to_numpy(best).astype(np.float64))
+
+
+def _with_support(episode: Episode, draw: int, shots: int) -> Episode:
+    """The examples ``draw · shots`` to ``(draw + 1) · shots`` of each class, or task, as support."""
+    x, y = _chosen(episode, episode.support_x, episode.support_y, draw, shots)
+    return replace(episode, support_x=x, support_y=y)
+
+
+def _with_queries(episode: Episode, draw: int, draws: int) -> Episode:
+    """One of some equal parts of the queries of each class, or task."""
+    each = episode.query_x.shape[1] // (episode.ways or 1) // draws
+    x, y = _chosen(episode, episode.query_x, episode.query_y, draw, each)
+    return replace(episode, query_x=x, query_y=y)
+
+
+def _chosen(episode: Episode, x: Any, y: Any, draw: int, count: int) -> tuple[Any, Any]:
+    """Of each class, or else of the task, ``count`` examples from ``draw · count`` on."""
+    backend, tasks = episode.backend, x.shape[0]
+    part = slice(draw * count, (draw + 1) * count)
+    if episode.ways is None:
+        return x[:, part], y[:, part]
+    labels = backend.to_numpy(y)
+    if not (
+        np.sort(labels, axis=1) == np.repeat(np.arange(episode.ways), labels.shape[1] // episode.ways)
+    ).all():
+        raise SettingError("tasks draws classes with different numbers of examples; expected equal ones")
+    order = np.argsort(labels, axis=1, kind="stable").reshape(tasks, episode.ways, -1)[:, :, part]
+    order = order.reshape(tasks, -1)
+    rows = backend.asarray(np.arange(tasks)[:, None]), backend.asarray(order)
+    return x[rows], y[rows]
+
+
+def _mean(values: np.ndarray) -> Interval:
+    mean, half = float(values.mean()), half_width(values)
+    return Interval(mean, mean - half, mean + half, over="tasks", units=values.size)
+
+
+def _short(interval: Interval) -> str:
+    return str(interval).rpartition(" (")[0]
+
+
+def _fitted(shots: np.ndarray, errors: np.ndarray, seed: int) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """The power law of the mean errors, and of bootstrap samples of the tasks."""
+    if len(shots) < 3:
+        return None, None
+    rng = np.random.default_rng(seed)
+    counts = rng.multinomial(len(errors), np.full(len(errors), 1 / len(errors)), RESAMPLES)
+    spread = errors.std(axis=0, ddof=1)
+    weights = 1 / np.maximum(spread, max(1e-3 * spread.max(), math.ulp(1.0))) ** 2
+    means = np.concatenate([errors.mean(axis=0, keepdims=True), counts @ errors / len(errors)])
+    laws = fit_power_law(shots.astype(np.float64), means, weights)
+    return laws[0], laws[1:]

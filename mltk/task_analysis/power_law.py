@@ -1,0 +1,68 @@
+r"""A power law $a + b n^{-c}$ for errors that fall as examples or steps are added.
+
+For each $c$ the best $a, b \ge 0$ are a problem of least squares in two unknowns, solved in closed form;
+$c$ is searched on a grid that is narrowed around the best. All resamples of a bootstrap are fitted at
+once.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+SLOWEST, FASTEST = 0.02, 8.0
+"""The range of $c$ that is searched."""
+
+
+def fit_power_law(n: np.ndarray, errors: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """The weighted least squares fit of power laws with an asymptote and a factor of at least 0.
+
+    Args:
+        n: Examples or steps ``(K,)``, above 0, at least 3 different ones.
+        errors: Means to fit, ``(B, K)``.
+        weights: Weights of their squares ``(K,)``.
+
+    Returns:
+        $(a, b, c)$, ``(B, 3)``.
+    """
+    low = np.full(len(errors), np.log(SLOWEST))
+    high = np.full(len(errors), np.log(FASTEST))
+    for _ in range(10):
+        grid = low[:, None] + (high - low)[:, None] * np.linspace(0, 1, 41)
+        a, b, squares = _given_rates(n, errors, weights, np.exp(grid))
+        best = np.argmin(squares, axis=1)
+        row = np.arange(len(errors))
+        low, high = grid[row, np.maximum(best - 1, 0)], grid[row, np.minimum(best + 1, 40)]
+    return np.stack([a[row, best], b[row, best], np.exp(grid[row, best])], axis=1)
+
+
+def needed(law: np.ndarray, target: float) -> np.ndarray:
+    """How many examples or steps a law needs for an error, infinite where its asymptote is not below it.
+
+    Args:
+        law: $(a, b, c)$ ``(B, 3)``.
+        target: The error.
+    """
+    a, b, c = law.T
+    room = target - a
+    with np.errstate(divide="ignore", over="ignore"):
+        count = (b / np.where(room > 0, room, 1)) ** (1 / c)
+    return np.where(room > 0, count, np.inf)
+
+
+def _given_rates(
+    n: np.ndarray, errors: np.ndarray, weights: np.ndarray, rates: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """$a$, $b$ and the sum of squares for each rate, ``(B, G)``."""
+    share = weights / weights.sum()
+    x = n ** -rates[..., None]
+    y = errors[:, None, :]
+    mean_x, mean_y = np.sum(share * x, axis=-1), np.sum(share * y, axis=-1)
+    variance = np.sum(share * (x - mean_x[..., None]) ** 2, axis=-1)
+    b = np.sum(share * (x - mean_x[..., None]) * (y - mean_y[..., None]), axis=-1) / variance
+    a = mean_y - b * mean_x
+    through_zero = np.sum(share * x * y, axis=-1) / np.sum(share * x * x, axis=-1)
+    b = np.where(a < 0, through_zero, b)
+    a = np.maximum(a, 0)
+    a, b = np.where(b < 0, mean_y, a), np.maximum(b, 0)
+    squares = np.sum(share * (y - a[..., None] - b[..., None] * x) ** 2, axis=-1)
+    return a, b, squares

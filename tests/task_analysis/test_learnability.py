@@ -1,0 +1,146 @@
+"""What a learner can learn, where all of it is known."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from routes import NUMPY
+
+import mltk
+from mltk.data import Blobs, LinearRegression, Sinusoid
+from mltk.errors import SettingError
+from mltk.task_analysis import Confusion, fit_power_law, variance_components
+from mltk.task_analysis.confusion import count_confused
+from mltk.task_analysis.power_law import needed
+from mltk.task_analysis.variance import AXES, EFFECTS
+
+
+@dataclass(frozen=True)
+class Best:
+    """The learner that predicts best."""
+
+    tasks: object
+
+    def adapt(self, meta_params, support_x, support_y):
+        return support_x, support_y
+
+    def predict(self, state, query_x):
+        return self.tasks.bayes_predict(*state, query_x)
+
+
+@dataclass(frozen=True)
+class NearestMean:
+    """A classifier by class means."""
+
+    def adapt(self, meta_params, support_x, support_y):
+        ways = int(support_y.max()) + 1
+        return np.stack(
+            [
+                [x[y == label].mean(axis=0) for label in range(ways)]
+                for x, y in zip(support_x, support_y, strict=True)
+            ]
+        )
+
+    def predict(self, means, query_x):
+        return -np.sum((query_x[:, :, None] - means[:, None]) ** 2, axis=-1)
+
+
+def analysed(learner, tasks, **settings):
+    return mltk.LearnabilityAnalyzer(learner, tasks, meta_params={}, backend=NUMPY).run(**settings)
+
+
+@pytest.mark.parametrize("tasks", [LinearRegression(3, 5), Sinusoid(3, 5), Sinusoid(3, 5, noise=0.5)])
+def test_the_best_learner_has_no_gap(tasks):
+    found = analysed(Best(tasks), tasks, shots=(1, 2, 4), episodes=20)
+    np.testing.assert_array_equal(found.errors, found.optimum)
+    assert found.gap(2).estimate == 0
+
+
+def test_the_curve_of_the_best_learner_is_that_in_closed_form():
+    tasks = LinearRegression(3, 20)
+    found = analysed(Best(tasks), tasks, shots=(1, 3, 9), episodes=600)
+    for shots in (1, 3, 9):
+        episode = LinearRegression(shots, 20).sample(4000, 5, NUMPY)
+        expected = tasks.bayes_error(episode.support_x, episode.query_x).mean()
+        error = found.error(shots)
+        assert abs(error.estimate - expected) < 1.5 * (error.high - error.low)
+
+
+def test_many_shots_reach_the_best_accuracy_of_blobs():
+    tasks = Blobs(3, 1, 20)
+    found = analysed(NearestMean(), tasks, shots=(1, 2, 100), episodes=200)
+    error = found.error(100)
+    assert abs(error.estimate - (1 - tasks.bayes_accuracy)) < error.high - error.low
+    assert found.error(1).low > error.high
+    assert found.optimum is None
+    with pytest.raises(SettingError, match="bayes_predict"):
+        found.gap(1)
+
+
+def test_variance_components_are_unbiased_exactly():
+    shape = (2, 3, 2, 2)
+    size = int(np.prod(shape))
+
+    def forms(y):
+        return np.asarray(list(variance_components(y.reshape(shape)).values()))
+
+    units = np.eye(size)
+    alone = np.stack([forms(unit) for unit in units])
+    both = np.asarray([[forms(one + other) for other in units] for one in units])
+    matrices = (both - alone[:, None] - alone[None]) / 2
+    index = np.stack(np.unravel_index(np.arange(size), shape))
+    for place, axes in enumerate(EFFECTS.values()):
+        own = index[[AXES.index(axis) for axis in axes]]
+        covariance = (own[:, :, None] == own[:, None, :]).all(axis=0)
+        expected = np.tensordot(covariance, matrices, 2)
+        np.testing.assert_allclose(expected, np.eye(len(EFFECTS))[place], atol=1e-10)
+
+
+def test_power_laws_are_found_again():
+    n = np.asarray([1.0, 2, 5, 10, 20])
+    laws = np.asarray([[0.3, 0.5, 0.7], [0.0, 2.0, 1.5], [0.1, 1.0, 3.0]])
+    found = fit_power_law(n, laws[:, :1] + laws[:, 1:2] * n ** -laws[:, 2:], np.asarray([1.0, 2, 3, 2, 1]))
+    np.testing.assert_allclose(found, laws, atol=1e-5)
+    np.testing.assert_allclose(needed(laws, 0.4), [5 ** (1 / 0.7), 5 ** (1 / 1.5), (10 / 3) ** (1 / 3)])
+    assert needed(laws, 0.3)[0] == np.inf
+
+
+def test_rising_errors_are_fitted_by_a_constant():
+    found = fit_power_law(np.asarray([1.0, 2, 4]), np.asarray([[1.0, 2, 3]]), np.ones(3))[0]
+    np.testing.assert_allclose(found[:2], [2, 0])
+
+
+def test_shots_needed_say_never():
+    tasks = LinearRegression(3, 5)
+    found = analysed(Best(tasks), tasks, shots=(1, 2, 4, 8), episodes=60)
+    assert found.shots_needed(0.0).low == np.inf
+    few = found.shots_needed(float(found.errors[:, 1].mean()))
+    assert few.low <= few.estimate <= few.high
+    assert "above the optimum by" in repr(found)
+
+
+def test_confusions_are_counted_where_they_were_possible():
+    confusion = Confusion(*np.zeros((2, 4, 4), int), "abcd")
+    classes, labels = np.asarray([[2, 0], [1, 2]]), np.asarray([[0, 1, 1], [0, 0, 1]])
+    count_confused(confusion, classes, labels, np.asarray([[1, 1, 1], [1, 0, 0]]))
+    assert confusion.counts.sum() == 6
+    assert confusion.counts[2, 0] == confusion.counts[1, 2] == confusion.counts[2, 1] == 1
+    assert confusion.opportunities[0].tolist() == [2, 0, 2, 0]
+    assert confusion.opportunities[3].sum() == 0
+    assert {pair[:2] for pair in confusion.most_confused()} == {("a", "c"), ("b", "c")}
+
+
+def test_classes_that_are_confused_have_their_names():
+    x = np.random.default_rng(0).normal(size=(60, 3)) + 6 * np.eye(3)[np.repeat([0, 0, 1, 2], 15)]
+    tasks = mltk.data.Arrays(x, np.repeat(["a", "b", "c", "d"], 15)).tasks(ways=3, shots=2, queries=2)
+    found = analysed(NearestMean(), tasks, shots=(1, 2), episodes=60)
+    assert found.law is None
+    assert found.confusion.most_confused(1)[0][:2] == ("a", "b")
+
+
+def test_sources_that_cannot_be_asked_for_more_are_refused():
+    class Fixed:
+        def sample(self, n_tasks, rng, backend): ...
+
+    with pytest.raises(SettingError, match="dataclass"):
+        mltk.LearnabilityAnalyzer(NearestMean(), Fixed(), meta_params={})
