@@ -19,6 +19,7 @@ from mltk.backend import backend as choose_backend
 from mltk.cli import data as data_commands
 from mltk.cli import oracle as oracle_commands
 from mltk.cli.choices import AlgorithmName, DataName, Dtype, Protocol, TransformName, backend_names
+from mltk.cli.compare import compare
 from mltk.cli.exit_status import IMPOSSIBLE, INTERRUPTED
 from mltk.cli.held_out import about_training, draw, tasks_to_test_on, test_command
 from mltk.cli.out import folder as folder_to_write
@@ -264,6 +265,11 @@ def evaluate(
     if isinstance(found, Evaluation):
         for over in found.known[1:]:
             typer.echo(f"{found.metric} {found.interval(over)}")
+
+
+app.command(
+    epilog=_examples("mltk compare runs/maml runs/anil --episodes 2000", "mltk compare runs/* --over classes")
+)(compare)
 
 
 @reproduce.callback()

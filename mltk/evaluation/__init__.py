@@ -3,6 +3,7 @@
 from mltk.evaluation.calibration import Calibration, brier, brier_parts, calibration, ece, nll
 from mltk.evaluation.conformal import ConformalSets, conformal_sets, coverage
 from mltk.evaluation.entry import Entry
+from mltk.evaluation.evaluator import MetaLearningEvaluator
 from mltk.evaluation.interval import Interval
 from mltk.evaluation.omniglot_challenge import (
     ChallengeResult,
@@ -11,12 +12,16 @@ from mltk.evaluation.omniglot_challenge import (
     read_runs,
     within_alphabet_runs,
 )
+from mltk.evaluation.over_datasets import Practical, Ranking, rank_over_datasets, signed_rank
+from mltk.evaluation.paired import Comparison, compare, compare_all, holm
 from mltk.evaluation.planning import TaskPlan, plan
 from mltk.evaluation.reliability import reliability
 from mltk.evaluation.result import Evaluation
 from mltk.evaluation.returns import Returns, returns
 from mltk.evaluation.risk_control import controlled_sets
 from mltk.evaluation.selective import Selective, selective
+from mltk.evaluation.sign_flips import SignFlips, sign_flips
+from mltk.evaluation.table import LearnerOutcome, Table
 from mltk.evaluation.temperature import Tempered, fit_temperature, tempered
 from mltk.evaluation.transductive import is_transductive
 from mltk.evaluation.uncertainty import uncertainty
@@ -25,32 +30,45 @@ from mltk.evaluation.unseen_tasks import evaluate
 __all__ = [
     "Calibration",
     "ChallengeResult",
+    "Comparison",
     "ConformalSets",
     "Entry",
     "Evaluation",
     "Interval",
+    "LearnerOutcome",
+    "MetaLearningEvaluator",
+    "Practical",
+    "Ranking",
     "Returns",
     "Runs",
     "Selective",
+    "SignFlips",
+    "Table",
     "TaskPlan",
     "Tempered",
     "brier",
     "brier_parts",
     "calibration",
+    "compare",
+    "compare_all",
     "conformal_sets",
     "controlled_sets",
     "coverage",
     "ece",
     "evaluate",
     "fit_temperature",
+    "holm",
     "is_transductive",
     "nll",
     "omniglot_challenge",
     "plan",
+    "rank_over_datasets",
     "read_runs",
     "reliability",
     "returns",
     "selective",
+    "sign_flips",
+    "signed_rank",
     "tempered",
     "uncertainty",
     "within_alphabet_runs",

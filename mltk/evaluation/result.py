@@ -113,11 +113,15 @@ class Evaluation(Summary):
         others = [(f"over {over}", str(self.interval(over))) for over in self.known[1:]]
         return f"Evaluation: {self}", [("tasks", quantiles), ("transductive", found), *others]
 
-    def __str__(self) -> str:
+    def in_words(self) -> str:
+        """The mean and half the width of its interval over tasks: ``"0.75 ± 0.12"``."""
         half = self.interval().half_width
         digits = decimals(half)
+        return f"{self.mean:.{digits}f} ± {half:.{digits}f}"
+
+    def __str__(self) -> str:
         transductive = {True: ", transductive", False: "", None: ", transductive or not: unknown"}
         return (
-            f"{self.metric} {self.mean:.{digits}f} ± {half:.{digits}f} "
+            f"{self.metric} {self.in_words()} "
             f"(95 % interval over {self.values.size} tasks{transductive[self.transductive]})"
         )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mltk.contracts import Backend
+from mltk.episode import Episode
 from mltk.tree import Array, Tree
 
 if TYPE_CHECKING:
@@ -18,6 +19,9 @@ ROUNDING = 100
 
 MAGNIFIED = -1000.0
 """What the other queries are multiplied by: a weak influence grows with them."""
+
+FEW = 2
+"""Tasks on which an evaluation finds out whether predictions are transductive."""
 
 REPEATS = 4
 """How often a change makes us look again at how much equal calls differ."""
@@ -72,6 +76,20 @@ def is_transductive(
             if enlarged is not None and trial.influence(kept, enlarged):
                 return True
     return None if unknown else False
+
+
+def of_first_tasks(
+    algorithm: Learner, meta_params: Tree, episode: Episode, *, backend: Backend
+) -> bool | None:
+    """Whether predictions for the first two tasks are transductive, after they have been judged.
+
+    A learner that cannot do one of them alone loses only this answer, which is then ``None``.
+    """
+    few = (array[:FEW] for array in (episode.support_x, episode.support_y, episode.query_x))
+    try:
+        return is_transductive(algorithm, meta_params, *few, backend=backend)
+    except Exception:
+        return None
 
 
 class _Trial:

@@ -18,14 +18,11 @@ from mltk.errors import NotFiniteError, SettingError, ShapeError
 from mltk.evaluation.blocks import BLOCK, batches, blocks, stretches, wanted
 from mltk.evaluation.in_processes import in_processes
 from mltk.evaluation.result import Evaluation
-from mltk.evaluation.transductive import is_transductive
+from mltk.evaluation.transductive import of_first_tasks
 from mltk.tree import Tree
 
 if TYPE_CHECKING:
     from mltk.contracts import Learner
-
-FEW = 2
-"""Tasks on which an evaluation finds out whether predictions are transductive."""
 
 
 def evaluate(
@@ -47,7 +44,8 @@ def evaluate(
     and queries: only those that agree are joined.
 
     Whether predictions are transductive is found out on the first two tasks, one by one, after all others
-    have been judged: see `is_transductive`. Where that fails, the evaluation says that it is unknown.
+    have been judged: see `mltk.evaluation.is_transductive`. Where that fails, the evaluation says that it is
+    unknown.
 
     The values of the tasks are checked before anything is adapted to them: on a device those of labels and
     targets alone, which are small, since predictions are fetched all the same.
@@ -113,12 +111,7 @@ def evaluate(
         how |= {"tasks": tasks, "seed": seed, "backend": backend}
         found = in_processes(judge_stretch, stretches(episodes, batch), workers, **how)
         parts = list(chain.from_iterable(found))
-    few = (array[:FEW] for array in (first.support_x, first.support_y, first.query_x))
-    try:
-        transductive = is_transductive(algorithm, runs[0], *few, backend=backend)
-    # The tasks have been judged: a learner that cannot do one of them alone loses only this answer.
-    except Exception:
-        transductive = None
+    transductive = of_first_tasks(algorithm, runs[0], first, backend=backend)
     by_run = np.concatenate([part.by_run for part in parts], axis=1)
     return Evaluation(
         "mse" if first.ways is None else "accuracy",

@@ -19,9 +19,10 @@ class Confusion:
         names: Those of the classes.
 
     Examples:
+        >>> import mltk
         >>> import numpy as np
-        >>> from mltk.task_analysis import Confusion
-        >>> Confusion(np.asarray([[3, 1], [2, 2]]), np.full((2, 2), 4), ("a", "b")).most_confused(1)
+        >>> counts = np.asarray([[3, 1], [2, 2]])
+        >>> mltk.task_analysis.Confusion(counts, np.full((2, 2), 4), ("a", "b")).most_confused(1)
         [('a', 'b', 0.375, 8)]
     """
 

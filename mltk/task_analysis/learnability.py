@@ -151,6 +151,15 @@ class LearnabilityAnalyzer:
         meta_params: The meta-parameters, or a list of those of several trainings: then errors are means over
             them, and the variance tells what the start adds.
         backend: Where to compute; ``None`` for the backend of the meta-parameters.
+
+    Examples:
+        >>> import mltk
+        >>> tasks = mltk.data.Sinusoid(shots=5, queries=5)
+        >>> maml = mltk.algorithms.MAML(mltk.models.mlp([1, 20, 1]), "mse")
+        >>> params = maml.init(mltk.backend("numpy"), seed=0)
+        >>> found = mltk.LearnabilityAnalyzer(maml, tasks, params).run(shots=(5,), episodes=20)
+        >>> found.error(5).units
+        20
     """
 
     learner: Learner

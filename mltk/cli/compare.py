@@ -1,0 +1,82 @@
+"""The subcommand `compare`: trained learners on the same tasks."""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mltk.algorithms import StochasticMAML
+from mltk.cli.held_out import tasks_to_test_on
+from mltk.cli.recipes import Wishes
+from mltk.errors import SettingError
+from mltk.evaluation import Entry, MetaLearningEvaluator, compare_all
+from mltk.files import replace_file
+from mltk.progress import reporting
+from mltk.training.runs import load_run
+
+
+class Over(StrEnum):
+    """What intervals of differences are over."""
+
+    TASKS = "tasks"
+    CLASSES = "classes"
+    GROUPS = "groups"
+
+
+def compare(
+    folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Run folders.", show_default=False)],
+    episodes: Annotated[int, typer.Option(min=2, help="How many tasks.")] = 1000,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the tasks.")] = 0,
+    over: Annotated[Over, typer.Option(help="What differences are for: others of these.")] = Over.TASKS,
+    ways: Annotated[int | None, typer.Option(min=2, help="Classes a task, for images.")] = None,
+    shots: Annotated[int | None, typer.Option(min=1, help="Support images of each class.")] = None,
+    queries: Annotated[int | None, typer.Option(min=1, help="Query images of each class.")] = None,
+    images: Annotated[
+        Path | None, typer.Option("--folder", help="A folder of images to test on.", show_default=False)
+    ] = None,
+    json: Annotated[Path | None, typer.Option(help="Write everything there.", show_default=False)] = None,
+    markdown: Annotated[Path | None, typer.Option(help="Write the table there.", show_default=False)] = None,
+) -> None:
+    """Put trained learners to the same new tasks, and compare them in pairs.
+
+    The tasks are those of `mltk evaluate`, and must be the same for all runs.
+
+    P-values are those of sign flips, corrected for the number of pairs as Holm does.
+    """
+    if len(set(folders)) < 2:
+        raise typer.BadParameter("expected at least two different run folders", param_hint="DIR...")
+    wishes = Wishes(ways=ways, shots=shots, queries=queries, folder=images)
+    entries, tasks = {}, None
+    for folder in folders:
+        saved = load_run(folder)
+        if isinstance(saved.algorithm, StochasticMAML):
+            raise SettingError(f"{folder} holds a policy; expected learners of examples")
+        found, description = tasks_to_test_on(saved, wishes)
+        typer.echo(f"{folder}: {type(saved.algorithm).__name__} after {saved.run.steps} meta-iterations")
+        if description:
+            typer.echo(f"  {description}")
+        if tasks is not None and found != tasks:
+            raise SettingError(
+                f"{folders[0]} is tested on {tasks}, and {folder} on {found}; expected the same tasks"
+                " (--ways, --shots and --queries choose those of images)"
+            )
+        tasks = found
+        entries[str(folder)] = Entry(str(folder), saved.algorithm, saved.run.meta_params)
+    assert tasks is not None
+    evaluator = MetaLearningEvaluator(entries, tasks, seed=seed)
+    with reporting(sys.stderr) as report:
+        table = evaluator.run(
+            episodes, progress=lambda done, all_, loss: report("evaluation", done, all_, loss)
+        )
+    typer.echo(str(table))
+    for each in compare_all({name: table[name] for name in entries}, over=over):
+        typer.echo(str(each))
+    if json is not None:
+        table.to_json(json)
+    if markdown is not None:
+        text = table.to_markdown() + "\n"
+        replace_file(markdown, lambda file: file.write(text.encode()))
