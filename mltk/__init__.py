@@ -8,7 +8,7 @@ from mltk import algorithms, data, evaluation, heads, models, ops, optim, task_a
 from mltk.algorithms import RidgeRegression
 from mltk.backend import backend, backend_of
 from mltk.episode import Episode
-from mltk.evaluation import MetaLearningEvaluator, evaluate
+from mltk.evaluation import ABTest, MetaLearningEvaluator, evaluate
 from mltk.heads import (
     matching_log_probabilities,
     matching_loss,
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from mltk import oracle
 
 __all__ = [
+    "ABTest",
     "Episode",
     "LearnabilityAnalyzer",
     "LearnableOptimizer",

@@ -22,7 +22,14 @@ PUBLIC = (
     *("backend", "backend_of", "Episode", "train", "evaluate", "load_run", "__version__"),
     *("models", "algorithms", "optim", "data", "heads", "ops", "tree", "evaluation", "oracle"),
     *("Module", "clone_module", "update_module", "detach_module", "meta_grad", "magic_box", "surrogate"),
-    *("MetaLearningEvaluator", "LearnableOptimizer", "RidgeRegression", "ridge_regression", "matching_loss"),
+    *(
+        "ABTest",
+        "MetaLearningEvaluator",
+        "LearnableOptimizer",
+        "RidgeRegression",
+        "ridge_regression",
+        "matching_loss",
+    ),
     *("matching_log_probabilities", "pairwise_cosine_similarity", "pairwise_sqeuclidean"),
     *("hardness_metric", "task_analysis", "LearnabilityAnalyzer"),
 )

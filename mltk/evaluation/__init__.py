@@ -1,7 +1,10 @@
 """Evaluation on unseen tasks, with honest intervals."""
 
+from mltk.evaluation.ab_test import ABResult, ABTest
 from mltk.evaluation.calibration import Calibration, brier, brier_parts, calibration, ece, nll
+from mltk.evaluation.confidence_sequences import asymptotic, betting, empirical_bernstein
 from mltk.evaluation.conformal import ConformalSets, conformal_sets, coverage
+from mltk.evaluation.e_process import EProcess
 from mltk.evaluation.entry import Entry
 from mltk.evaluation.evaluator import MetaLearningEvaluator
 from mltk.evaluation.interval import Interval
@@ -15,6 +18,7 @@ from mltk.evaluation.omniglot_challenge import (
 from mltk.evaluation.over_datasets import Practical, Ranking, rank_over_datasets, signed_rank
 from mltk.evaluation.paired import Comparison, compare, compare_all, holm
 from mltk.evaluation.planning import TaskPlan, plan
+from mltk.evaluation.racing import Race, race
 from mltk.evaluation.reliability import reliability
 from mltk.evaluation.result import Evaluation
 from mltk.evaluation.returns import Returns, returns
@@ -28,16 +32,20 @@ from mltk.evaluation.uncertainty import uncertainty
 from mltk.evaluation.unseen_tasks import evaluate
 
 __all__ = [
+    "ABResult",
+    "ABTest",
     "Calibration",
     "ChallengeResult",
     "Comparison",
     "ConformalSets",
+    "EProcess",
     "Entry",
     "Evaluation",
     "Interval",
     "LearnerOutcome",
     "MetaLearningEvaluator",
     "Practical",
+    "Race",
     "Ranking",
     "Returns",
     "Runs",
@@ -46,6 +54,8 @@ __all__ = [
     "Table",
     "TaskPlan",
     "Tempered",
+    "asymptotic",
+    "betting",
     "brier",
     "brier_parts",
     "calibration",
@@ -55,6 +65,7 @@ __all__ = [
     "controlled_sets",
     "coverage",
     "ece",
+    "empirical_bernstein",
     "evaluate",
     "fit_temperature",
     "holm",
@@ -62,6 +73,7 @@ __all__ = [
     "nll",
     "omniglot_challenge",
     "plan",
+    "race",
     "rank_over_datasets",
     "read_runs",
     "reliability",

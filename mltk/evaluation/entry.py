@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from mltk import tree
-from mltk.backend import backend_of
+from mltk.backend import backend_of, check_backend
 from mltk.checks import check_has
 from mltk.contracts import Backend, Learner
-from mltk.errors import SettingError
+from mltk.errors import MismatchError, SettingError
 from mltk.tree import Tree
 
 
@@ -48,6 +49,27 @@ class Entry:
                 "expected a backend"
             )
         return backend_of(self.meta_params)
+
+
+def backend_of_all(entries: Sequence[Entry], chosen: Backend | None = None) -> Backend:
+    """Where all of them compute: those without meta-parameters go along with the others.
+
+    Raises:
+        SettingError: If nothing was chosen, and none of them has meta-parameters to tell.
+        MismatchError: If the meta-parameters of two of them are on different backends.
+    """
+    telling = [entry for entry in entries if chosen is not None or tree.leaves(entry.meta_params)]
+    first, *others = telling or entries[:1]
+    backend = first.backend(chosen)
+    check_backend(backend)
+    for entry in others:
+        other = entry.backend(chosen)
+        if (other.name, other.device, other.dtype) != (backend.name, backend.device, backend.dtype):
+            raise MismatchError(
+                f"the meta-parameters of {entry.name} are on {other.name} {other.device} {other.dtype}; "
+                f"expected {backend.name} {backend.device} {backend.dtype} as for {first.name}"
+            )
+    return backend
 
 
 def entry_of(value: Any, name: str) -> Entry:

@@ -11,15 +11,14 @@ from typing import Any, cast
 import numpy as np
 
 from mltk.algorithms.embedding_based import EmbeddingBased
-from mltk.backend import check_backend
 from mltk.checks import check_count, check_has
 from mltk.contracts import Backend
 from mltk.data.source import TaskSource
 from mltk.episode import IDENTITIES, Episode
-from mltk.errors import MismatchError, SettingError
+from mltk.errors import SettingError
 from mltk.evaluation.blocks import BLOCK, batches, blocks, wanted
 from mltk.evaluation.calibration import calibration
-from mltk.evaluation.entry import Entry, entry_of
+from mltk.evaluation.entry import Entry, backend_of_all, entry_of
 from mltk.evaluation.result import Evaluation
 from mltk.evaluation.table import LearnerOutcome, Table
 from mltk.evaluation.transductive import of_first_tasks
@@ -105,7 +104,7 @@ class MetaLearningEvaluator:
         """
         check_count("episodes", episodes)
         entries = [self.entry(name) for name in self.learners]
-        backend = self._backend(entries)
+        backend = backend_of_all(entries, self.backend)
         drawn = wanted(blocks(self.tasks, episodes, self.seed, backend), episodes)
         first = next(drawn)
         found = [_Judged(entry) for entry in entries]
@@ -130,25 +129,6 @@ class MetaLearningEvaluator:
         identities = {name: numbers(parts) for name, parts in told.items()}
         outcomes = {each.entry.name: each.outcome(first, identities, backend) for each in found}
         return Table(outcomes, self.seed, np.concatenate(hardness) if hardness else None)
-
-    def _backend(self, entries: list[Entry]) -> Backend:
-        """The backend of all learners: those without parameters go along."""
-        known = []
-        for entry in entries:
-            try:
-                known.append(entry.backend(self.backend))
-            except SettingError:
-                continue
-        if not known:
-            return entries[0].backend(self.backend)  # says why there is none
-        check_backend(known[0])
-        for entry, other in zip(entries, known, strict=False):
-            if (other.name, other.device, other.dtype) != (known[0].name, known[0].device, known[0].dtype):
-                raise MismatchError(
-                    f"the meta-parameters of {entry.name} are on {other.name} {other.device} {other.dtype}; "
-                    f"expected {known[0].name} {known[0].device} {known[0].dtype} as for {entries[0].name}"
-                )
-        return known[0]
 
 
 class _Judged:

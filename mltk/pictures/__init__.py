@@ -1,5 +1,6 @@
 """What people look at, as SVG."""
 
+from mltk.pictures.confidence_sequence import confidence_sequence, confidence_sequence_figure
 from mltk.pictures.critical_difference import critical_difference, critical_difference_figure
 from mltk.pictures.curves import learning_curve, learning_curve_figure
 from mltk.pictures.episode import episode_figure, episode_picture
@@ -12,6 +13,8 @@ from mltk.pictures.reliability import reliability_figure, reliability_picture
 __all__ = [
     "accuracy_by_hardness",
     "accuracy_by_hardness_figure",
+    "confidence_sequence",
+    "confidence_sequence_figure",
     "critical_difference",
     "critical_difference_figure",
     "episode_figure",

@@ -1,0 +1,320 @@
+r"""Which of two learners is better: a test that may be looked at after every task.
+
+Both meet the same tasks, one after another, until it is decided. The decisions, and how often each is wrong:
+
+- "a better" where the evidence $E^+$ of `mltk.evaluation.e_process` reaches $2/\alpha$: wrong, where B is
+  better or both are exchangeable, with probability at most $\alpha/2$, at whatever task one looks. "b better"
+  likewise.
+- "equivalent within the margin" where the asymptotic confidence sequence of the mean difference
+  (`mltk.evaluation.confidence_sequences`) lies within $\pm$ the margin: wrong, where the difference is
+  larger, about as often as the sequence ends on one side of it, $\alpha/2$, after enough tasks for the
+  central limit theorem.
+- "budget spent" where none of this happened.
+
+So whatever the truth, a decision is wrong with probability at most about $\alpha$. A learner that is better
+by less than the margin may be found better or equivalent: both are true then. What is tested is symmetry:
+where the differences have mean zero but are skewed, "better" will be said sooner or later.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mltk.checks import check_count, check_has, check_scale, is_number
+from mltk.contracts import Backend
+from mltk.data.source import TaskSource
+from mltk.errors import RunError, SettingError
+from mltk.evaluation.confidence_sequences import Moments
+from mltk.evaluation.e_process import EProcess
+from mltk.evaluation.entry import Entry, backend_of_all, entry_of
+from mltk.evaluation.interval import Interval
+from mltk.evaluation.side_by_side import advantages, check_same_metric, evidence_for, scores
+from mltk.files import replace_file
+from mltk.outside import read_bytes, read_json, reading
+from mltk.progress import Progress, showing
+from mltk.summary import Lines, Summary
+from mltk.training.fingerprint import digest
+from mltk.tree import flatten
+
+UNDECIDED = "budget spent"
+EQUIVALENT = "equivalent within the margin"
+
+LARGEST = 2**30
+"""Bytes of a file that is resumed."""
+
+
+@dataclass(frozen=True, repr=False)
+class ABResult(Summary):
+    r"""What an `ABTest` has found.
+
+    Attributes:
+        names: Of A and B.
+        metric: ``"accuracy"`` or ``"mse"``.
+        values: The metric of both on each task that was needed, ``(2, tasks)``.
+        decision: ``"a better"``, ``"b better"``, ``"equivalent within the margin"`` or ``"budget spent"``.
+        low: Where the confidence sequence of the mean difference A − B begins after each task, ``(tasks,)``.
+        high: Where it ends.
+        log_evidence: $\log E^+$ and $\log E^-$ after each task, ``(tasks, 2)``: that A, and that B, is
+            better.
+        margin: Differences up to it do not matter.
+        alpha: How often a decision may be wrong.
+        seconds: That were spent, in all runs.
+
+    Examples:
+        >>> import mltk
+        >>> tasks, be = mltk.data.Blobs(ways=3, shots=1, queries=10), mltk.backend("numpy")
+        >>> plain = mltk.algorithms.Prototypical(mltk.models.Sequential([]))
+        >>> blind = mltk.algorithms.Prototypical(mltk.models.mlp([3, 1, 3]))
+        >>> found = mltk.ABTest((blind, blind.init(be, 0)), (plain, {}), tasks).run(max_tasks=200)
+        >>> found.decision, found.tasks
+        ('b better', 6)
+    """
+
+    names: tuple[str, str]
+    metric: str
+    values: np.ndarray
+    decision: str
+    low: np.ndarray
+    high: np.ndarray
+    log_evidence: np.ndarray
+    margin: float
+    alpha: float
+    seconds: float
+
+    @property
+    def tasks(self) -> int:
+        """How many tasks were needed."""
+        return int(self.values.shape[1])
+
+    @property
+    def differences(self) -> np.ndarray:
+        """A − B on each task, ``(tasks,)``."""
+        return np.asarray(self.values[0] - self.values[1])
+
+    @property
+    def interval(self) -> Interval:
+        """The mean difference with its interval over tasks, which holds at every look together."""
+        mean = float(self.differences.mean())
+        return Interval(mean, float(self.low[-1]), float(self.high[-1]), "tasks", 1 - self.alpha, self.tasks)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it as plain numbers, texts and lists."""
+        found = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return {name: each.tolist() if hasattr(each, "tolist") else each for name, each in found.items()}
+
+    def __str__(self) -> str:
+        said = self.decision
+        for letter, name in zip("ab", self.names, strict=True):
+            if said == f"{letter} better":
+                said = f"{name} is better"
+        pair = " − ".join(self.names)
+        return f"{said}, after {self.tasks} tasks: {pair} {self.metric} {self.interval}"
+
+    def summary(self) -> tuple[str, Lines]:
+        """See `mltk.summary.Summary`."""
+        found, needed = self.log_evidence[-1], evidence_for(self.alpha / 2)
+        evidence = [
+            f"{name} better: e = {np.exp(min(log, 700.0)):.3g}"
+            for name, log in zip(self.names, found, strict=True)
+        ]
+        lines = [
+            ("evidence", f"{', '.join(evidence)}; {np.exp(needed):.3g} decides"),
+            ("margin", f"{self.margin:g}"),
+            ("time", f"{self.seconds:.1f} s"),
+        ]
+        return f"ABResult: {self}", lines
+
+
+@dataclass(frozen=True)
+class ABTest:
+    """A test of two learners on the same tasks, which ends when it is decided: see `mltk.evaluation.ab_test`.
+
+    Attributes:
+        a: One learner: a pair ``(learner, meta_params)``, or an `Entry` as of an evaluator.
+        b: The other.
+        tasks: Where tasks come from.
+        margin: Differences up to it do not matter: of accuracies a fraction, so that 0.01 is a point.
+        alpha: How often a decision may be wrong.
+        seed: Of the tasks, which are those of `mltk.evaluate`.
+        backend: Where to compute; ``None`` for the backend of the meta-parameters.
+
+    Raises:
+        SettingError: If a setting is not valid.
+
+    Examples:
+        >>> import mltk
+        >>> tasks, be = mltk.data.Blobs(ways=3, shots=1, queries=10), mltk.backend("numpy")
+        >>> plain = mltk.algorithms.Prototypical(mltk.models.Sequential([]))
+        >>> blind = mltk.algorithms.Prototypical(mltk.models.mlp([3, 1, 3]))
+        >>> print(mltk.ABTest((plain, {}), (blind, blind.init(be, 0)), tasks).run(max_tasks=200))
+        a is better, after 6 tasks: a − b accuracy 0.444 [-inf, inf] (95 % interval over 6 tasks)
+    """
+
+    a: Any
+    b: Any
+    tasks: TaskSource = field(repr=False)
+    margin: float = field(default=0.01, kw_only=True)
+    alpha: float = field(default=0.05, kw_only=True)
+    seed: int = field(default=0, kw_only=True)
+    backend: Backend | None = field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        check_has("tasks", self.tasks, "sample", "mltk.data.Glyphs().tasks(...)")
+        check_scale("margin", self.margin)
+        check_count("seed", self.seed, at_least=0)
+        if not is_number(self.alpha) or not 0 < self.alpha < 1:
+            raise SettingError(f"alpha is {self.alpha!r}; expected a number between 0 and 1")
+        if len({entry.name for entry in self._entries}) < 2:
+            raise SettingError(f"a and b are both called {self._entries[0].name}; expected two names")
+
+    @property
+    def _entries(self) -> list[Entry]:
+        return [entry_of(self.a, "a"), entry_of(self.b, "b")]
+
+    def run(
+        self,
+        max_tasks: int = 10_000,
+        *,
+        resume: ABResult | None = None,
+        out: str | os.PathLike[str] | None = None,
+        progress: bool | Progress | None = None,
+    ) -> ABResult:
+        """Go on until it is decided.
+
+        Args:
+            max_tasks: Tasks after which it is given up, in all.
+            resume: What an earlier run of this test has found: it is gone on from, and ends as if it had
+                never been stopped.
+            out: A file that keeps what was found, after every 20 tasks; if it is there, it is gone on from.
+            progress: Called with the number of tasks; ``None`` shows a bar in a terminal.
+
+        Raises:
+            SettingError: If ``max_tasks`` is not a positive integer, or ``resume`` is of another test.
+            RunError: If the file is damaged, of another test, or cannot be written.
+            MltkError: As `mltk.evaluate`.
+        """
+        check_count("max_tasks", max_tasks)
+        path = None if out is None else Path(out)
+        entries = self._entries
+        backend = backend_of_all(entries, self.backend)
+        known = _Known(self, entries)
+        if resume is not None:
+            known.take_up(resume)
+        elif path is not None and path.exists():
+            known.read(path, self._fingerprint(entries, backend))
+        began, before = time.perf_counter(), known.seconds
+        with showing(progress, "A/B test") as report:
+            done = known.values.shape[1]
+            unseen = scores(entries, self.tasks, start=done, stop=max_tasks, seed=self.seed, backend=backend)
+            while known.decision == UNDECIDED and known.values.shape[1] < max_tasks:
+                known.add(*next(unseen))
+                known.seconds = before + time.perf_counter() - began
+                if path is not None:
+                    known.write(path, self._fingerprint(entries, backend))
+                if report is not None:
+                    report(known.values.shape[1], max_tasks, None)
+        return known.result()
+
+    def _fingerprint(self, entries: list[Entry], backend: Backend) -> dict[str, Any]:
+        """What a file must be of to be gone on from."""
+        told: dict[str, Any] = {"seed": self.seed, "alpha": self.alpha, "margin": self.margin}
+        for letter, entry in zip("ab", entries, strict=True):
+            leaves = flatten(entry.meta_params) if entry.meta_params else {}
+            arrays = b"".join(backend.to_numpy(leaf).tobytes() for leaf in leaves.values())
+            told[letter] = {"learner": repr(entry.learner)[:2000], "meta_params": digest(arrays)}
+        return told | {"tasks": repr(self.tasks)[:2000]}
+
+
+class _Known:
+    """What is known after some tasks."""
+
+    def __init__(self, test: ABTest, entries: list[Entry]) -> None:
+        self.test = test
+        self.names = (entries[0].name, entries[1].name)
+        self.metric: str | None = None
+        self.values = np.empty((2, 0))
+        self.decision = UNDECIDED
+        self.seconds = 0.0
+        self.low, self.high = np.empty(0), np.empty(0)
+        self.log_evidence = np.empty((0, 2))
+        self._evidence, self._moments = EProcess(), Moments()
+
+    def add(self, metric: str, values: np.ndarray) -> None:
+        """Some more tasks ``(2, T)``; those after the decision are dropped."""
+        self.metric = check_same_metric(self.metric, metric)
+        self._evidence, logs = self._evidence.update(advantages(metric, *values))
+        self._moments, sequence = self._moments.update(values[0] - values[1], alpha=self.test.alpha)
+        better = logs >= evidence_for(self.test.alpha / 2)
+        equal = (sequence.low >= -self.test.margin) & (sequence.high <= self.test.margin)
+        decided = better.any(axis=1) | equal
+        if decided.any():
+            here = int(np.argmax(decided))
+            letter = "ab"[int(np.argmax(better[here]))]
+            self.decision = f"{letter} better" if better[here].any() else EQUIVALENT
+        kept = slice(0, int(np.argmax(decided)) + 1 if decided.any() else None)
+        self.values = np.concatenate([self.values, values[:, kept]], axis=1)
+        self.low = np.concatenate([self.low, sequence.low[kept]])
+        self.high = np.concatenate([self.high, sequence.high[kept]])
+        self.log_evidence = np.concatenate([self.log_evidence, logs[kept]])
+
+    def take_up(self, earlier: ABResult) -> None:
+        """Go on from an earlier result."""
+        test = self.test
+        told = (earlier.names, earlier.margin, earlier.alpha)
+        if told != (self.names, test.margin, test.alpha):
+            raise SettingError(
+                f"resume is of {earlier.names} with margin {earlier.margin:g} and alpha {earlier.alpha:g}; "
+                f"expected {self.names} with {test.margin:g} and {test.alpha:g}"
+            )
+        self.add(earlier.metric, earlier.values)
+        self.seconds = earlier.seconds
+
+    def read(self, path: Path, fingerprint: dict[str, Any]) -> None:
+        """Go on from a file."""
+        with reading(path, RunError):
+            found = read_json(read_bytes(path, most=LARGEST))
+            if not isinstance(found, dict) or found.keys() != {"test", "metric", "values", "seconds"}:
+                raise ValueError("not what an A/B test writes")
+            if found["test"] != fingerprint:
+                raise RunError(f"{path} is of another test: other learners, tasks or settings")
+            values = np.asarray(found["values"], dtype=np.float64)
+            if values.ndim != 2 or values.shape[0] != 2 or not np.isfinite(values).all():
+                raise ValueError(f"values of shape {values.shape}")
+            if found["metric"] not in ("accuracy", "mse") or not is_number(found["seconds"]):
+                raise ValueError("no metric or time")
+        if values.size:
+            self.add(found["metric"], values)
+        self.seconds = float(found["seconds"])
+
+    def write(self, path: Path, fingerprint: dict[str, Any]) -> None:
+        """Keep what is known."""
+        told = {
+            "test": fingerprint,
+            "metric": self.metric,
+            "values": self.values.tolist(),
+            "seconds": self.seconds,
+        }
+        replace_file(path, lambda file: file.write(json.dumps(told).encode()))
+
+    def result(self) -> ABResult:
+        """What is known."""
+        assert self.metric is not None
+        return ABResult(
+            self.names,
+            self.metric,
+            self.values,
+            self.decision,
+            self.low,
+            self.high,
+            self.log_evidence,
+            self.test.margin,
+            self.test.alpha,
+            self.seconds,
+        )

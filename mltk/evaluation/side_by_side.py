@@ -1,0 +1,67 @@
+"""Learners that meet the same tasks, block by block, for as long as somebody wants to know."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from mltk.contracts import Backend
+from mltk.data.source import TaskSource
+from mltk.errors import SettingError
+from mltk.evaluation.blocks import BLOCK, blocks, wanted
+from mltk.evaluation.entry import Entry
+from mltk.evaluation.unseen_tasks import metric, predictions
+
+
+def scores(
+    entries: Sequence[Entry], tasks: TaskSource, *, start: int, stop: int, seed: int, backend: Backend
+) -> Iterator[tuple[str, np.ndarray]]:
+    """The metric of each learner on each task, block by block: its name, and ``(learners, T)``.
+
+    The tasks are those of `mltk.evaluate` with the same seed.
+
+    Args:
+        entries: The learners.
+        tasks: Where tasks come from.
+        start: How many tasks are known already.
+        stop: How many will be known.
+        seed: Of the tasks.
+        backend: Where to compute.
+    """
+    first = start // BLOCK
+    drawn = wanted(blocks(tasks, stop, seed, backend, first=first), stop - first * BLOCK)
+    for number, episode in enumerate(drawn, start=first):
+        skipped = max(0, start - number * BLOCK)
+        episode.check_values(fetch_targets=True)
+        name = "mse" if episode.ways is None else "accuracy"
+        found = []
+        for entry in entries:
+            called = [f"task {number * BLOCK + task} by {entry.name}" for task in range(BLOCK)]
+            found.append(metric(episode, predictions(entry.learner, entry.meta_params, episode, called)))
+        yield name, np.stack(found)[:, skipped:]
+
+
+def advantages(name: str, of: np.ndarray, over: np.ndarray) -> np.ndarray:
+    """How much better one learner is than another on each task, in a scale that bets can be made on.
+
+    Of accuracies it is the difference. Squared errors have any scale: their difference is divided by their
+    sum, which turns round, too, when the learners change places.
+    """
+    if name == "accuracy":
+        return np.asarray(of - over)
+    total = of + over
+    return np.asarray(np.divide(over - of, total, out=np.zeros_like(total), where=total > 0))
+
+
+def check_same_metric(known: str | None, name: str) -> str:
+    """Raise unless all tasks are of one kind."""
+    if known not in (None, name):
+        raise SettingError("tasks draws both classification and regression; expected one of them")
+    return name
+
+
+def evidence_for(wrong: float) -> float:
+    """The logarithm of how large an e-process must be so that it is wrong with no more than a probability."""
+    return math.log(1 / wrong)

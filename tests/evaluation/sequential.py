@@ -1,0 +1,43 @@
+"""How often tests that are looked at again and again are wrong, and how soon they decide: run as a script."""
+
+import math
+
+import numpy as np
+from scipy import stats
+
+from mltk.evaluation import EProcess, asymptotic
+
+POINTS = 0.03
+"""The standard deviation of a difference of accuracies on a task."""
+
+
+def false_decisions(comparisons, tasks=400, every=20, seed=0):
+    """The parts of comparisons of learners that are alike in which t, evidence and sequence ever find one."""
+    null = np.random.default_rng(seed).normal(0, POINTS, (comparisons, tasks))
+    looks = np.arange(every, tasks + 1, every)
+    means = np.cumsum(null, axis=1)[:, looks - 1] / looks
+    squares = np.cumsum(null**2, axis=1)[:, looks - 1] / looks
+    deviations = np.sqrt((squares - means**2) * looks / (looks - 1))
+    t = np.abs(means) * np.sqrt(looks) / deviations > stats.t.ppf(0.975, looks - 1)
+    evidence = EProcess().update(null)[1] >= math.log(2 / 0.05)
+    sequence = asymptotic(null)
+    outside = (sequence.low > 0) | (sequence.high < 0)
+    return t.any(axis=1).mean(), evidence.any(axis=(1, 2)).mean(), outside.any(axis=1).mean()
+
+
+def tasks_needed(difference, most, comparisons, seed=1):
+    """The median of the tasks after which a difference is found, and how often it is, and the wrong one."""
+    draws = np.random.default_rng(seed).normal(difference, POINTS, (comparisons, most))
+    better = EProcess().update(draws)[1] >= math.log(2 / 0.05)
+    found, wrong = better.any(axis=1).mean(axis=0)
+    return np.median(np.argmax(better[..., 0], axis=1) + 1), found, wrong
+
+
+if __name__ == "__main__":
+    for name, part in zip(("t", "evidence", "sequence"), false_decisions(2000), strict=True):
+        print(f"false decisions by {name}: {100 * part:.1f} %")
+    for points, most in ((0.01, 500), (0.005, 2300)):
+        needed, found, _ = tasks_needed(points, most, 1000)
+        print(
+            f"{100 * points:g} points: found after {needed:.0f} tasks, in {100 * found:.1f} % of comparisons"
+        )
