@@ -96,6 +96,45 @@ def test_variance_components_are_unbiased_exactly():
         np.testing.assert_allclose(expected, np.eye(len(EFFECTS))[place], atol=1e-10)
 
 
+@dataclass(frozen=True)
+class Noise:
+    """Tasks with a mean of their own, of which each example is a draw; the inputs tell nothing."""
+
+    shots: int
+    queries: int
+
+    def sample(self, n_tasks, rng, backend):
+        rng = np.random.default_rng(rng)
+        y = 3 * rng.normal(size=(n_tasks, 1, 1)) + rng.normal(size=(n_tasks, self.shots + self.queries, 1))
+        parts = (np.zeros_like(y[:, :1]).repeat(count, axis=1) for count in (self.shots, self.queries))
+        support_x, query_x = (backend.asarray(part) for part in parts)
+        return mltk.Episode(
+            support_x, backend.asarray(y[:, : self.shots]), query_x, backend.asarray(y[:, self.shots :])
+        )
+
+
+@dataclass(frozen=True)
+class MeanExample:
+    """Says the mean of the support set for every query."""
+
+    def adapt(self, meta_params, support_x, support_y):
+        return support_y.mean(axis=1, keepdims=True)
+
+    def predict(self, mean, query_x):
+        return mean + 0 * query_x
+
+
+def test_variance_of_a_known_episode_is_split_as_it_should_be():
+    r"""With support and query $s, q \sim N(0, 1)$ around a task's mean the error is $s^2 + q^2 - 2 s q$.
+
+    So the draws of either have variance 2, both together 4, and tasks none.
+    """
+    found = analysed(MeanExample(), Noise(1, 1), shots=(1,), episodes=4000, redraws=3).variance
+    expected = {"support draws": 2, "query draws": 2, "support and query draws together": 4, "tasks": 0}
+    for name, variance in expected.items():
+        assert found[name] == pytest.approx(variance, abs=0.35)
+
+
 def test_power_laws_are_found_again():
     n = np.asarray([1.0, 2, 5, 10, 20])
     laws = np.asarray([[0.3, 0.5, 0.7], [0.0, 2.0, 1.5], [0.1, 1.0, 3.0]])
@@ -103,6 +142,17 @@ def test_power_laws_are_found_again():
     np.testing.assert_allclose(found, laws, atol=1e-5)
     np.testing.assert_allclose(needed(laws, 0.4), [5 ** (1 / 0.7), 5 ** (1 / 1.5), (10 / 3) ** (1 / 3)])
     assert needed(laws, 0.3)[0] == np.inf
+
+
+def test_an_asymptote_below_zero_is_zero_and_the_rest_fitted_anew():
+    n, errors = np.asarray([1.0, 2, 4]), np.asarray([1.0, 0.4, 0.02])
+    a, b, c = fit_power_law(n, errors[None], np.ones(3))[0]
+    assert a == 0
+    rates = np.linspace(0.5, 4, 3501)
+    powers = n ** -rates[:, None]
+    factors = powers @ errors / np.sum(powers**2, axis=1)
+    best = np.argmin(np.sum((errors - factors[:, None] * powers) ** 2, axis=1))
+    np.testing.assert_allclose([b, c], [factors[best], rates[best]], atol=2e-3)
 
 
 def test_rising_errors_are_fitted_by_a_constant():
