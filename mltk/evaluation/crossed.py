@@ -23,7 +23,7 @@ class Crossed(NamedTuple):
     """A variance, and the degrees of freedom of its estimate."""
 
     variance: float
-    freedom: int
+    freedom: float
 
 
 def variance(values: np.ndarray, of: jackknife.Units | None) -> Crossed:
@@ -48,4 +48,4 @@ def variance(values: np.ndarray, of: jackknife.Units | None) -> Crossed:
         return Crossed(np.inf, 1)
     total = max(seeds + float(others) - both, seeds, float(others))
     parts = seeds**2 / (runs - 1) + float(others) ** 2 / freedom
-    return Crossed(total, max(1, int((seeds + float(others)) ** 2 / parts)) if parts else runs - 1)
+    return Crossed(total, max(1.0, (seeds + float(others)) ** 2 / parts) if parts else runs - 1)

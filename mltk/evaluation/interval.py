@@ -54,7 +54,7 @@ def decimals(half_width: float) -> int:
 
 
 def from_variance(
-    estimate: float, variance: float, freedom: int, over: str, level: float, units: int | None
+    estimate: float, variance: float, freedom: float, over: str, level: float, units: int | None
 ) -> Interval:
     """Student's interval.
 

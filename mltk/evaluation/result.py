@@ -92,7 +92,7 @@ class Evaluation(Summary):
             )
         of = jackknife.units(numbers)
         variance, freedom = jackknife.variance(self.values, of)
-        return from_variance(self.mean, float(variance), int(freedom), over, level, of.n_units)
+        return from_variance(self.mean, float(variance), float(freedom), over, level, of.n_units)
 
     def _over_seeds(self, level: float) -> Interval:
         if self.by_run is None:

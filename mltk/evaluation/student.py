@@ -38,13 +38,20 @@ def half_width(values: np.ndarray, level: float = 0.95) -> float:
     return quantile(values.size - 1, level) * float(np.std(values, ddof=1)) / math.sqrt(values.size)
 
 
-def quantile(freedom: int, level: float) -> float:
+def quantile(freedom: float, level: float) -> float:
     r"""The $t$ with $P(|T| \le t)$ = ``level``, to 12 digits and more.
 
     Args:
-        freedom: Degrees of freedom, at least 1.
+        freedom: Degrees of freedom, at least 1. Between whole ones, where they are estimates anyway, $\log t$
+            is taken for a linear function of their inverse, which is within 4 % of the truth.
         level: Between 0 and 1.
     """
+    below = int(freedom)
+    if below < freedom < MANY:
+        share = (1 / below - 1 / freedom) * below * (below + 1)
+        ends = quantile(below, level), quantile(below + 1, level)
+        return math.exp((1 - share) * math.log(ends[0]) + share * math.log(ends[1]))
+    freedom = below
     if freedom >= MANY:
         return _expanded(freedom, level)
     odd = freedom % 2

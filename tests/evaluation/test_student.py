@@ -36,3 +36,13 @@ def test_half_the_width_of_an_interval():
         0.95 * math.sqrt(2 / (1 - 0.95**2)) * math.sqrt(7 / 9), rel=1e-14
     )
     assert half_width(values[:1]) == math.inf
+
+
+@pytest.mark.parametrize("level", [0.5, 0.9, 0.95, 0.99])
+def test_between_whole_degrees_of_freedom_it_is_near_the_truth(level):
+    for freedom in (1.1, 1.5, 1.9, 2.5, 7.3, 40.5):
+        exact = float(stdtrit(freedom, (1 + level) / 2))
+        assert quantile(freedom, level) == pytest.approx(exact, rel=0.04)
+        below, above = quantile(int(freedom), level), quantile(int(freedom) + 1, level)
+        assert above < quantile(freedom, level) < below
+    assert quantile(3.0, level) == quantile(3, level)
