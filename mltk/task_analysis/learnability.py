@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from mltk.evaluation.unseen_tasks import metric, predictions
 from mltk.progress import Progress, showing
 from mltk.summary import Lines, Summary
 from mltk.task_analysis.confusion import Confusion, count_confused
+from mltk.task_analysis.hardness import hardness_metric
 from mltk.task_analysis.power_law import fit_power_law, needed
 from mltk.task_analysis.variance import variance_components
 from mltk.tree import Tree
@@ -49,6 +50,10 @@ class Learnability(Summary):
         variance: Where the variance of an episode's error comes from; see `mltk.task_analysis.variance`.
         confusion: Which classes are taken for which, with the most shots; ``None`` if tasks do not tell
             classes.
+        inner_steps: Numbers of inner steps, ``(S,)``; empty if none were asked for.
+        errors_by_step: The error of each task after each, with the most shots, ``(T, S)``.
+        hardness: Of each task with the most shots, by its inputs and relative to guessing, ``(T,)``
+            (`mltk.hardness_metric`); ``None`` for regression.
 
     Examples:
         >>> import mltk
@@ -67,6 +72,9 @@ class Learnability(Summary):
     resampled: np.ndarray | None
     variance: dict[str, float]
     confusion: Confusion | None
+    inner_steps: tuple[int, ...]
+    errors_by_step: np.ndarray
+    hardness: np.ndarray | None
 
     def error(self, shots: int) -> Interval:
         """The mean error with so many shots, and its interval over tasks."""
@@ -81,6 +89,12 @@ class Learnability(Summary):
         if self.optimum is None:
             raise SettingError("the best predictions are unknown; expected tasks with a method bayes_predict")
         return _mean((self.errors - self.optimum)[:, self._column(shots)])
+
+    def error_after(self, inner_steps: int) -> Interval:
+        """The mean error after so many inner steps, with the most shots, and its interval over tasks."""
+        if inner_steps not in self.inner_steps:
+            raise SettingError(f"inner_steps is {inner_steps}; expected one of {self.inner_steps}")
+        return _mean(self.errors_by_step[:, self.inner_steps.index(inner_steps)])
 
     def shots_needed(self, error: float) -> Interval:
         """How many shots the fitted law needs for an error; infinite if its asymptote is not below it.
@@ -106,6 +120,9 @@ class Learnability(Summary):
             "law": None if self.law is None else self.law.tolist(),
             "variance": dict(self.variance),
             "confusion": None if self.confusion is None else self.confusion.to_dict(),
+            "inner_steps": list(self.inner_steps),
+            "errors_by_step": self.errors_by_step.tolist(),
+            "hardness": None if self.hardness is None else self.hardness.tolist(),
         }
 
     def summary(self) -> tuple[str, Lines]:
@@ -121,6 +138,15 @@ class Learnability(Summary):
                 f"{name} {value:.3g} [{low:.3g}, {high:.3g}]" for name, value, (low, high) in parts
             )
             lines.append(("a + b n^-c", text))
+        for steps in self.inner_steps:
+            lines.append(
+                (f"{steps} inner step{'s' * (steps != 1)}", f"error {_short(self.error_after(steps))}")
+            )
+        spread = {f"errors with {max(self.shots)} shots": self.errors[:, -1], "hardness": self.hardness}
+        for name, values in spread.items():
+            if values is not None:
+                low, middle, high = np.quantile(values, [0.05, 0.5, 0.95])
+                lines.append((name, f"median {middle:.3g}, 5 % below {low:.3g}, 5 % above {high:.3g}"))
         total = sum(self.variance.values())
         lines += [
             (
@@ -180,6 +206,7 @@ class LearnabilityAnalyzer:
         self,
         *,
         shots: Sequence[int] = (1, 2, 5, 10),
+        inner_steps: Sequence[int] = (),
         episodes: int = 200,
         redraws: int = 2,
         seed: int = 0,
@@ -193,6 +220,8 @@ class LearnabilityAnalyzer:
 
         Args:
             shots: Numbers of support examples.
+            inner_steps: Numbers of inner steps, for learners that are dataclasses with that setting; the
+                tasks are the same, with the most shots.
             episodes: How many tasks.
             redraws: Supports and query sets of a task for the variance, at least 2.
             seed: Of the tasks.
@@ -206,6 +235,7 @@ class LearnabilityAnalyzer:
         check_count("episodes", episodes, at_least=2)
         check_count("redraws", redraws, at_least=2)
         shots = tuple(sorted(set(shots)))
+        learners = [(steps, self._with_steps(steps)) for steps in sorted(set(inner_steps))]
         given = self.meta_params
         starts: Sequence[Tree] = [given] if isinstance(given, dict) else list(given)
         backend = backend_of(starts[0]) if self.backend is None else self.backend
@@ -213,6 +243,8 @@ class LearnabilityAnalyzer:
         names = getattr(self.tasks, "class_names", None)
         confusion = None if names is None else _none_confused(names)
         errors, optimum, crossed, done = [], [], [], 0
+        by_step: list[np.ndarray] = []
+        hardness: list[np.ndarray] = []
         most = replace(self.tasks, shots=max(shots))
         many = replace(self.tasks, shots=redraws * self.tasks.shots, queries=redraws * self.tasks.queries)
         with showing(progress, "learnability") as report:
@@ -220,6 +252,11 @@ class LearnabilityAnalyzer:
                 by_shots = [_with_support(episode, 0, count) for count in shots]
                 found = np.stack([self._errors(each, starts, done) for each in by_shots], axis=-1)
                 errors.append(found.mean(axis=0))
+                after = [each._errors(by_shots[-1], starts, done).mean(axis=0) for _, each in learners]
+                by_step.append(np.stack([*after, errors[-1][:, -1]], axis=-1)[:, : len(after)])
+                if episode.ways is not None and episode.query_y.ndim == 2:
+                    hard = hardness_metric(by_shots[-1], episode.ways, relative=True)
+                    hardness.append(backend.to_numpy(hard).astype(np.float64))
                 if hasattr(self.tasks, "bayes_predict"):
                     optimum.append(np.stack([_least(self.tasks, each) for each in by_shots], axis=-1))
                 if confusion is not None and episode.classes is not None:
@@ -252,7 +289,20 @@ class LearnabilityAnalyzer:
             resampled,
             variance_components(np.concatenate(crossed)),
             confusion if confusion is not None and confusion.opportunities.any() else None,
+            tuple(steps for steps, _ in learners),
+            np.concatenate(by_step),
+            np.concatenate(hardness) if hardness else None,
         )
+
+    def _with_steps(self, inner_steps: int) -> LearnabilityAnalyzer:
+        """The same with another number of inner steps."""
+        check_count("each of inner_steps", inner_steps, at_least=0)
+        if not (is_dataclass(self.learner) and hasattr(self.learner, "inner_steps")):
+            raise SettingError(
+                f"learner is {type(self.learner).__name__}, which has no setting inner_steps; "
+                "expected no inner_steps"
+            )
+        return replace(self, learner=replace(cast("Any", self.learner), inner_steps=inner_steps))
 
     def _errors(self, episode: Episode, starts: Sequence[Tree], done: int) -> np.ndarray:
         """The error of each task from each start, ``(S, T)``."""

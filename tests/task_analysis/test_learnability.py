@@ -1,6 +1,6 @@
 """What a learner can learn, where all of it is known."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -194,3 +194,36 @@ def test_sources_that_cannot_be_asked_for_more_are_refused():
 
     with pytest.raises(SettingError, match="dataclass"):
         mltk.LearnabilityAnalyzer(NearestMean(), Fixed(), meta_params={})
+
+
+def test_errors_after_more_inner_steps_are_those_of_the_learner_that_takes_them():
+    numpy = mltk.backend("numpy")
+    tasks = mltk.data.Sinusoid(shots=5, queries=5)
+    maml = mltk.algorithms.MAML(mltk.models.mlp([1, 20, 1]), "mse", inner_lr=0.01, inner_steps=3)
+    params = maml.init(numpy, 0)
+    analyzer = mltk.LearnabilityAnalyzer(maml, tasks, params)
+    found = analyzer.run(shots=(2, 5), inner_steps=(3, 0, 10), episodes=30)
+    assert found.inner_steps == (0, 3, 10)
+    np.testing.assert_array_equal(found.errors_by_step[:, 1], found.errors[:, 1])
+    more = replace(maml, inner_steps=10)
+    other = mltk.LearnabilityAnalyzer(more, tasks, params).run(shots=(2, 5), episodes=30)
+    np.testing.assert_array_equal(found.errors_by_step[:, 2], other.errors[:, 1])
+    assert found.error_after(10).estimate < found.error_after(0).estimate
+    assert found.hardness is None
+    assert other.errors_by_step.shape == (30, 0)
+    assert "10 inner steps" in repr(found)
+    plain = mltk.algorithms.Prototypical(mltk.models.Sequential([]))
+    blobs = mltk.LearnabilityAnalyzer(plain, mltk.data.Blobs(3, 1, 2), {}, numpy)
+    with pytest.raises(SettingError, match="has no setting inner_steps"):
+        blobs.run(shots=(1,), inner_steps=(1,))
+
+
+def test_the_hardness_of_tasks_is_that_of_their_most_shots():
+    blobs = mltk.data.Blobs(ways=3, shots=4, queries=6)
+    plain = mltk.algorithms.Prototypical(mltk.models.Sequential([]))
+    numpy = mltk.backend("numpy", dtype="float64")
+    found = mltk.LearnabilityAnalyzer(plain, blobs, {}, numpy).run(shots=(1, 4), episodes=20)
+    block = np.random.default_rng(np.random.SeedSequence(0, spawn_key=(1, 0)))
+    expected = mltk.hardness_metric(blobs.sample(20, block, numpy), 3, relative=True)
+    np.testing.assert_allclose(found.hardness, expected, rtol=1e-12)
+    assert "hardness" in repr(found)
