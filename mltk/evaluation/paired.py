@@ -12,7 +12,7 @@ import numpy as np
 from mltk.errors import SettingError, ShapeError
 from mltk.evaluation.interval import Interval, decimals
 from mltk.evaluation.result import Evaluation
-from mltk.evaluation.sign_flips import sign_flips
+from mltk.evaluation.sign_flips import multiples, sign_flips
 from mltk.installation import needed_for
 from mltk.summary import Lines, Summary
 
@@ -126,7 +126,15 @@ def compare(
         from scipy.stats import wilcoxon
     flips = sign_flips(values)
     wins, ties, losses = (int(np.count_nonzero(each)) for each in (values > 0, values == 0, values < 0))
-    ranked = float(wilcoxon(values, zero_method="pratt").pvalue) if values.any() else 1.0
+    ranked = 1.0
+    if values.any():
+        # Accuracies that differ by the same number of queries tie, whatever their difference is rounded to.
+        kept = values[values != 0]
+        whole = multiples(kept / np.abs(kept).max())
+        tied = values.copy()
+        if whole is not None:
+            tied[values != 0] = whole
+        ranked = float(wilcoxon(tied, zero_method="pratt").pvalue)
     return Comparison(
         names,
         x.metric,

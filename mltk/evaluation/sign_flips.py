@@ -55,7 +55,7 @@ def sign_flips(differences: np.ndarray, *, seed: int = 0) -> SignFlips:
     if differences.size == 0:
         return SignFlips(1.0, True)
     differences = differences / np.abs(differences).max()
-    whole = _multiples(differences)
+    whole = multiples(differences)
     if whole is not None:
         return SignFlips(_counted(np.abs(whole), abs(int(whole.sum()))), True)
     found = abs(differences.sum()) - TIE * np.abs(differences).sum()
@@ -70,8 +70,12 @@ def sign_flips(differences: np.ndarray, *, seed: int = 0) -> SignFlips:
     return SignFlips((1 + extreme) / (1 + DRAWN), False)
 
 
-def _multiples(differences: np.ndarray) -> np.ndarray | None:
-    """Differences up to 1 as multiples of the largest unit that measures them all; ``None`` if none does."""
+def multiples(differences: np.ndarray) -> np.ndarray | None:
+    """Differences as whole multiples of the largest unit that measures them all; ``None`` if none does.
+
+    Args:
+        differences: ``(N,)``, the largest of size 1, none of them zero.
+    """
     smallest = np.abs(differences).min()
     if smallest * WIDEST < 1:
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -121,12 +122,12 @@ class Table(Summary):
         }
 
     def to_json(self, path: str | Path) -> None:
-        """Write `to_dict` to a file, which is replaced as a whole.
+        """Write `to_dict` to a file, which is replaced as a whole; what is infinite is null there.
 
         Raises:
             RunError: If it cannot be written.
         """
-        text = json.dumps(self.to_dict(), indent=1) + "\n"
+        text = json.dumps(_finite(self.to_dict()), indent=1, allow_nan=False) + "\n"
         replace_file(Path(path), lambda file: file.write(text.encode()))
 
     def to_markdown(self) -> str:
@@ -225,3 +226,12 @@ class Table(Summary):
             cells[" / ".join(STRATA)] = " / ".join(f"{value:.3f}" for value in thirds.values())
         cells["transductive"] = {True: "yes", False: "no", None: "unknown"}[found.transductive]
         return cells | {"ms a task": f"{1000 * outcome.seconds:.3g}"}
+
+
+def _finite(value: Any) -> Any:
+    """The same with ``None`` for numbers that JSON does not know."""
+    if isinstance(value, dict):
+        return {name: _finite(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -205,3 +205,10 @@ def test_bad_values_of_tasks_are_refused():
 
     with pytest.raises(LabelError):
         mltk.MetaLearningEvaluator(with_params(HEADS, NUMPY), Broken()).run(20)
+
+
+def test_what_is_infinite_is_null_in_json(tmp_path):
+    table = mltk.MetaLearningEvaluator(with_params(HEADS, NUMPY), GLYPHS).run(1)
+    table.to_json(tmp_path / "one.json")
+    read = json.loads((tmp_path / "one.json").read_text(), parse_constant=lambda word: pytest.fail(word))
+    assert read["learners"]["ridge"]["intervals"]["tasks"] == [None, None]

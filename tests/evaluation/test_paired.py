@@ -139,3 +139,12 @@ def test_evaluations_of_other_tasks_are_refused():
         compare(evaluation(1), moved)
     with pytest.raises(SettingError, match="the metrics are accuracy and mse"):
         compare(evaluation(1), Evaluation("mse", evaluation(1).values))
+
+
+def test_accuracies_tie_for_wilcoxon_whatever_they_are_rounded_to():
+    rng = np.random.default_rng(0)
+    a, b = rng.binomial(25, 0.6, (2, 30))
+    expected = stats.wilcoxon(a - b, zero_method="pratt").pvalue
+    found = compare(Evaluation("accuracy", a / 25), Evaluation("accuracy", b / 25))
+    assert found.wilcoxon == pytest.approx(expected, rel=1e-12)
+    assert stats.wilcoxon(a / 25 - b / 25, zero_method="pratt").pvalue != expected
