@@ -8,12 +8,17 @@ Both meet the same tasks, one after another, until it is decided. The decisions,
 - "equivalent within the margin" where the asymptotic confidence sequence of the mean difference
   (`mltk.evaluation.confidence_sequences`) lies within $\pm$ the margin: wrong, where the difference is
   larger, about as often as the sequence ends on one side of it, $\alpha/2$, after enough tasks for the
-  central limit theorem.
+  central limit theorem. Of accuracies it is said from $n = \log(2/\alpha)$ / margin tasks on, 369 for a point
+  at 5 %,: a learner that fails altogether on a part of the tasks that is larger than the margin
+  has shown none of them by then with probability at most $(1 - \text{margin})^n \le \alpha/2$.
 - "budget spent" where none of this happened.
 
-So whatever the truth, a decision is wrong with probability at most about $\alpha$. A learner that is better
-by less than the margin may be found better or equivalent: both are true then. What is tested is symmetry:
-where the differences have mean zero but are skewed, "better" will be said sooner or later.
+So where differences are symmetric around some point, a decision is wrong with probability at most about
+$\alpha$. A learner that is better by less than the margin may be found better or equivalent: both are true
+then. What is tested is symmetry: where the differences have mean zero but are skewed, "better" will be said
+sooner or later. Of squared errors the evidence is that of the differences divided by their sum, so that one
+which is smaller on most tasks is found better, even where a few tasks turn the mean; the interval is of the
+mean of the differences themselves.
 """
 
 from __future__ import annotations
@@ -40,8 +45,8 @@ from mltk.files import replace_file
 from mltk.outside import read_bytes, read_json, reading
 from mltk.progress import Progress, showing
 from mltk.summary import Lines, Summary
-from mltk.training.fingerprint import digest
-from mltk.tree import flatten
+from mltk.training.config import differences
+from mltk.training.fingerprint import Facts, fingerprint
 
 UNDECIDED = "budget spent"
 EQUIVALENT = "equivalent within the margin"
@@ -66,6 +71,7 @@ class ABResult(Summary):
         margin: Differences up to it do not matter.
         alpha: How often a decision may be wrong.
         seconds: That were spent, in all runs.
+        test: What the test was of: its settings, learners, meta-parameters and tasks, in short lines.
 
     Examples:
         >>> import mltk
@@ -87,6 +93,7 @@ class ABResult(Summary):
     margin: float
     alpha: float
     seconds: float
+    test: Facts
 
     @property
     def tasks(self) -> int:
@@ -192,11 +199,13 @@ class ABTest:
             max_tasks: Tasks after which it is given up, in all.
             resume: What an earlier run of this test has found: it is gone on from, and ends as if it had
                 never been stopped.
-            out: A file that keeps what was found, after every 20 tasks; if it is there, it is gone on from.
+            out: A file that keeps what was found, after every 20 tasks; if it is there, it is gone on from,
+                unless ``resume`` knows more.
             progress: Called with the number of tasks; ``None`` shows a bar in a terminal.
 
         Raises:
-            SettingError: If ``max_tasks`` is not a positive integer, or ``resume`` is of another test.
+            SettingError: If ``max_tasks`` is not a positive integer, or ``resume`` is of another test: of
+                other learners, meta-parameters, tasks or settings.
             RunError: If the file is damaged, of another test, or cannot be written.
             MltkError: As `mltk.evaluate`.
         """
@@ -205,10 +214,8 @@ class ABTest:
         entries = self._entries
         backend = backend_of_all(entries, self.backend)
         known = _Known(self, entries)
-        if resume is not None:
-            known.take_up(resume)
-        elif path is not None and path.exists():
-            known.read(path, self._fingerprint(entries, backend))
+        kept = known.read(path) if path is not None and path.exists() else None
+        known.take_up(resume, kept)
         began, before = time.perf_counter(), known.seconds
         with showing(progress, "A/B test") as report:
             done = known.values.shape[1]
@@ -217,19 +224,10 @@ class ABTest:
                 known.add(*next(unseen))
                 known.seconds = before + time.perf_counter() - began
                 if path is not None:
-                    known.write(path, self._fingerprint(entries, backend))
+                    known.write(path)
                 if report is not None:
                     report(known.values.shape[1], max_tasks, None)
         return known.result()
-
-    def _fingerprint(self, entries: list[Entry], backend: Backend) -> dict[str, Any]:
-        """What a file must be of to be gone on from."""
-        told: dict[str, Any] = {"seed": self.seed, "alpha": self.alpha, "margin": self.margin}
-        for letter, entry in zip("ab", entries, strict=True):
-            leaves = flatten(entry.meta_params) if entry.meta_params else {}
-            arrays = b"".join(backend.to_numpy(leaf).tobytes() for leaf in leaves.values())
-            told[letter] = {"learner": repr(entry.learner)[:2000], "meta_params": digest(arrays)}
-        return told | {"tasks": repr(self.tasks)[:2000]}
 
 
 class _Known:
@@ -245,6 +243,10 @@ class _Known:
         self.low, self.high = np.empty(0), np.empty(0)
         self.log_evidence = np.empty((0, 2))
         self._evidence, self._moments = EProcess(), Moments()
+        told = {name: getattr(test, name) for name in ("seed", "alpha", "margin", "tasks")}
+        for letter, entry in zip("ab", entries, strict=True):
+            told[letter] = {"name": entry.name, "learner": entry.learner, "meta_params": entry.meta_params}
+        self.facts = fingerprint("test", told)
 
     def add(self, metric: str, values: np.ndarray) -> None:
         """Some more tasks ``(2, T)``; those after the decision are dropped."""
@@ -253,6 +255,9 @@ class _Known:
         self._moments, sequence = self._moments.update(values[0] - values[1], alpha=self.test.alpha)
         better = logs >= evidence_for(self.test.alpha / 2)
         equal = (sequence.low >= -self.test.margin) & (sequence.high <= self.test.margin)
+        if metric == "accuracy":
+            times = self.values.shape[1] + np.arange(1, len(equal) + 1)
+            equal &= times * self.test.margin >= evidence_for(self.test.alpha / 2)
         decided = better.any(axis=1) | equal
         if decided.any():
             here = int(np.argmax(decided))
@@ -264,39 +269,38 @@ class _Known:
         self.high = np.concatenate([self.high, sequence.high[kept]])
         self.log_evidence = np.concatenate([self.log_evidence, logs[kept]])
 
-    def take_up(self, earlier: ABResult) -> None:
-        """Go on from an earlier result."""
-        test = self.test
-        told = (earlier.names, earlier.margin, earlier.alpha)
-        if told != (self.names, test.margin, test.alpha):
-            raise SettingError(
-                f"resume is of {earlier.names} with margin {earlier.margin:g} and alpha {earlier.alpha:g}; "
-                f"expected {self.names} with {test.margin:g} and {test.alpha:g}"
-            )
-        self.add(earlier.metric, earlier.values)
-        self.seconds = earlier.seconds
+    def take_up(self, resume: ABResult | None, kept: dict[str, Any] | None) -> None:
+        """Go on from an earlier result or from what a file keeps, whichever knows more."""
+        if resume is not None:
+            if lines := differences(resume.test, self.facts):
+                raise SettingError(f"resume is of another test: {'; '.join(lines)}")
+            if kept is None or resume.tasks >= kept["values"].shape[1]:
+                kept = {"metric": resume.metric, "values": resume.values, "seconds": resume.seconds}
+        if kept is not None:
+            self.seconds = kept["seconds"]
+            if kept["values"].size:
+                self.add(kept["metric"], kept["values"])
 
-    def read(self, path: Path, fingerprint: dict[str, Any]) -> None:
-        """Go on from a file."""
+    def read(self, path: Path) -> dict[str, Any]:
+        """What a file keeps of this test."""
         with reading(path, RunError):
             found = read_json(read_bytes(path, most=LARGEST))
             if not isinstance(found, dict) or found.keys() != {"test", "metric", "values", "seconds"}:
                 raise ValueError("not what an A/B test writes")
-            if found["test"] != fingerprint:
-                raise RunError(f"{path} is of another test: other learners, tasks or settings")
+            told = found["test"] if isinstance(found["test"], dict) else {}
+            if lines := differences(told, self.facts):
+                raise RunError(f"{path} is of another test: {'; '.join(lines)}")
             values = np.asarray(found["values"], dtype=np.float64)
             if values.ndim != 2 or values.shape[0] != 2 or not np.isfinite(values).all():
                 raise ValueError(f"values of shape {values.shape}")
             if found["metric"] not in ("accuracy", "mse") or not is_number(found["seconds"]):
                 raise ValueError("no metric or time")
-        if values.size:
-            self.add(found["metric"], values)
-        self.seconds = float(found["seconds"])
+            return found | {"values": values, "seconds": float(found["seconds"])}
 
-    def write(self, path: Path, fingerprint: dict[str, Any]) -> None:
+    def write(self, path: Path) -> None:
         """Keep what is known."""
         told = {
-            "test": fingerprint,
+            "test": self.facts,
             "metric": self.metric,
             "values": self.values.tolist(),
             "seconds": self.seconds,
@@ -317,4 +321,5 @@ class _Known:
             self.test.margin,
             self.test.alpha,
             self.seconds,
+            self.facts,
         )

@@ -20,7 +20,8 @@ def scores(
 ) -> Iterator[tuple[str, np.ndarray]]:
     """The metric of each learner on each task, block by block: its name, and ``(learners, T)``.
 
-    The tasks are those of `mltk.evaluate` with the same seed.
+    The tasks are those of `mltk.evaluate` with the same seed. Blocks are judged whole, also where only some
+    of their tasks are wanted: what a task gives may depend, in its last bits, on how many are judged at once.
 
     Args:
         entries: The learners.
@@ -30,17 +31,17 @@ def scores(
         seed: Of the tasks.
         backend: Where to compute.
     """
-    first = start // BLOCK
-    drawn = wanted(blocks(tasks, stop, seed, backend, first=first), stop - first * BLOCK)
+    first, end = start // BLOCK, math.ceil(stop / BLOCK)
+    drawn = wanted(blocks(tasks, stop, seed, backend, first=first), (end - first) * BLOCK)
     for number, episode in enumerate(drawn, start=first):
-        skipped = max(0, start - number * BLOCK)
+        asked = slice(max(0, start - number * BLOCK), stop - number * BLOCK)
         episode.check_values(fetch_targets=True)
         name = "mse" if episode.ways is None else "accuracy"
         found = []
         for entry in entries:
             called = [f"task {number * BLOCK + task} by {entry.name}" for task in range(BLOCK)]
             found.append(metric(episode, predictions(entry.learner, entry.meta_params, episode, called)))
-        yield name, np.stack(found)[:, skipped:]
+        yield name, np.stack(found)[:, asked]
 
 
 def advantages(name: str, of: np.ndarray, over: np.ndarray) -> np.ndarray:
