@@ -73,10 +73,11 @@ def compare(
             episodes, progress=lambda done, all_, loss: report("evaluation", done, all_, loss)
         )
     typer.echo(str(table))
-    for each in compare_all({name: table[name] for name in entries}, over=over):
+    comparisons = compare_all({name: table[name] for name in entries}, over=over)
+    for each in comparisons:
         typer.echo(str(each))
     if json is not None:
-        table.to_json(json)
+        table.to_json(json, comparisons=comparisons)
     if markdown is not None:
         text = table.to_markdown() + "\n"
         replace_file(markdown, lambda file: file.write(text.encode()))

@@ -17,6 +17,7 @@ import numpy as np
 from mltk.checks import check_count, check_scale, is_number
 from mltk.errors import NotFiniteError, SettingError, ShapeError
 from mltk.evaluation.result import Evaluation
+from mltk.evaluation.table import Table
 from mltk.installation import needed_for
 from mltk.summary import Lines, Summary
 
@@ -189,12 +190,16 @@ def signed_rank(
 
 def _checked(scores: Any) -> np.ndarray:
     """Finite numbers of datasets."""
-    if isinstance(scores, Evaluation):
+    listed = isinstance(scores, list | tuple) and any(isinstance(each, Evaluation | Table) for each in scores)
+    if listed or isinstance(scores, Evaluation | Table):
         raise SettingError(
             "these are the values of tasks of one dataset; expected one score for each dataset "
             "(mltk.evaluation.compare is for tasks)"
         )
-    found = np.asarray(scores, dtype=np.float64)
+    try:
+        found = np.asarray(scores, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ShapeError("scores are no array of numbers; expected rows of numbers, equally long") from error
     if not np.isfinite(found).all():
         raise NotFiniteError("a score is NaN or infinite; expected finite numbers")
     return found

@@ -14,6 +14,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mltk.errors import NotFiniteError, ShapeError
+
 FEW = 20
 """Differences of which all choices of signs are enumerated."""
 
@@ -25,6 +27,9 @@ WIDEST = 10**6
 
 DRAWN = 9999
 """Choices of signs that are drawn where they cannot be counted."""
+
+AT_ONCE = 2**20
+"""Signs that are drawn at once, so that memory does not grow with the number of tasks."""
 
 TIE = 1e-12
 """Relative difference up to which sums of enumerated or drawn signs count as equal."""
@@ -50,12 +55,20 @@ def sign_flips(differences: np.ndarray, *, seed: int = 0) -> SignFlips:
     Args:
         differences: ``(N,)``, of at least one task.
         seed: Of the signs, where they are drawn.
+
+    Raises:
+        ShapeError: If the differences are not ``(N,)``, or there is none.
+        NotFiniteError: If one is NaN or infinite.
     """
+    if differences.ndim != 1 or differences.size == 0:
+        raise ShapeError(f"differences has shape {differences.shape}; expected (tasks,)")
+    if not np.isfinite(differences).all():
+        raise NotFiniteError("a difference is NaN or infinite; expected finite numbers")
     differences = differences[differences != 0]
     if differences.size == 0:
         return SignFlips(1.0, True)
     differences = differences / np.abs(differences).max()
-    whole = multiples(differences)
+    whole = _multiples(differences)
     if whole is not None:
         return SignFlips(_counted(np.abs(whole), abs(int(whole.sum()))), True)
     found = abs(differences.sum()) - TIE * np.abs(differences).sum()
@@ -65,17 +78,16 @@ def sign_flips(differences: np.ndarray, *, seed: int = 0) -> SignFlips:
             sums = np.concatenate([sums + each, sums - each])
         return SignFlips(float(np.mean(np.abs(sums) >= found)), True)
     rng = np.random.default_rng(seed)
-    signs = rng.choice(np.asarray([-1.0, 1.0]), (DRAWN, differences.size))
-    extreme = np.count_nonzero(np.abs(signs @ differences) >= found)
+    rows, extreme = max(1, AT_ONCE // differences.size), 0
+    for start in range(0, DRAWN, rows):
+        shape = (min(rows, DRAWN - start), differences.size)
+        signs = rng.choice(np.asarray([-1.0, 1.0]), shape)
+        extreme += int(np.count_nonzero(np.abs(signs @ differences) >= found))
     return SignFlips((1 + extreme) / (1 + DRAWN), False)
 
 
-def multiples(differences: np.ndarray) -> np.ndarray | None:
-    """Differences as whole multiples of the largest unit that measures them all; ``None`` if none does.
-
-    Args:
-        differences: ``(N,)``, the largest of size 1, none of them zero.
-    """
+def _multiples(differences: np.ndarray) -> np.ndarray | None:
+    """Differences up to 1 as multiples of the largest unit that measures them all; ``None`` if none does."""
     smallest = np.abs(differences).min()
     if smallest * WIDEST < 1:
         return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,8 @@ class LearnerOutcome:
         matching_loss: Of learners with an embedding, the loss of a matching network on it
             (`mltk.matching_loss`), ``(episodes,)``: how well the classes lie apart, whatever the head does.
         calibration: How well the softmax of the outputs describes what happens; ``None`` for regression.
-        seconds: To adapt and predict, a task: the median over batches, on this machine.
+        seconds: To adapt and predict, a task: the median over batches, on this machine. Of one or two batches
+            it holds what is done once, so that the first learner seems slower.
 
     Examples:
         >>> import mltk
@@ -121,13 +122,20 @@ class Table(Summary):
             "learners": {name: self._numbers(name) for name in self.outcomes},
         }
 
-    def to_json(self, path: str | Path) -> None:
-        """Write `to_dict` to a file, which is replaced as a whole; what is infinite is null there.
+    def to_json(self, path: str | Path, *, comparisons: Sequence[Comparison] = ()) -> None:
+        """Write `to_dict` to a file, which is replaced as a whole; ends of infinite intervals are ``null``.
+
+        Args:
+            path: The file.
+            comparisons: Of learners of the table, to be written with it.
 
         Raises:
             RunError: If it cannot be written.
         """
-        text = json.dumps(_finite(self.to_dict()), indent=1, allow_nan=False) + "\n"
+        told = self.to_dict()
+        if comparisons:
+            told["comparisons"] = [each.to_dict() for each in comparisons]
+        text = json.dumps(_finite(told), indent=1, allow_nan=False) + "\n"
         replace_file(Path(path), lambda file: file.write(text.encode()))
 
     def to_markdown(self) -> str:
@@ -228,10 +236,10 @@ class Table(Summary):
         return cells | {"ms a task": f"{1000 * outcome.seconds:.3g}"}
 
 
-def _finite(value: Any) -> Any:
-    """The same with ``None`` for numbers that JSON does not know."""
-    if isinstance(value, dict):
-        return {name: _finite(each) for name, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(each) for each in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+def _finite(told: Any) -> Any:
+    """The same, without the numbers that JSON has not."""
+    if isinstance(told, dict):
+        return {name: _finite(each) for name, each in told.items()}
+    if isinstance(told, list):
+        return [_finite(each) for each in told]
+    return None if isinstance(told, float) and not math.isfinite(told) else told

@@ -39,6 +39,8 @@ def test_the_numbers_are_those_of_the_library(run):
     other = dataclasses.replace(alone, values=values)
     names = ("runs/prototypical", "runs/matching")
     assert said.splitlines()[-1] == str(compare(other, alone, over="classes", names=names))
+    (pair,) = found["comparisons"]
+    assert pair == compare(other, alone, over="classes", names=names).to_dict()
     assert Path("x.md").read_text().startswith("| learner | accuracy | loss |")
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sent_to_processes import Flat, ends, peculiar, product
 
 import mltk
 from mltk.errors import NotFiniteError, RunError, SettingError
@@ -18,21 +19,6 @@ from mltk.evaluation.in_processes import in_processes
 
 NUMPY = mltk.backend("numpy")
 LEARNER = mltk.algorithms.MAML(mltk.models.mlp([784, 8, 3]), "cross_entropy", inner_lr=0.1)
-
-
-class Flat:
-    """Glyphs as vectors, of which the third block is not finite where that is wanted."""
-
-    def __init__(self, broken=False):
-        self.tasks, self.broken = mltk.data.Glyphs(alphabets=2).tasks(ways=3, shots=1, queries=2), broken
-
-    def sample(self, n_tasks, rng, backend):
-        drawn = self.tasks.sample(n_tasks, rng, backend)
-        x, y = (each.reshape(*each.shape[:2], -1) for each in (drawn.support_x, drawn.query_x))
-        if self.broken and rng.bit_generator.seed_seq.spawn_key == (1, 2):
-            x[4] = np.nan
-        known = {"classes": drawn.classes, "groups": drawn.groups}
-        return mltk.Episode(x, drawn.support_y, y, drawn.query_y, ways=3, backend=backend, **known)
 
 
 @pytest.mark.parametrize(("name", "batch", "counts"), [("numpy", 45, (1, 3)), ("torch", 7, (2,))])
@@ -56,32 +42,6 @@ def test_an_error_is_that_of_the_first_task_and_says_where():
         mltk.evaluate(LEARNER, LEARNER.init(NUMPY, 0), Flat(broken=True), episodes=100, workers=2)
     assert str(raised.value) == str(alone.value)
     assert "in a worker process:" in raised.value.__notes__[0]
-
-
-def product(item, *, factor):
-    return item * factor
-
-
-def ends(item, *, how):
-    if item == 2:
-        os.kill(os.getpid(), how)
-    return item
-
-
-def waits(item, *, folder):
-    Path(folder, str(os.getpid())).touch()
-    time.sleep(600)
-
-
-class Peculiar(Exception):  # noqa: N818
-    """Cannot be sent."""
-
-    def __init__(self, one, other):
-        super().__init__(f"{one} {other}")
-
-
-def peculiar(item):
-    raise Peculiar("very", "odd")
 
 
 def test_results_come_in_order_however_many_processes():
@@ -164,7 +124,8 @@ def test_ctrl_c_ends_all(tmp_path):
     process = script(
         tmp_path,
         f"""
-        from test_in_processes import in_processes, waits
+        from sent_to_processes import waits
+        from mltk.evaluation.in_processes import in_processes
         list(in_processes(waits, range(8), 2, folder={str(tmp_path)!r}))
         """,
     )

@@ -8,7 +8,7 @@ from hypothesis.extra import numpy as hnp
 from scipy import stats
 
 from mltk.errors import NotFiniteError, SettingError, ShapeError
-from mltk.evaluation import Evaluation, rank_over_datasets, signed_rank
+from mltk.evaluation import Evaluation, LearnerOutcome, Table, rank_over_datasets, signed_rank
 
 # Demšar (2006), table 6: AUC of C4.5 alone, with m, with cf, and with both, on 14 datasets.
 TABLE = np.asarray([
@@ -86,10 +86,19 @@ def test_differences_that_are_clear_are_called_so():
 
 def test_tasks_are_no_datasets():
     tasks = Evaluation("accuracy", np.full(10, 0.5))
-    with pytest.raises(SettingError, match="values of tasks of one dataset"):
-        rank_over_datasets(tasks, "ab")
-    with pytest.raises(SettingError, match="values of tasks of one dataset"):
-        signed_rank(tasks, 0.01)
+    outcome = LearnerOutcome(tasks, tasks.values, None, None, 0.0)
+    table = Table({"a": outcome, "b": outcome}, 0, None)
+    for each in (tasks, table, [tasks, tasks], [table]):
+        with pytest.raises(SettingError, match="values of tasks of one dataset"):
+            rank_over_datasets(each, "ab")
+        with pytest.raises(SettingError, match="values of tasks of one dataset"):
+            signed_rank(each, 0.01)
+
+
+@pytest.mark.parametrize("scores", [[["x", "y"], ["z", "w"]], [[1.0, 2.0], [1.0]], [[None, object()]]])
+def test_what_is_no_array_of_numbers_is_refused(scores):
+    with pytest.raises(ShapeError, match="no array of numbers"):
+        rank_over_datasets(scores, "ab")
 
 
 @pytest.mark.parametrize("scores", [TABLE[:1], TABLE[:, :1], TABLE[0], TABLE[:, :3]])

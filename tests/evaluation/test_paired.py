@@ -1,5 +1,6 @@
 """Comparisons on the same tasks: p-values against SciPy and enumeration, intervals of differences."""
 
+import tracemalloc
 from itertools import product
 
 import numpy as np
@@ -8,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from mltk.errors import SettingError, ShapeError
+from mltk.errors import NotFiniteError, SettingError, ShapeError
 from mltk.evaluation import Evaluation, compare, compare_all, holm, sign_flips
 
 
@@ -60,6 +61,29 @@ def test_many_other_differences_are_sampled_with_the_seed():
     assert sign_flips(1000 + differences).p == 1 / 10_000
 
 
+def test_signs_are_drawn_in_parts_of_bounded_memory():
+    differences = np.random.default_rng(0).normal(0.01, 1, 4000)
+    tracemalloc.start()
+    found = sign_flips(differences)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 64 * 2**20  # all signs at once are 320 MB
+    normal = 2 * stats.norm.sf(abs(differences.sum()) / np.sqrt((differences**2).sum()))
+    assert found.p == pytest.approx(normal, abs=0.03)
+
+
+@pytest.mark.parametrize("bad", [[], [[0.1, 0.2]]])
+def test_differences_are_one_a_task(bad):
+    with pytest.raises(ShapeError, match="differences has shape"):
+        sign_flips(np.asarray(bad))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_difference_that_is_no_number_is_no_evidence(bad):
+    with pytest.raises(NotFiniteError, match="a difference is NaN or infinite"):
+        sign_flips(np.asarray([0.1, bad, 0.2]))
+
+
 def test_without_any_difference_nothing_is_found():
     assert sign_flips(np.zeros(30)) == (1.0, True)
     same = Evaluation("accuracy", np.full(30, 0.8))
@@ -102,6 +126,16 @@ def test_a_comparison_is_about_the_differences():
     assert found.difference.half_width < 0.5 * x.interval().half_width
 
 
+@settings(max_examples=60)
+@given(st.lists(st.tuples(st.integers(0, 25), st.integers(0, 25)), min_size=1, max_size=60))
+def test_accuracies_are_ranked_as_their_counts_are(counts):
+    # 20/25 − 15/25 and 15/25 − 10/25 differ by rounding, and share a rank all the same.
+    a, b = np.asarray(counts).T
+    found = compare(Evaluation("accuracy", a / 25), Evaluation("accuracy", b / 25))
+    expected = stats.wilcoxon(a - b, zero_method="pratt").pvalue if (a != b).any() else 1.0
+    assert found.wilcoxon == pytest.approx(expected, rel=1e-12, nan_ok=True)
+
+
 def test_all_pairs_are_corrected_together():
     evaluations = {"a": evaluation(1, 0.03), "b": evaluation(2), "c": evaluation(3)}
     found = compare_all(evaluations, over="classes")
@@ -139,12 +173,3 @@ def test_evaluations_of_other_tasks_are_refused():
         compare(evaluation(1), moved)
     with pytest.raises(SettingError, match="the metrics are accuracy and mse"):
         compare(evaluation(1), Evaluation("mse", evaluation(1).values))
-
-
-def test_accuracies_tie_for_wilcoxon_whatever_they_are_rounded_to():
-    rng = np.random.default_rng(0)
-    a, b = rng.binomial(25, 0.6, (2, 30))
-    expected = stats.wilcoxon(a - b, zero_method="pratt").pvalue
-    found = compare(Evaluation("accuracy", a / 25), Evaluation("accuracy", b / 25))
-    assert found.wilcoxon == pytest.approx(expected, rel=1e-12)
-    assert stats.wilcoxon(a / 25 - b / 25, zero_method="pratt").pvalue != expected
