@@ -64,9 +64,11 @@ $(VENV)/package: $(VENV)/created pyproject.toml constraints.txt $(SOURCES)
 	@touch $@
 
 # The Python part of a published reference whose compiled part does not build everywhere; without it a test skips.
+CONFSEQ := $(VENV)/sources/confseq-0.0.11.tar.gz
 $(VENV)/confseq: $(VENV)/created
-	-$(BIN)/python -m pip --disable-pip-version-check download -q --no-deps --no-binary confseq -d $(VENV)/sources confseq==0.0.11 \
-	  && tar xzf $(VENV)/sources/confseq-0.0.11.tar.gz -C $(VENV) --strip-components=2 confseq-0.0.11/src/confseq
+	-$(BIN)/python -c 'import subprocess, sys; subprocess.run([sys.executable, "-m", "pip", *sys.argv[1:]], check=True, timeout=180)' \
+	  --disable-pip-version-check download -q --no-deps --no-binary confseq -d $(VENV)/sources confseq==0.0.11 2>$(VENV)/confseq.log \
+	  && tar xzf $(CONFSEQ) -C $(VENV) --strip-components=2 confseq-0.0.11/src/confseq && touch $@
 
 $(VENV)/dev $(VENV)/bench $(VENV)/docs: $(VENV)/%: $(VENV)/created pyproject.toml constraints.txt
 	$(PIP) --no-build-isolation '.[$*]'
