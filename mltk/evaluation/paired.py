@@ -63,7 +63,7 @@ class Comparison(Summary):
         over = f"over {found.units} {found.over}"
         return (
             f"{self.names[0]} − {self.names[1]}: {self.metric} {estimate} [{low}, {high}] {over}; "
-            f"p = {self.sign_flip:.3g} (Holm {self.holm:.3g})"
+            f"p over tasks = {self.sign_flip:.3g} (Holm {self.holm:.3g})"
         )
 
     def summary(self) -> tuple[str, Lines]:

@@ -145,7 +145,28 @@ def test_blocks_that_differ_in_ways_and_queries_are_judged_together():
     alone = mltk.evaluate(learner, {}, source, episodes=90, seed=1, backend=NUMPY)
     np.testing.assert_array_equal(table["plain"].values, alone.values)
     assert isinstance(table.outcomes["plain"].calibration, Calibration)
-    assert table.hardness.shape == (90,)
+    # Hardness is relative to guessing, or tasks of more ways would all be the hard ones.
+    expected = []
+    for block in range(5):
+        rng = np.random.default_rng(np.random.SeedSequence(1, spawn_key=(1, block)))
+        episode = source.sample(20, rng, NUMPY)
+        expected.append(mltk.hardness_metric(episode, episode.ways) - np.log(episode.ways - 1))
+    np.testing.assert_allclose(table.hardness, np.concatenate(expected)[:90], rtol=1e-6, atol=1e-6)
+
+
+def test_the_task_that_diverged_is_named_by_its_number_among_all():
+    class Diverging(Foreign):
+        met = 0
+
+        def predict(self, state, query_x):
+            outputs = super().predict(state, query_x)
+            self.met += len(outputs)
+            if self.met > 20:
+                outputs[3] = np.nan
+            return outputs
+
+    with pytest.raises(mltk.errors.NotFiniteError, match="task 23 by own "):
+        mltk.MetaLearningEvaluator({"own": (Diverging(), {})}, GLYPHS, backend=NUMPY).run(40)
 
 
 class Foreign:
