@@ -16,6 +16,7 @@ from torch.utils import data as torch_data
 import mltk
 from mltk import algorithms, data, errors, evaluation, heads, models, ops, optim, task_analysis
 from mltk.optim import transforms
+from mltk.task_analysis import curricula
 
 ROOT = Path(__file__).parent.parent
 PUBLIC = (
@@ -34,7 +35,7 @@ PUBLIC = (
     *("hardness_metric", "task_analysis", "LearnabilityAnalyzer"),
 )
 CONTENTS = (
-    *(mltk, algorithms, data, evaluation, heads, models, ops, optim, transforms, task_analysis),
+    *(mltk, algorithms, data, evaluation, heads, models, ops, optim, transforms, task_analysis, curricula),
     mltk_backends.torch,
 )
 DOTTED = re.compile(r"`(mltk(?:_backends)?(?:\.[A-Za-z_]\w*)+)[`(]")

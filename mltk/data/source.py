@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from mltk.backend import check_backend
 from mltk.checks import check_count
-from mltk.contracts import Backend
+from mltk.contracts import Backend, Learner
 from mltk.episode import Episode
 from mltk.errors import SettingError
+from mltk.tree import Tree
 
 
 class TaskSource(Protocol):
@@ -34,6 +35,56 @@ class TaskSource(Protocol):
 
         Raises:
             SettingError: If an argument is not of its kind.
+        """
+
+
+class Proposal(NamedTuple):
+    """What a source proposes to train on next.
+
+    Attributes:
+        episode: The tasks, with weights if they should not count alike.
+        state: What the source knows from now on, as that of `Proposer.start`.
+        figures: What is logged of a step beside its loss.
+    """
+
+    episode: Episode
+    state: dict[str, np.ndarray]
+    figures: dict[str, float]
+
+
+class Proposer(TaskSource, Protocol):
+    """A source that sees the learner when it draws: `mltk.train` asks for its proposals, not for samples.
+
+    What it has learned of the tasks is in no attribute but in a state, finite NumPy arrays by name, which is
+    part of a checkpoint: a run that goes on draws what it would have drawn.
+    """
+
+    def start(self) -> dict[str, np.ndarray]:
+        """The state before the first step; later ones have the same names, shapes and dtypes."""
+
+    def propose(
+        self,
+        n_tasks: int,
+        rng: np.random.Generator,
+        backend: Backend,
+        *,
+        learner: Learner,
+        meta_params: Tree,
+        state: dict[str, np.ndarray],
+    ) -> Proposal:
+        """Draw the tasks of the next step.
+
+        Args:
+            n_tasks: How many.
+            rng: Draws them.
+            backend: Where the arrays go.
+            learner: What is trained.
+            meta_params: What it has learned so far.
+            state: That of the proposal before.
+
+        Raises:
+            NotFiniteError: If the tasks hold NaN or infinity.
+            DivergedError: If the predictions of the learner do.
         """
 
 

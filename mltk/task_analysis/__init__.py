@@ -1,5 +1,6 @@
 """Task analysis: what makes a task hard, what a learner can learn, and what to train on next."""
 
+from mltk.task_analysis import curricula
 from mltk.task_analysis.ceiling import Predicted, ceiling, predicted
 from mltk.task_analysis.confidence import mean_confidence
 from mltk.task_analysis.confusion import Confusion
@@ -26,6 +27,7 @@ __all__ = [
     "Predicted",
     "ceiling",
     "correlation",
+    "curricula",
     "fisher_ratio",
     "fit_by_hardness",
     "fit_power_law",

@@ -8,6 +8,7 @@ import re
 from dataclasses import Field, fields, is_dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,15 @@ Config = dict[str, Any]
 """Strings, numbers, booleans, lists and further configurations, under string keys."""
 
 
+_named: list[ModuleType] = [algorithms, data, models, ops, optim, optim.transforms]
+
+
+def register(package: ModuleType) -> None:
+    """Let configurations name the public dataclasses of a package of mltk that itself imports this file."""
+    _named.append(package)
+    registry.cache_clear()
+
+
 @cache
 def registry() -> dict[str, type]:
     """The classes that a configuration may name: all public dataclasses of mltk, under their short names.
@@ -29,7 +39,7 @@ def registry() -> dict[str, type]:
     file names it.
     """
     found: dict[str, type] = {}
-    for module in (algorithms, data, models, ops, optim, optim.transforms):
+    for module in _named:
         for name, value in vars(module).items():
             if not inspect.isclass(value) or not is_dataclass(value) or name.startswith("_"):
                 continue

@@ -6,7 +6,7 @@ import math
 import time
 import warnings
 from collections.abc import Iterable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from itertools import chain, zip_longest
 from pathlib import Path
@@ -16,7 +16,6 @@ import numpy as np
 
 from mltk import tree
 from mltk.contracts import Backend, Learner
-from mltk.data.prefetch import Prefetch
 from mltk.data.source import TaskSource
 from mltk.episode import Episode
 from mltk.errors import DivergedError, LabelError, NotFiniteError, RunError, SettingError, ShapeError
@@ -24,9 +23,10 @@ from mltk.optim import Transform, apply_updates
 from mltk.progress import Progress, duration, showing
 from mltk.summary import Lines, Summary, tree_in_words
 from mltk.training.config import Config, differences, to_config, versions
+from mltk.training.draws import draws, state_at_start
 from mltk.training.fingerprint import fingerprint
 from mltk.training.interruption import Interruption
-from mltk.training.run_folder import Checkpoint, RunFolder, from_arrays, to_arrays
+from mltk.training.run_folder import Checkpoint, RunFolder, check_shapes, from_arrays, to_arrays
 from mltk.training.threads import other_threads, threads
 from mltk.training.weights import weighted_value_and_grad
 from mltk.tree import Tree
@@ -49,7 +49,7 @@ class Run(Summary):
         meta_params: The meta-parameters after the last step, calibrated on the tasks of training if the
             algorithm has a model with population statistics: a checkpoint holds them without.
         history: The logged steps: ``step``, ``loss`` (the mean meta-loss since the line before) and
-            ``seconds`` (of training so far).
+            ``seconds`` (of training so far), and the figures of a `mltk.data.source.Proposer` for that step.
         steps: How many steps were done.
         folder: The run folder, if there is one.
     """
@@ -123,7 +123,8 @@ def with_calibrated(meta_params: Tree, calibrated: dict[str, np.ndarray], backen
 class State:
     """Where a training stands.
 
-    ``loss_sum`` is over the steps since the last regular line; ``calibrated`` is that of `Checkpoint`.
+    ``loss_sum`` is over the steps since the last regular line; ``calibrated`` and ``proposer`` are those of
+    `Checkpoint`.
     """
 
     step: int
@@ -133,6 +134,7 @@ class State:
     loss_sum: Any
     history: list[dict[str, Any]]
     calibrated: dict[str, np.ndarray] = field(default_factory=dict)
+    proposer: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -179,7 +181,8 @@ class Training:
                 "trained (mltk.evaluate needs no training)"
             )
         rng = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(0,)))
-        return State(0, meta_params, self.optimizer.init(meta_params), rng, 0.0, [])
+        memory, known = self.optimizer.init(meta_params), state_at_start(self.tasks)
+        return State(0, meta_params, memory, rng, 0.0, [], proposer=known)
 
     def resumed(self, *, keep_log_every: bool) -> tuple[Training, State]:
         """The training that continues the run in the folder, and where it stands."""
@@ -243,7 +246,7 @@ class Training:
     def _loop(self, state: State, progress: Progress | None) -> State:
         on_host = self.backend.device == "cpu"
         meta_params, memory, rng, loss_sum = state.meta_params, state.optimizer, state.rng, state.loss_sum
-        history = list(state.history)
+        history, known = list(state.history), state.proposer
         seconds = history[-1]["seconds"] if history else 0.0
         start = time.perf_counter()
         if progress is not None:
@@ -251,8 +254,10 @@ class Training:
         steps = range(state.step + 1, self.steps + 1)
         # Without a folder there is nothing to be written before the end.
         interruption = Interruption() if self.folder is not None else None
-        with self._episodes(rng, len(steps)) as episodes, interruption or nullcontext():
-            for step, episode in zip(steps, episodes, strict=True):
+        sampling = draws(self.algorithm, self.tasks, self.meta_batch, rng, self.backend, count=len(steps))
+        with sampling as draw, interruption or nullcontext():
+            for step in steps:
+                episode, known, figures = draw(meta_params, known)
                 self._check(episode, step, first=step == steps[0])
                 try:
                     loss, grads = weighted_value_and_grad(self.algorithm, meta_params, episode)
@@ -264,12 +269,12 @@ class Training:
                 updates, memory = self.optimizer.update(grads, memory, meta_params)
                 meta_params = apply_updates(meta_params, updates)
                 regular, last = step % self.log_every == 0, step == self.steps
-                state = State(step, meta_params, memory, rng, loss_sum, history)
+                state = State(step, meta_params, memory, rng, loss_sum, history, proposer=known)
                 if regular or last:
                     count = self.log_every if regular else step % self.log_every
                     mean = self._finite(float(loss_sum), step) / count
                     elapsed = round(seconds + time.perf_counter() - start, 3)
-                    self._log({"step": step, "loss": mean, "seconds": elapsed}, history, progress)
+                    self._log({"step": step, "loss": mean, "seconds": elapsed, **figures}, history, progress)
                 if regular:
                     loss_sum = 0.0
                 asked = interruption is not None and interruption.signal is not None
@@ -286,12 +291,6 @@ class Training:
             f"after step {step} of {self.steps}, which {self.folder.checkpoint_path} holds: "
             "the same call with resume=True goes on from there"
         )
-
-    def _episodes(self, rng: np.random.Generator, count: int) -> AbstractContextManager[Iterable[Episode]]:
-        """The next episodes; after each the generator is in the state that sampling it has left."""
-        if getattr(self.tasks, "prefetch", False):
-            return Prefetch(self.tasks, self.meta_batch, rng, self.backend, count=count)
-        return nullcontext(self.tasks.sample(self.meta_batch, rng, self.backend) for _ in range(count))
 
     def _check(self, episode: Episode, step: int, *, first: bool) -> None:
         """Check the values of an episode: of the first one, on the host, or if told to, those of all."""
@@ -317,13 +316,21 @@ class Training:
         params = to_arrays(state.meta_params, self.backend)
         memory = to_arrays(state.optimizer, self.backend)
         loss_sum = to_arrays({"loss_sum": state.loss_sum}, self.backend)
-        for name, leaf in (params | memory | loss_sum).items():
+        for name, leaf in (params | memory | loss_sum | state.proposer).items():
             if not np.isfinite(leaf).all():
                 raise self._diverged(f"{name} is not finite at step {state.step}")
         if self.folder is not None:
             random = dict(state.rng.bit_generator.state)
             self.folder.write_checkpoint(
-                Checkpoint(state.step, params, memory, random, loss_sum["loss_sum"], state.calibrated)
+                Checkpoint(
+                    state.step,
+                    params,
+                    memory,
+                    random,
+                    loss_sum["loss_sum"],
+                    state.calibrated,
+                    state.proposer,
+                )
             )
 
     def _restore(self, start: State, checkpoint: Checkpoint) -> State:
@@ -334,6 +341,7 @@ class Training:
             start.rng.bit_generator.state = checkpoint.rng
         except (TypeError, ValueError, KeyError, OverflowError) as error:
             raise RunError(f"{path} is damaged: random state: {error!r}") from error
+        check_shapes(checkpoint.proposer, {name: leaf.shape for name, leaf in start.proposer.items()}, path)
         on_host = self.backend.device == "cpu"
         return State(
             checkpoint.step,
@@ -343,6 +351,7 @@ class Training:
             float(checkpoint.loss_sum) if on_host else self.backend.asarray(checkpoint.loss_sum),
             self._history(checkpoint.step),
             checkpoint.calibrated,
+            checkpoint.proposer,
         )
 
     def _history(self, step: int) -> list[dict[str, Any]]:

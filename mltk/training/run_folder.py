@@ -70,6 +70,7 @@ class Checkpoint:
         loss_sum: The sum of the losses since the last regular line of the metrics.
         calibrated: What calibration adds to the meta-parameters or changes in them, under dotted names, so
             that they predict without the data of the training; empty before its last step.
+        proposer: The state of the task source, where it has one: see `mltk.data.source.Proposer`.
     """
 
     step: int
@@ -78,6 +79,7 @@ class Checkpoint:
     rng: dict[str, Any]
     loss_sum: np.ndarray
     calibrated: dict[str, np.ndarray] = field(default_factory=dict)
+    proposer: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -242,6 +244,7 @@ class RunFolder:
                 params=_under("params.", found),
                 optimizer=_under("optimizer.", found),
                 calibrated=_under("calibrated.", found),
+                proposer=_under("proposer.", found),
             )
 
     def write_checkpoint(self, checkpoint: Checkpoint) -> None:
@@ -259,6 +262,7 @@ class RunFolder:
             **{f"params.{name}": leaf for name, leaf in checkpoint.params.items()},
             **{f"optimizer.{name}": leaf for name, leaf in checkpoint.optimizer.items()},
             **{f"calibrated.{name}": leaf for name, leaf in checkpoint.calibrated.items()},
+            **{f"proposer.{name}": leaf for name, leaf in checkpoint.proposer.items()},
         }
         replace_file(self.checkpoint_path, lambda file: np.savez(file, **arrays))
 

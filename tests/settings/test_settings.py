@@ -4,7 +4,8 @@ import dataclasses
 import inspect
 from functools import cache, partial
 
-import of_data  # noqa: F401 - experiments
+import of_curricula  # noqa: F401 - experiments
+import of_data  # noqa: F401
 import of_embeddings  # noqa: F401
 import of_images  # noqa: F401
 import of_learners  # noqa: F401
@@ -15,10 +16,11 @@ from experiments import EXPERIMENTS
 
 from mltk import algorithms, data, heads, ops, optim
 from mltk.errors import MltkError
+from mltk.task_analysis import curricula
 
 PUBLIC = [
     kind
-    for package in (algorithms, heads, ops, optim, optim.transforms, data)
+    for package in (algorithms, heads, ops, optim, optim.transforms, data, curricula)
     for name in package.__all__
     if dataclasses.is_dataclass(kind := getattr(package, name)) and not inspect.isabstract(kind)
 ]

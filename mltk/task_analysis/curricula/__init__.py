@@ -1,0 +1,12 @@
+"""Curricula: task sources that wrap another one, see the learner, and choose or weigh what it trains on."""
+
+import sys
+
+from mltk.task_analysis.curricula.hard_mining import HardMining
+from mltk.task_analysis.curricula.pacing import Curriculum
+from mltk.task_analysis.curricula.uniform_difficulty import UniformDifficulty
+from mltk.training.config import register
+
+__all__ = ["Curriculum", "HardMining", "UniformDifficulty"]
+
+register(sys.modules[__name__])

@@ -1,0 +1,89 @@
+"""What all curricula have in common: the tasks they choose from, and how hard each is for the learner."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mltk.checks import Checked, check_has
+from mltk.contracts import Backend, Learner
+from mltk.data.source import TaskSource
+from mltk.episode import Episode, joined
+from mltk.errors import DivergedError, NotFiniteError, SettingError
+from mltk.evaluation.unseen_tasks import predictions
+from mltk.ops.named_losses import loss
+from mltk.tree import Tree
+
+OF_CLASSES = ("class_names", "class_digests", "names_identify", "group_names")
+"""What a source may say of its classes, which is the same for those who wrap it."""
+
+
+@dataclass(frozen=True)
+class OfTasks(Checked):
+    """A source that wraps another one; `sample` gives the tasks of that one as they are.
+
+    Attributes:
+        tasks: The source.
+
+    Raises:
+        SettingError: If that is no task source, or a curriculum itself.
+    """
+
+    tasks: TaskSource
+
+    def __post_init__(self) -> None:
+        check_has("tasks", self.tasks, "sample", "mltk.data.Sinusoid(...)")
+        if hasattr(self.tasks, "propose"):
+            raise SettingError(f"tasks is {self.tasks!r}; expected a source that is no curriculum itself")
+        super().__post_init__()
+
+    def __getattr__(self, name: str) -> Any:
+        """What the tasks say of their classes."""
+        if name in OF_CLASSES:
+            return getattr(self.tasks, name)
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def sample(self, n_tasks: int, rng: int | np.random.Generator, backend: Backend) -> Episode:
+        """Draw from the tasks as they are; see `mltk.data.source.TaskSource.sample`."""
+        return self.tasks.sample(n_tasks, rng, backend)
+
+    def start(self) -> dict[str, np.ndarray]:
+        """See `mltk.data.source.Proposer`."""
+        return {}
+
+
+def difficulty(learner: Learner, meta_params: Tree, episode: Episode) -> np.ndarray:
+    """The loss on its queries of each task that a learner has adapted to, float64 ``(T,)``.
+
+    That is the cross-entropy for classification and the squared error for regression, whatever loss the
+    learner trains with. It costs as much as evaluating the tasks.
+
+    Args:
+        learner: A meta-learner.
+        meta_params: Its meta-parameters.
+        episode: The tasks.
+
+    Raises:
+        NotFiniteError: If the tasks hold NaN or infinity.
+        DivergedError: If the predictions for one of them do.
+    """
+    episode.check_values(fetch_targets=True)
+    names = (f"task {task}" for task in range(len(episode.support_x)))
+    try:
+        outputs = predictions(learner, meta_params, episode, names)
+    except NotFiniteError as error:
+        raise DivergedError(f"training diverged: {error}") from error
+    targets = episode.backend.to_numpy(episode.query_y)
+    kind = "cross_entropy" if episode.ways is not None else "mse"
+    if kind == "mse":
+        targets = targets.astype(np.float64)
+    found: np.ndarray = loss(kind).value(outputs, targets)[0]
+    return found
+
+
+def chosen(episode: Episode, tasks: Iterable[int]) -> Episode:
+    """Some of the tasks, in this order."""
+    return joined([episode.take(slice(task, task + 1)) for task in tasks])

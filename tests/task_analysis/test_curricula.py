@@ -1,0 +1,221 @@
+"""Curricula: what they choose and weigh, by exact sums over a finite family; runs with them resume."""
+
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from routes import AUTOGRAD, NUMPY
+from run_contents import assert_same_run
+from scipy import special, stats
+
+import mltk
+from mltk import tree
+from mltk.episode import joined
+from mltk.errors import DivergedError, NotFiniteError, RunError, SettingError
+from mltk.task_analysis.curricula import Curriculum, HardMining, UniformDifficulty
+from mltk.task_analysis.curricula.of_tasks import difficulty
+from mltk.task_analysis.curricula.uniform_difficulty import effective_number, importance, updated
+from mltk.training.trained_classes import read_classes
+
+SINUSOIDS = mltk.data.Sinusoid(shots=4, queries=3)
+GLYPHS = mltk.data.Glyphs(2, 5, 4, image_size=16).tasks(3, 2, 2)
+MAML = mltk.algorithms.MAML(mltk.models.mlp([1, 5, 1]), "mse", inner_lr=0.05)
+EMBEDDING = mltk.models.Sequential([mltk.ops.Flatten(), mltk.ops.Linear(256, 4)])
+PROTOTYPICAL = mltk.algorithms.Prototypical(EMBEDDING)
+ALL = [HardMining(SINUSOIDS), Curriculum(SINUSOIDS, steps=15), UniformDifficulty(SINUSOIDS)]
+named = pytest.mark.parametrize("tasks", ALL, ids=lambda tasks: type(tasks).__name__)
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """A source that draws what is said."""
+
+    episode: Any
+
+    def sample(self, n_tasks, rng, backend):
+        assert n_tasks == len(self.episode.support_x)
+        return self.episode
+
+
+def proposed(curriculum, state, n_tasks, meta, learner=MAML, seed=0):
+    rng = np.random.default_rng(seed)
+    return curriculum.propose(n_tasks, rng, NUMPY, learner=learner, meta_params=meta, state=state)
+
+
+def gradient(meta, episode):
+    value, grads = MAML.value_and_grad(meta, episode)
+    return np.concatenate([np.ravel(leaf) for leaf in (value, *tree.leaves(grads))])
+
+
+META = MAML.init(NUMPY, 0)
+FAMILY = [SINUSOIDS.sample(1, seed, NUMPY) for seed in range(3)]
+GRADIENTS = np.stack([gradient(META, task) for task in FAMILY])
+HARD = difficulty(MAML, META, joined(FAMILY))
+
+
+def expected(make, draws):
+    """The mean meta-gradient of what is proposed over all equally likely draws from the family."""
+    found = [
+        gradient(META, make(Fixed(joined([FAMILY[task] for task in draw]))))
+        for draw in product(range(3), repeat=draws)
+    ]
+    return np.mean(found, axis=0)
+
+
+def test_weights_by_difficulty_give_the_gradient_of_the_weighted_family_exactly():
+    mean, deviation = HARD.mean() + 0.3, 1.2 * HARD.std()
+    state = {"seen": 99.0, "total": 4.0, "mean": mean, "squares": 4 * deviation**2}
+    low, high = stats.norm.interval(0.99, mean, deviation)
+    weights = stats.uniform.pdf(HARD, low, high - low) / stats.norm.pdf(HARD, mean, deviation)
+    assert weights.max() > 1.5 * weights.min() > 0
+    target = weights @ GRADIENTS / 3
+
+    def by(divisor):
+        return expected(lambda s: proposed(UniformDifficulty(s, divisor), state, 2, META).episode, 2)
+
+    scale = np.abs(target).max()
+    np.testing.assert_allclose(by("tasks"), target, rtol=0, atol=1e-12 * scale)
+    assert np.abs(by("effective") - target).max() > 1e-2 * scale  # as published, it is biased
+    assert np.abs(GRADIENTS.mean(axis=0) - target).max() > 1e-2 * scale
+
+
+def test_hard_mining_follows_the_law_of_the_hardest_which_is_not_that_of_the_tasks():
+    found = expected(lambda s: proposed(HardMining(s, candidates=2), {}, 1, META).episode, 2)
+    chances = np.empty(3)
+    chances[np.argsort(HARD)] = np.array([1, 3, 5]) / 9  # of the larger of two draws
+    scale = np.abs(GRADIENTS).max()
+    np.testing.assert_allclose(found, chances @ GRADIENTS, rtol=0, atol=1e-12 * scale)
+    assert np.abs(found - GRADIENTS.mean(axis=0)).max() > 1e-2 * scale
+
+
+def test_pacing_goes_from_the_easiest_to_all():
+    pool = SINUSOIDS.sample(24, 3, NUMPY)
+    order = np.argsort(difficulty(MAML, META, pool))
+    curriculum = Curriculum(Fixed(pool), steps=10, first=0.25, candidates=4)
+    for step, reach in ((0, 6), (5, 15), (10, 24), (30, 24)):
+        taken = set()
+        for seed in range(60):
+            proposal = proposed(curriculum, {"step": np.asarray(step)}, 6, META, seed=seed)
+            own = [
+                int(np.argmin(np.abs(pool.query_y - y).sum(axis=(1, 2)))) for y in proposal.episode.query_y
+            ]
+            assert len(set(own)) == 6
+            taken |= set(own)
+            assert proposal.state["step"] == step + 1
+        assert taken == set(order[:reach].tolist())
+    assert proposal.episode.weights is None
+
+
+@pytest.mark.parametrize("backend", [NUMPY, AUTOGRAD], ids=["numpy", "autograd"])
+def test_difficulty_is_the_loss_of_the_queries(backend):
+    for learner, tasks in ((MAML, SINUSOIDS), (PROTOTYPICAL, GLYPHS)):
+        meta, episode = learner.init(backend, 0), tasks.sample(5, 0, backend)
+        outputs = learner.predict(learner.adapt(meta, episode.support_x, episode.support_y), episode.query_x)
+        outputs, y = backend.to_numpy(outputs), backend.to_numpy(episode.query_y)
+        if episode.ways is None:
+            wanted = [np.mean((o - t) ** 2) for o, t in zip(outputs, y, strict=True)]
+        else:
+            right = np.take_along_axis(outputs, y[..., None], -1)[..., 0]
+            wanted = (special.logsumexp(outputs, axis=-1) - right).mean(axis=1)
+        np.testing.assert_allclose(difficulty(learner, meta, episode), wanted, rtol=1e-12)
+
+
+numbers = st.lists(st.floats(-50, 50), min_size=1, max_size=6)
+
+
+@given(st.lists(numbers, min_size=1, max_size=6), st.floats(0, 1))
+def test_the_online_normal_is_the_weighted_one(batches, memory):
+    state = UniformDifficulty(SINUSOIDS).start()
+    for batch in batches:
+        state = updated(state, np.asarray(batch), memory)
+    ages = np.repeat(np.arange(len(batches))[::-1], [len(batch) for batch in batches])
+    values, weights = np.concatenate(batches), memory ** ages.astype(float)
+    mean = np.average(values, weights=weights)
+    assert state["seen"] == len(values)
+    np.testing.assert_allclose(state["total"], weights.sum(), rtol=1e-12)
+    np.testing.assert_allclose(state["mean"], mean, rtol=0, atol=1e-11)
+    np.testing.assert_allclose(state["squares"], weights @ (values - mean) ** 2, rtol=1e-9, atol=1e-9)
+
+
+def test_degenerate_difficulties_and_those_out_of_reach():
+    alike = {"seen": 50.0, "total": 50.0, "mean": 2.0, "squares": 0.0}
+    assert importance(np.array([2.0, 9.0]), alike).tolist() == [1, 1]
+    few = {"seen": 29.0, "total": 29.0, "mean": 2.0, "squares": 29.0}
+    assert importance(np.array([2.0, 9.0]), few).tolist() == [1, 1]
+    known = few | {"seen": 30.0}
+    assert importance(np.array([9.0, -1e200, 4.58]), known).tolist() == [0, 0, 0]
+    assert effective_number(np.zeros(3)) == 0
+    assert effective_number(np.array([0.0, 2.0, 2.0])) == 2
+    far = {name: np.asarray(value) for name, value in (known | {"mean": 1e6}).items()}
+    proposal = proposed(UniformDifficulty(SINUSOIDS), far, 4, META)
+    assert proposal.episode.weights.tolist() == [0] * 4
+
+
+def test_weights_that_tasks_have_already_are_kept():
+    weighted = Fixed(replace(joined(FAMILY), weights=np.array([1.0, 0.0, 3.0])))
+    curriculum = UniformDifficulty(weighted)
+    assert proposed(curriculum, curriculum.start(), 3, META).episode.weights.tolist() == [1, 0, 3]
+
+
+class KilledError(Exception):
+    """Stands for a kill: nothing is written after it."""
+
+
+@named
+@pytest.mark.parametrize("backend", [NUMPY, AUTOGRAD], ids=["numpy", "autograd"])
+def test_a_run_that_is_killed_and_goes_on_is_the_same_bit_for_bit(tasks, backend, tmp_path):
+    settings = {"backend": backend, "steps": 24, "meta_batch": 4, "log_every": 3, "checkpoint_every": 5}
+    straight = mltk.train(MAML, tasks, out=tmp_path / "straight", **settings)
+    for last in (9, 18):
+
+        def kill(step, steps, loss, last=last):
+            if step == last:
+                raise KilledError
+
+        with pytest.raises(KilledError):
+            mltk.train(MAML, tasks, out=tmp_path / "killed", resume=True, progress=kill, **settings)
+    mltk.train(MAML, tasks, out=tmp_path / "killed", resume=True, **settings)
+    assert_same_run(tmp_path / "killed", tmp_path / "straight")
+    assert all(np.isfinite(line["difficulty"]) for line in straight.history)
+    assert mltk.load_run(tmp_path / "straight").tasks.sample(2, 0, NUMPY).support_x.shape == (2, 4, 1)
+    if not isinstance(tasks, HardMining):  # a checkpoint that does not hold the state is not gone on with
+        path = tmp_path / "killed" / "checkpoint.npz"
+        with np.load(path) as arrays:
+            kept = {name: arrays[name] for name in arrays.files if not name.startswith("proposer.")}
+        assert len(kept) < len(arrays.files)
+        np.savez(path, **kept)
+        with pytest.raises(RunError, match="lacks"):
+            mltk.train(MAML, tasks, out=tmp_path / "killed", resume=True, **settings | {"steps": 30})
+
+
+def test_classes_and_settings_are_those_of_the_tasks(tmp_path):
+    wrapped = UniformDifficulty(GLYPHS)
+    for name, tasks in (("plain", GLYPHS), ("wrapped", wrapped)):
+        mltk.train(PROTOTYPICAL, tasks, backend=NUMPY, steps=2, out=tmp_path / name)
+    assert read_classes(tmp_path / "wrapped") == read_classes(tmp_path / "plain") is not None
+    assert not hasattr(UniformDifficulty(SINUSOIDS), "class_names")
+    assert not hasattr(wrapped, "prefetch")
+    np.testing.assert_array_equal(wrapped.sample(3, 1, NUMPY).query_x, GLYPHS.sample(3, 1, NUMPY).query_x)
+
+
+@named
+def test_what_is_refused(tasks):
+    kind = type(tasks)
+    options = {"steps": 3} if kind is Curriculum else {}
+    for wrong in (tasks, "sinusoid"):
+        with pytest.raises(SettingError, match="tasks is"):
+            kind(wrong, **options)
+    infinite = tree.map(lambda leaf: leaf * 1e300, META)
+    with np.errstate(all="ignore"), pytest.raises(DivergedError, match="task 0"):
+        proposed(tasks, tasks.start(), 2, infinite)
+    episode = joined(FAMILY * 4)
+    broken = replace(episode, query_x=episode.query_x * np.nan)
+    with pytest.raises(NotFiniteError, match="query_x") as error:
+        proposed(
+            replace(tasks, tasks=Fixed(broken)), tasks.start(), 12 if "Uni" in kind.__name__ else 3, META
+        )
+    assert not isinstance(error.value, DivergedError)
