@@ -46,6 +46,7 @@ from mltk.optim import (
     StepDecay,
     transforms,
 )
+from mltk.task_analysis.curricula import Curriculum, HardMining, UniformDifficulty
 from mltk.training.config import from_config, to_config
 
 MODEL = mltk.models.mlp([3, 4, 2])
@@ -80,6 +81,8 @@ GOOD = {
     **dict.fromkeys((Harmonic, LinearRegression, Sinusoid), SETS),
     ImageFolder: {"root": "images", "image_size": 4},
     ImageTasks: SETS | {"ways": 2, "dataset": Glyphs(2, 2, 4)},
+    **dict.fromkeys((HardMining, UniformDifficulty), {"tasks": Sinusoid(**SETS)}),
+    Curriculum: {"tasks": Sinusoid(**SETS), "steps": 10},
 }
 """The settings that must be given."""
 
@@ -98,6 +101,7 @@ TEMPERATURE = {"temperature": (0.0, -1.0, 0.02)}
 WINDOW = {"kernel_size": (0, 2.5, (3, 3, 3), True), "stride": (0, -1), "padding": ((0, -1), (0, 2), 2)}
 MOMENTS = {"beta1": (1.0, -0.1), "beta2": (1.0, -0.1), "eps": (-1.0,), "learning_rate": RATE}
 EXAMPLES = {"shots": COUNT, "queries": COUNT}
+WRAPPED = {"tasks": (None, "sinusoid", HardMining(Sinusoid(**SETS)))}
 
 REFUSED = {
     MAML: STEPS | {"learn_lr": ("vector",), "lr_per_step": (True, *FLAG), "adapt_only": NAMED} | KEPT,
@@ -178,6 +182,9 @@ REFUSED = {
     Sinusoid: EXAMPLES
     | dict.fromkeys(("amplitude", "frequency", "phase", "x"), BOUNDS)
     | {"noise": NOT_NEGATIVE},
+    HardMining: WRAPPED | {"candidates": (1, 2.0)},
+    UniformDifficulty: WRAPPED | {"divisor": ("mean",), "memory": (-0.1, 1.1)},
+    Curriculum: WRAPPED | {"steps": COUNT, "first": (-0.1, 1.1), "candidates": (1, 2.0)},
 }
 """For each class and setting the values that it must not take."""
 
