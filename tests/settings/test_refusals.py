@@ -81,7 +81,7 @@ GOOD = {
     **dict.fromkeys((Harmonic, LinearRegression, Sinusoid), SETS),
     ImageFolder: {"root": "images", "image_size": 4},
     ImageTasks: SETS | {"ways": 2, "dataset": Glyphs(2, 2, 4)},
-    **dict.fromkeys((HardMining, UniformDifficulty), {"tasks": Sinusoid(**SETS)}),
+    **{kind: {"tasks": Sinusoid(**SETS)} for kind in (HardMining, UniformDifficulty)},
     Curriculum: {"tasks": Sinusoid(**SETS), "steps": 10},
 }
 """The settings that must be given."""
