@@ -38,6 +38,10 @@ def compare(
     images: Annotated[
         Path | None, typer.Option("--folder", help="A folder of images to test on.", show_default=False)
     ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Processes that share the tasks.", show_default=False),
+    ] = None,
     json: Annotated[Path | None, typer.Option(help="Write everything there.", show_default=False)] = None,
     markdown: Annotated[Path | None, typer.Option(help="Write the table there.", show_default=False)] = None,
 ) -> None:
@@ -70,7 +74,9 @@ def compare(
     evaluator = MetaLearningEvaluator(entries, tasks, seed=seed)
     with reporting(sys.stderr) as report:
         table = evaluator.run(
-            episodes, progress=lambda done, all_, loss: report("evaluation", done, all_, loss)
+            episodes,
+            workers=workers,
+            progress=lambda done, all_, loss: report("evaluation", done, all_, loss),
         )
     typer.echo(str(table))
     comparisons = compare_all({name: table[name] for name in entries}, over=over)

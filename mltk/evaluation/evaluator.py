@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Any, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from mltk.evaluation.entry import Entry, backend_of_all, entry_of
 from mltk.evaluation.result import Evaluation
 from mltk.evaluation.table import LearnerOutcome, Table
 from mltk.evaluation.transductive import of_first_tasks
-from mltk.evaluation.unseen_tasks import metric, numbers, predictions
+from mltk.evaluation.unseen_tasks import in_parts, metric, numbers, predictions
 from mltk.heads.functions import matching_log_probabilities
 from mltk.progress import Progress, showing
 from mltk.task_analysis.features import Features, embedded
@@ -90,97 +90,142 @@ class MetaLearningEvaluator:
             raise SettingError(f"name is {name!r}; expected one of {', '.join(map(str, self.learners))}")
         return entry_of(self.learners[name], str(name))
 
-    def run(self, episodes: int, *, progress: bool | Progress | None = None) -> Table:
+    def run(
+        self, episodes: int, *, workers: int | None = None, progress: bool | Progress | None = None
+    ) -> Table:
         """Adapt all learners to the same tasks, and judge what they predict.
 
         Args:
             episodes: How many tasks.
+            workers: How many processes share the tasks, as for `mltk.evaluate`; ``None`` for this one alone.
+                All but the seconds is the same to the bit, however many: the probabilities of one process
+                with several threads may round otherwise.
             progress: Called with the number of tasks that are done; ``None`` shows a bar in a terminal.
 
         Raises:
-            SettingError: If ``episodes`` is not a positive integer, or no backend can be found.
+            SettingError: If a setting is not valid, or no backend can be found.
             MismatchError: If the meta-parameters of the learners are on several backends.
             MltkError: As `mltk.evaluate`.
         """
         check_count("episodes", episodes)
+        if workers is not None:
+            check_count("workers", workers)
         entries = [self.entry(name) for name in self.learners]
         backend = backend_of_all(entries, self.backend)
         drawn = wanted(blocks(self.tasks, episodes, self.seed, backend), episodes)
         first = next(drawn)
-        found = [_Judged(entry) for entry in entries]
-        hardness: list[np.ndarray] = []
-        told: dict[str, list[np.ndarray | None]] = {name: [] for name in IDENTITIES}
+        of: Any = {"tasks": self.tasks, "episodes": episodes, "seed": self.seed, "backend": backend}
+        how: Any = {"learners": entries, "hardness_features": self.hardness_features, "batch": self.batch}
+        how["regression"] = first.ways is None
+        parts = []
         with showing(progress, "evaluation") as report:
-            for episode in batches(chain([first], drawn), self.batch):
-                if (episode.ways is None) != (first.ways is None):
-                    raise SettingError("tasks draws both classification and regression; expected one of them")
-                episode.check_values(fetch_targets=True)
-                for each in found:
-                    each.meet(episode)
-                if episode.ways is not None and episode.ways > 1 and episode.query_y.ndim == 2:
-                    hard = hardness_metric(
-                        episode, episode.ways, features=self.hardness_features, relative=True
-                    )
-                    hardness.append(backend.to_numpy(hard))
-                for name, parts in told.items():
-                    parts.append(getattr(episode, name))
+            for part in in_parts(judged_side_by_side, chain([first], drawn), workers, **of, **how):
+                parts.append(part)
                 if report is not None:
-                    report(found[0].done, episodes, None)
-        identities = {name: numbers(parts) for name, parts in told.items()}
-        outcomes = {each.entry.name: each.outcome(first, identities, backend) for each in found}
+                    report(sum(each.by_learner[0].values.size for each in parts), episodes, None)
+        identities = {name: numbers([getattr(part, name) for part in parts]) for name in IDENTITIES}
+        hardness = [part.hardness for part in parts if part.hardness is not None]
+        outcomes = {}
+        for place, entry in enumerate(entries):
+            judged = [part.by_learner[place] for part in parts]
+            transductive = of_first_tasks(entry.learner, entry.meta_params, first, backend=backend)
+            values = np.concatenate([each.values for each in judged])
+            name = "mse" if first.ways is None else "accuracy"
+            outcomes[entry.name] = _outcome(Evaluation(name, values, transductive, **identities), judged)
         return Table(outcomes, self.seed, np.concatenate(hardness) if hardness else None)
 
 
-class _Judged:
-    """One learner, and what it has predicted so far."""
+class Met(NamedTuple):
+    """What is kept of one learner and a batch of tasks.
 
-    def __init__(self, entry: Entry) -> None:
-        self.entry = entry
-        self.done = 0
-        self.values: list[np.ndarray] = []
-        self.loss: list[np.ndarray] = []
-        embeds = isinstance(entry.learner, EmbeddingBased)
-        self.matching: list[np.ndarray] | None = [] if embeds else None
-        self.seconds: list[float] = []
-        self.predicted: list[tuple[np.ndarray, np.ndarray]] = []
+    Attributes:
+        values: The metric of each task, ``(T,)``.
+        loss: Its mean loss, ``(T,)``.
+        matching: That of a matching network on the embedding; ``None`` without one.
+        predicted: The probabilities ``(T, M, ways)`` and labels ``(T, M)`` of the queries; ``None`` for
+            regression.
+        seconds: A task, to adapt and predict.
+    """
 
-    def meet(self, episode: Episode) -> None:
-        """Adapt to the tasks of an episode and judge the predictions."""
-        entry, tasks = self.entry, episode.support_x.shape[0]
-        names = [f"task {self.done + task} by {entry.name}" for task in range(tasks)]
-        start = time.perf_counter()
-        outputs = predictions(entry.learner, entry.meta_params, episode, names)
-        self.seconds.append((time.perf_counter() - start) / tasks)
-        self.values.append(metric(episode, outputs))
-        self.done += tasks
-        if episode.ways is None:
-            self.loss.append(self.values[-1])
-            return
-        labels = episode.backend.to_numpy(episode.query_y).reshape(tasks, -1)
-        logits = np.moveaxis(outputs, 2, -1).reshape(*labels.shape, -1)
-        logits = logits - logits.max(axis=-1, keepdims=True)
-        logs = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
-        self.loss.append(_mean_loss(logs, labels))
-        self.predicted.append((np.exp(logs), labels))
-        if self.matching is not None:
-            features = (cast("EmbeddingBased", entry.learner).embedding, entry.meta_params)
-            support, query = embedded(episode, features)
-            found = matching_log_probabilities(support, episode.support_y, query, ways=episode.ways)
-            self.matching.append(_mean_loss(episode.backend.to_numpy(found).astype(np.float64), labels))
+    values: np.ndarray
+    loss: np.ndarray
+    matching: np.ndarray | None
+    predicted: tuple[np.ndarray, np.ndarray] | None
+    seconds: float
 
-    def outcome(self, first: Episode, identities: dict[str, Any], backend: Backend) -> LearnerOutcome:
-        """What was found for the learner."""
-        entry = self.entry
-        transductive = of_first_tasks(entry.learner, entry.meta_params, first, backend=backend)
-        name = "mse" if first.ways is None else "accuracy"
-        found = Evaluation(name, np.concatenate(self.values), transductive, **identities)
-        return LearnerOutcome(
-            found,
-            loss=np.concatenate(self.loss),
-            matching_loss=np.concatenate(self.matching) if self.matching else None,
-            calibration=calibration(*_joined(self.predicted)) if self.predicted else None,
-            seconds=float(np.median(self.seconds)),
-        )
+
+class SideBySide(NamedTuple):
+    """What is kept of a batch of tasks.
+
+    Attributes:
+        by_learner: What is kept of each learner.
+        hardness: Of each task, ``(T,)``, or ``None``.
+        classes: Those of the tasks, ``(T, ways)``, or ``None``.
+        groups: Likewise.
+    """
+
+    by_learner: list[Met]
+    hardness: np.ndarray | None
+    classes: np.ndarray | None
+    groups: np.ndarray | None
+
+
+def judged_side_by_side(
+    drawn: Iterator[Episode],
+    *,
+    learners: Sequence[Entry],
+    hardness_features: Features,
+    batch: int,
+    regression: bool,
+    done: int = 0,
+) -> Iterator[SideBySide]:
+    """Batch by batch, what is kept of all learners: see `mltk.evaluation.unseen_tasks.judged`."""
+    for episode in batches(drawn, batch):
+        if (episode.ways is None) != regression:
+            raise SettingError("tasks draws both classification and regression; expected one of them")
+        episode.check_values(fetch_targets=True)
+        by_learner = [_judged(entry, episode, done) for entry in learners]
+        hardness = None
+        if episode.ways is not None and episode.ways > 1 and episode.query_y.ndim == 2:
+            hard = hardness_metric(episode, episode.ways, features=hardness_features, relative=True)
+            hardness = episode.backend.to_numpy(hard)
+        yield SideBySide(by_learner, hardness, episode.classes, episode.groups)
+        done += episode.support_x.shape[0]
+
+
+def _judged(entry: Entry, episode: Episode, done: int) -> Met:
+    """Adapt to the tasks of an episode, before which some were done, and judge the predictions."""
+    tasks = episode.support_x.shape[0]
+    names = [f"task {done + task} by {entry.name}" for task in range(tasks)]
+    start = time.perf_counter()
+    outputs = predictions(entry.learner, entry.meta_params, episode, names)
+    seconds = (time.perf_counter() - start) / tasks
+    values = metric(episode, outputs)
+    if episode.ways is None:
+        return Met(values, values, None, None, seconds)
+    labels = episode.backend.to_numpy(episode.query_y).reshape(tasks, -1)
+    logits = np.moveaxis(outputs, 2, -1).reshape(*labels.shape, -1)
+    logits = logits - logits.max(axis=-1, keepdims=True)
+    logs = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
+    matching = None
+    if isinstance(entry.learner, EmbeddingBased):
+        support, query = embedded(episode, (entry.learner.embedding, entry.meta_params))
+        found = matching_log_probabilities(support, episode.support_y, query, ways=episode.ways)
+        matching = _mean_loss(episode.backend.to_numpy(found).astype(np.float64), labels)
+    return Met(values, _mean_loss(logs, labels), matching, (np.exp(logs), labels), seconds)
+
+
+def _outcome(evaluation: Evaluation, judged: Sequence[Met]) -> LearnerOutcome:
+    """What was found for a learner."""
+    matching = [each.matching for each in judged if each.matching is not None]
+    predicted = [each.predicted for each in judged if each.predicted is not None]
+    return LearnerOutcome(
+        evaluation,
+        loss=np.concatenate([each.loss for each in judged]),
+        matching_loss=np.concatenate(matching) if matching else None,
+        calibration=calibration(*_joined(predicted)) if predicted else None,
+        seconds=float(np.median([each.seconds for each in judged])),
+    )
 
 
 def _mean_loss(logs: np.ndarray, labels: np.ndarray) -> np.ndarray:

@@ -3,7 +3,8 @@
 The processes are started anew, not forked, since a forked Torch may hang. They are `mltk.workers`, which end
 when this process does, and import what they need by its name: so a script needs no ``if __name__ ==
 "__main__"``, but learners and task sources of one's own must stand in a module. Each process has one thread,
-so that they do not fight over the cores, and so that rounding does not depend on how many there are.
+so that they do not fight over the cores, and so that rounding does not depend on how many there are: it is
+that of a single process with one thread.
 """
 
 from __future__ import annotations

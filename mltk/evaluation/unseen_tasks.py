@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 
@@ -23,6 +23,8 @@ from mltk.tree import Tree
 
 if TYPE_CHECKING:
     from mltk.contracts import Learner
+
+Part = TypeVar("Part")
 
 
 def evaluate(
@@ -105,12 +107,8 @@ def evaluate(
     drawn = wanted(blocks(tasks, episodes, seed, backend), episodes)
     first = next(drawn)
     how: Any = {"algorithm": algorithm, "meta_params": runs, "batch": batch, "regression": first.ways is None}
-    if workers is None:
-        parts = list(judged(chain([first], drawn), **how))
-    else:
-        how |= {"tasks": tasks, "seed": seed, "backend": backend}
-        found = in_processes(judge_stretch, stretches(episodes, batch), workers, **how)
-        parts = list(chain.from_iterable(found))
+    of: Any = {"tasks": tasks, "episodes": episodes, "seed": seed, "backend": backend}
+    parts = list(in_parts(judged, chain([first], drawn), workers, **of, **how))
     transductive = of_first_tasks(algorithm, runs[0], first, backend=backend)
     by_run = np.concatenate([part.by_run for part in parts], axis=1)
     return Evaluation(
@@ -170,13 +168,48 @@ def judged(
         done += len(names)
 
 
-def judge_stretch(
-    stretch: tuple[int, int], *, tasks: TaskSource, seed: int, backend: Backend, **how: Any
-) -> list[Judged]:
-    """What `judged` gives for the tasks from ``start`` to ``stop``, in a process of its own."""
+def in_parts(
+    judge: Callable[..., Iterator[Part]],
+    drawn: Iterator[Episode],
+    workers: int | None,
+    *,
+    tasks: TaskSource,
+    episodes: int,
+    seed: int,
+    backend: Backend,
+    **how: Any,
+) -> Iterator[Part]:
+    """What is kept of all batches of tasks, in order.
+
+    Args:
+        judge: A function of a module, such as `judged`: gives something for each batch.
+        drawn: The blocks of tasks, which the processes draw anew.
+        workers: How many processes share the tasks; ``None`` for this one alone.
+        tasks: Where they come from.
+        episodes: How many.
+        seed: Of the tasks.
+        backend: Where to compute.
+        **how: What else ``judge`` is called with, among it ``batch``.
+    """
+    if workers is None:
+        return judge(drawn, **how)
+    how |= {"judge": judge, "tasks": tasks, "seed": seed, "backend": backend}
+    return chain.from_iterable(in_processes(_stretch, stretches(episodes, how["batch"]), workers, **how))
+
+
+def _stretch(
+    stretch: tuple[int, int],
+    *,
+    judge: Callable[..., Iterator[Part]],
+    tasks: TaskSource,
+    seed: int,
+    backend: Backend,
+    **how: Any,
+) -> list[Part]:
+    """What is kept of the tasks from ``start`` to ``stop``, in a process of its own."""
     start, stop = stretch
     drawn = blocks(tasks, stop, seed, backend, first=start // BLOCK)
-    return list(judged(wanted(drawn, stop - start), **how, done=start))
+    return list(judge(wanted(drawn, stop - start), **how, done=start))
 
 
 def metric(episode: Episode, outputs: np.ndarray) -> np.ndarray:

@@ -199,7 +199,9 @@ def test_training_is_that_of_the_library(run):
     for name, leaf in mltk.tree.flatten(expected.meta_params).items():
         np.testing.assert_array_equal(mltk.tree.flatten(saved.run.meta_params)[name], leaf)
     evaluation = mltk.evaluate(saved.algorithm, expected.meta_params, saved.tasks, episodes=50, seed=9)
-    assert str(evaluation) in run("evaluate", "a", "--episodes", 50, "--seed", 9).output
+    words = ("evaluate", "a", "--episodes", 50, "--seed", 9)
+    assert str(evaluation) in run(*words).output
+    assert run(*words, "--workers", 2).output == run(*words).output
 
 
 @pytest.mark.parametrize(

@@ -47,9 +47,11 @@ def test_the_numbers_are_those_of_the_library(run):
 def test_vectors_are_compared_too(run):
     for name in ("maml", "meta-sgd"):
         output(run("train", name, "--data", "sinusoid", "--steps", 2, "--out", f"runs/{name}"))
-    said = output(run("compare", "runs/maml", "runs/meta-sgd", "--episodes", 20))
-    assert "2 learners on the same 20 tasks" in said
+    words = ("compare", "runs/maml", "runs/meta-sgd", "--episodes", 40)
+    said = output(run(*words))
+    assert "2 learners on the same 40 tasks" in said
     assert "runs/maml − runs/meta-sgd: mse" in said
+    assert output(run(*words, "--workers", 2)).splitlines()[-1] == said.splitlines()[-1]
 
 
 def test_runs_of_other_tasks_are_refused(run):

@@ -35,6 +35,27 @@ def test_the_result_is_the_same_to_the_bit(name, batch, counts):
         assert (found.metric, found.transductive) == (alone.metric, alone.transductive)
 
 
+def test_all_of_a_table_but_the_seconds_is_the_same_to_the_bit():
+    # So small that a matrix product is of one thread in this process, too.
+    tasks, embedding = mltk.data.Blobs(ways=3, shots=1, queries=4, features=5), mltk.models.mlp([5, 4])
+    learners = {"matching": mltk.algorithms.Matching(embedding), "ridge": mltk.RidgeRegression(embedding)}
+    pairs = {name: (each, each.init(NUMPY, seed=0)) for name, each in learners.items()}
+    evaluator = mltk.MetaLearningEvaluator(pairs, tasks, seed=3, batch=45)
+
+    def found(workers):
+        seen = []
+        told = evaluator.run(90, workers=workers, progress=lambda done, *_: seen.append(done)).to_dict()
+        assert (seen[0], seen[-1]) == (40, 90)  # a batch is of whole blocks
+        for each in told["learners"].values():
+            assert each.pop("seconds") > 0
+        return told
+
+    alone = found(None)
+    assert len(set(alone["hardness"])) > 80
+    for workers in (1, 2, 3):
+        assert found(workers) == alone
+
+
 def test_an_error_is_that_of_the_first_task_and_says_where():
     with pytest.raises(NotFiniteError, match="support_x holds NaN") as alone:
         mltk.evaluate(LEARNER, LEARNER.init(NUMPY, 0), Flat(broken=True), episodes=100)
@@ -84,6 +105,10 @@ def test_what_cannot_be_sent_is_named(monkeypatch):
 def test_workers_are_counted(workers):
     with pytest.raises(SettingError, match="workers is"):
         mltk.evaluate(LEARNER, LEARNER.init(NUMPY, 0), Flat(), episodes=30, workers=workers)
+    with pytest.raises(SettingError, match="workers is"):
+        mltk.MetaLearningEvaluator({"maml": (LEARNER, LEARNER.init(NUMPY, 0))}, Flat()).run(
+            30, workers=workers
+        )
 
 
 def script(folder, text):
