@@ -38,6 +38,24 @@ class TaskSource(Protocol):
         """
 
 
+class ClassSource(TaskSource, Protocol):
+    """A source of classification tasks that also draws tasks of given classes.
+
+    Attributes:
+        ways: Classes a task.
+        class_names: What the ``classes`` of an episode, and those that are given, mean.
+    """
+
+    ways: int
+    class_names: tuple[str, ...]
+
+    def allowed(self, n_tasks: int, rng: np.random.Generator) -> np.ndarray:
+        """The classes that each of some tasks may choose from, bool ``(n_tasks, classes)``."""
+
+    def of_classes(self, classes: np.ndarray, rng: np.random.Generator, backend: Backend) -> Episode:
+        """Draw a task of each row of ``classes``, ``(n_tasks, ways)``, labelled in this order."""
+
+
 class Proposal(NamedTuple):
     """What a source proposes to train on next.
 

@@ -5,17 +5,27 @@ from experiments import shows
 from routes import NUMPY
 
 import mltk
-from mltk.task_analysis.curricula import Curriculum, HardMining, UniformDifficulty
+from mltk.task_analysis.curricula import (
+    ClassConditional,
+    ClassPairs,
+    Curriculum,
+    HardMining,
+    UniformDifficulty,
+)
 
 MAML = mltk.algorithms.MAML(mltk.models.mlp([1, 5, 1]), "mse", inner_lr=0.05)
 TASKS = mltk.data.Sinusoid(shots=4, queries=3)
 
 
-def proposals(curriculum, count=3, n_tasks=40):
+GLYPHS = mltk.data.Glyphs(2, 4, 4, image_size=8).tasks(3, 2, 2)
+PIXELS = mltk.algorithms.Prototypical(mltk.models.Sequential([mltk.ops.Flatten()]), temperature=0.3)
+
+
+def proposals(curriculum, count=3, n_tasks=40, learner=MAML):
     """A few proposals in a row, to a learner that does not learn."""
-    meta, rng, state = MAML.init(NUMPY, 0), np.random.default_rng(0), curriculum.start()
+    meta, rng, state = learner.init(NUMPY, 0), np.random.default_rng(0), curriculum.start()
     for _ in range(count):
-        found = curriculum.propose(n_tasks, rng, NUMPY, learner=MAML, meta_params=meta, state=state)
+        found = curriculum.propose(n_tasks, rng, NUMPY, learner=learner, meta_params=meta, state=state)
         yield found
         state = found.state
 
@@ -68,3 +78,35 @@ def by_what_the_sum_is_divided(kind):
 def what_earlier_tasks_count_for(kind):
     for memory, total in ((1.0, 120), (0.5, 70), (0.0, 40)):
         assert list(proposals(kind(TASKS, memory=memory)))[-1].state["total"] == total
+
+
+@shows(ClassConditional, of="tasks")
+@shows(ClassPairs, of="tasks")
+def whose_classes(kind):
+    for ways in (2, 3):
+        curriculum = kind(mltk.data.Glyphs(2, 4, 4, image_size=8).tasks(ways, 1, 1))
+        episode = next(proposals(curriculum, learner=PIXELS)).episode
+        assert episode.support_x.shape == (40, ways, 1, 8, 8)
+
+
+@shows(ClassConditional, of="strength")
+@shows(ClassPairs, of="strength")
+def what_an_error_counts_for(kind):
+    one, three = (next(proposals(kind(GLYPHS, strength=s), learner=PIXELS)).state for s in (1.0, 3.0))
+    assert one["potentials"].max() > 0
+    np.testing.assert_allclose(three["potentials"], 3 * one["potentials"])
+    errors = [
+        np.mean([found.figures["error"] for found in proposals(kind(GLYPHS, strength=s), 9, 16, PIXELS)][1:])
+        for s in (0.0, 20.0)
+    ]
+    assert errors[1] > 1.5 * errors[0]
+
+
+@shows(ClassConditional, of="memory")
+@shows(ClassPairs, of="memory")
+def what_is_left_of_earlier_errors(kind):
+    means = [
+        list(proposals(kind(GLYPHS, memory=memory), learner=PIXELS))[-1].state["potentials"].mean()
+        for memory in (0.0, 0.5, 1.0)
+    ]
+    np.testing.assert_allclose(means[1:] / means[0], [1.75, 3.0], rtol=0.15)

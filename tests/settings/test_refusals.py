@@ -46,7 +46,13 @@ from mltk.optim import (
     StepDecay,
     transforms,
 )
-from mltk.task_analysis.curricula import Curriculum, HardMining, UniformDifficulty
+from mltk.task_analysis.curricula import (
+    ClassConditional,
+    ClassPairs,
+    Curriculum,
+    HardMining,
+    UniformDifficulty,
+)
 from mltk.training.config import from_config, to_config
 
 MODEL = mltk.models.mlp([3, 4, 2])
@@ -83,6 +89,7 @@ GOOD = {
     ImageTasks: SETS | {"ways": 2, "dataset": Glyphs(2, 2, 4)},
     **{kind: {"tasks": Sinusoid(**SETS)} for kind in (HardMining, UniformDifficulty)},
     Curriculum: {"tasks": Sinusoid(**SETS), "steps": 10},
+    **{kind: {"tasks": ImageTasks(Glyphs(2, 2, 4), 2, 1, 1)} for kind in (ClassConditional, ClassPairs)},
 }
 """The settings that must be given."""
 
@@ -102,6 +109,7 @@ WINDOW = {"kernel_size": (0, 2.5, (3, 3, 3), True), "stride": (0, -1), "padding"
 MOMENTS = {"beta1": (1.0, -0.1), "beta2": (1.0, -0.1), "eps": (-1.0,), "learning_rate": RATE}
 EXAMPLES = {"shots": COUNT, "queries": COUNT}
 WRAPPED = {"tasks": (None, "sinusoid", HardMining(Sinusoid(**SETS)))}
+BY_CLASS = {"tasks": (*WRAPPED["tasks"], Sinusoid(**SETS)), "strength": (-0.1, nan), "memory": (-0.1, 1.1)}
 
 REFUSED = {
     MAML: STEPS | {"learn_lr": ("vector",), "lr_per_step": (True, *FLAG), "adapt_only": NAMED} | KEPT,
@@ -184,6 +192,8 @@ REFUSED = {
     | {"noise": NOT_NEGATIVE},
     HardMining: WRAPPED | {"candidates": (1, 2.0)},
     UniformDifficulty: WRAPPED | {"divisor": ("mean",), "memory": (-0.1, 1.1)},
+    ClassConditional: BY_CLASS,
+    ClassPairs: BY_CLASS,
     Curriculum: WRAPPED | {"steps": COUNT, "first": (-0.1, 1.1), "candidates": (1, 2.0)},
 }
 """For each class and setting the values that it must not take."""

@@ -155,20 +155,6 @@ class ImageDataset(ABC):
         return tasks
 
 
-class DrawnImages(NamedTuple):
-    """What was drawn for T tasks.
-
-    Attributes:
-        images: Numbers for `ImageDataset.take`, ``(T, ways, shots + queries)``.
-        classes: Numbers of `ImageTasks.class_names`, ``(T, ways)``.
-        groups: Numbers of `ImageTasks.group_names`, ``(T, ways)``; ``None`` if there are no groups.
-    """
-
-    images: np.ndarray
-    classes: np.ndarray
-    groups: np.ndarray | None
-
-
 class Choice(NamedTuple):
     """What tasks choose from: classes in the order of their groups.
 
@@ -279,7 +265,55 @@ class ImageTasks(Checked):
         """
         check_backend(backend)
         rng = generator(rng, n_tasks)
-        images, classes, groups = self._draw(n_tasks, rng)
+        choice, quarters = self._choice, QUARTERS if self.rotations else 1
+        group = rng.integers(len(choice.sizes), size=n_tasks)
+        drawn = distinct(rng, quarters * choice.sizes[group], self.ways)
+        place, quarter = np.divmod(drawn, quarters)
+        classes = choice.classes[choice.starts[group, None] + place] + self.dataset.n_classes * quarter
+        return self.of_classes(classes, rng, backend)
+
+    def allowed(self, n_tasks: int, rng: np.random.Generator) -> np.ndarray:
+        """The classes that each of some tasks may choose from, bool ``(n_tasks, classes)``.
+
+        That is all of them, or those of a group for each task: see ``within``.
+        """
+        choice = self._choice
+        group = rng.integers(len(choice.sizes), size=n_tasks)
+        of_class = np.empty(self.dataset.n_classes, np.int64)
+        of_class[choice.classes] = np.repeat(np.arange(len(choice.sizes)), choice.sizes)
+        return np.tile(of_class == group[:, None], QUARTERS if self.rotations else 1)
+
+    def of_classes(self, classes: np.ndarray, rng: int | np.random.Generator, backend: Backend) -> Episode:
+        """Draw a task of each row of given classes, as `sample` does once it has chosen them.
+
+        Args:
+            classes: Numbers of ``class_names``, those of a row different, ``(n_tasks, ways)``; label ``j``
+                belongs to column ``j``.
+            rng: A seed or a generator.
+            backend: Where the arrays go.
+
+        Raises:
+            SettingError: If an argument is not of its kind, or as for `check`.
+            ShapeError: If ``classes`` has another shape.
+        """
+        check_backend(backend)
+        classes = np.asarray(classes)
+        if classes.ndim != 2 or classes.shape[1] != self.ways or not len(classes):
+            raise ShapeError(f"classes is {classes.shape}; expected (n_tasks, ways) = (…, {self.ways})")
+        n_classes, n_tasks = len(self.class_names), len(classes)
+        known = classes.dtype.kind in "iu" and ((classes >= 0) & (classes < n_classes)).all()
+        if not known or (np.diff(np.sort(classes, axis=1)) == 0).any():
+            raise SettingError(
+                f"classes is {classes.tolist()}; expected integers from 0 to {n_classes - 1}, "
+                "those of a task different"
+            )
+        rng, choice = generator(rng, n_tasks), self._choice
+        quarter, base = np.divmod(classes, self.dataset.n_classes)
+        available = self.dataset.pictures.counts[base]
+        images: np.ndarray = distinct(rng, available.reshape(-1), self.shots + self.queries)
+        images = images.reshape(n_tasks, self.ways, -1) + choice.first[base][..., None]
+        images += (len(self.dataset.pictures.images) * quarter)[..., None]
+        groups = self.dataset.group_numbers
         sets = []
         for part in (images[..., : self.shots], images[..., self.shots :]):
             x = self.dataset.take(part.reshape(n_tasks, -1), rotations=self.rotations)
@@ -287,23 +321,8 @@ class ImageTasks(Checked):
                 x = self.jitter(x.reshape(-1, *x.shape[2:]), rng).reshape(x.shape)
             labels = np.tile(np.repeat(np.arange(self.ways, dtype=np.int64), part.shape[-1]), (n_tasks, 1))
             sets += [backend.asarray(x), backend.asarray(labels)]
+        groups = None if groups is None else groups[base]
         return Episode(*sets, ways=self.ways, backend=backend, classes=classes, groups=groups)
-
-    def _draw(self, n_tasks: int, rng: np.random.Generator) -> DrawnImages:
-        """Choose classes and images."""
-        choice, quarters = self._choice, QUARTERS if self.rotations else 1
-        group = rng.integers(len(choice.sizes), size=n_tasks)
-        drawn = distinct(rng, quarters * choice.sizes[group], self.ways)
-        place, quarter = np.divmod(drawn, quarters)
-        classes = choice.classes[choice.starts[group, None] + place]
-        available = self.dataset.pictures.counts[classes]
-        images: np.ndarray = distinct(rng, available.reshape(-1), self.shots + self.queries)
-        images = images.reshape(n_tasks, self.ways, -1) + choice.first[classes][..., None]
-        images += (len(self.dataset.pictures.images) * quarter)[..., None]
-        groups = self.dataset.group_numbers
-        return DrawnImages(
-            images, classes + self.dataset.n_classes * quarter, None if groups is None else groups[classes]
-        )
 
     @cached_property
     def _choice(self) -> Choice:

@@ -55,6 +55,21 @@ class OfTasks(Checked):
         return {}
 
 
+def outputs_of(learner: Learner, meta_params: Tree, episode: Episode) -> np.ndarray:
+    """The predictions for the queries of a learner that has adapted to each task, on the host.
+
+    Raises:
+        NotFiniteError: If the tasks hold NaN or infinity.
+        DivergedError: If the predictions for one of them do.
+    """
+    episode.check_values(fetch_targets=True)
+    names = (f"task {task}" for task in range(len(episode.support_x)))
+    try:
+        return predictions(learner, meta_params, episode, names)
+    except NotFiniteError as error:
+        raise DivergedError(f"training diverged: {error}") from error
+
+
 def difficulty(learner: Learner, meta_params: Tree, episode: Episode) -> np.ndarray:
     """The loss on its queries of each task that a learner has adapted to, float64 ``(T,)``.
 
@@ -70,12 +85,7 @@ def difficulty(learner: Learner, meta_params: Tree, episode: Episode) -> np.ndar
         NotFiniteError: If the tasks hold NaN or infinity.
         DivergedError: If the predictions for one of them do.
     """
-    episode.check_values(fetch_targets=True)
-    names = (f"task {task}" for task in range(len(episode.support_x)))
-    try:
-        outputs = predictions(learner, meta_params, episode, names)
-    except NotFiniteError as error:
-        raise DivergedError(f"training diverged: {error}") from error
+    outputs = outputs_of(learner, meta_params, episode)
     targets = episode.backend.to_numpy(episode.query_y)
     kind = "cross_entropy" if episode.ways is not None else "mse"
     if kind == "mse":

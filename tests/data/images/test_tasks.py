@@ -78,6 +78,40 @@ def coded_tasks(draw):
     return dataset.tasks(ways, shots, queries, within=within, rotations=rotations)
 
 
+@settings(max_examples=50)
+@given(coded_tasks(), st.integers(1, 8), st.integers(0, 2**32), st.data())
+def test_a_task_of_given_classes(tasks, n_tasks, seed, data):
+    rng = np.random.default_rng(seed)
+    allowed = tasks.allowed(n_tasks, rng)
+    assert allowed.shape == (n_tasks, len(tasks.class_names))
+    groups = tasks.dataset.groups if tasks.within else None
+    for task in allowed:
+        of = {None if groups is None else groups[c % len(groups)] for c in np.flatnonzero(task).tolist()}
+        assert len(of) == 1
+        assert task.sum() == len(task) if groups is None else 4**tasks.rotations * groups.count(*of)
+    one_of = [st.permutations(np.flatnonzero(task).tolist()) for task in allowed]
+    classes = np.array([data.draw(order)[: tasks.ways] for order in one_of])
+    episode = tasks.of_classes(classes, rng, NUMPY).validate()
+    np.testing.assert_array_equal(episode.classes, classes)
+    codes = np.concatenate([decode(episode.support_x), decode(episode.query_x)], axis=1)
+    labels = np.concatenate([episode.support_y, episode.query_y], axis=1)
+    turned, upright = np.divmod(np.take_along_axis(classes, labels, axis=1), len(tasks.dataset.counts))
+    np.testing.assert_array_equal(codes[..., 0], upright)
+    np.testing.assert_array_equal(codes[..., 2], turned)
+    for task in codes:
+        assert len({tuple(code) for code in task.tolist()}) == len(task)
+
+
+def test_classes_that_cannot_be_given():
+    tasks = Coded((3, 3, 3)).tasks(2, 1, 1)
+    for wrong in ([[0, 0]], [[0, 3]], [[-1, 0]], [[0.0, 1.0]]):
+        with pytest.raises(SettingError, match=r"classes is \[\[.*expected integers from 0 to 2"):
+            tasks.of_classes(wrong, 0, NUMPY)
+    for wrong in ([0, 1], [[0, 1, 2]], np.empty((0, 2), int)):
+        with pytest.raises(ShapeError, match=r"classes is \(.*ways"):
+            tasks.of_classes(wrong, 0, NUMPY)
+
+
 @settings(max_examples=100)
 @given(coded_tasks(), st.integers(1, 8), st.integers(0, 2**32))
 def test_a_task_is_what_was_asked_for(tasks, n_tasks, seed):
