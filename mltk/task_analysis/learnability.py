@@ -87,7 +87,9 @@ class Learnability(Summary):
             SettingError: If the family does not know them.
         """
         if self.optimum is None:
-            raise SettingError("the best predictions are unknown; expected tasks with a method bayes_predict")
+            raise SettingError(
+                "the best predictions are unknown; expected tasks whose bayes_predict knows them"
+            )
         return _mean((self.errors - self.optimum)[:, self._column(shots)])
 
     def error_after(self, inner_steps: int) -> Interval:
@@ -173,7 +175,8 @@ class LearnabilityAnalyzer:
     Attributes:
         learner: A meta-learner; only ``adapt`` and ``predict`` are used.
         tasks: A source that is a dataclass with the settings ``shots`` and ``queries``. If it has a method
-            ``bayes_predict``, the learner is compared with it.
+            ``bayes_predict`` that knows the best predictions for its settings, the learner is compared with
+            it.
         meta_params: The meta-parameters, or a list of those of several trainings: then errors are means over
             them, and the variance tells what the start adds.
         backend: Where to compute; ``None`` for the backend of the meta-parameters.
@@ -257,8 +260,7 @@ class LearnabilityAnalyzer:
                 if episode.ways is not None and episode.query_y.ndim == 2:
                     hard = hardness_metric(by_shots[-1], episode.ways, relative=True)
                     hardness.append(backend.to_numpy(hard).astype(np.float64))
-                if hasattr(self.tasks, "bayes_predict"):
-                    optimum.append(np.stack([_least(self.tasks, each) for each in by_shots], axis=-1))
+                optimum += _least(self.tasks, by_shots)
                 if confusion is not None and episode.classes is not None:
                     outputs = predictions(self.learner, starts[0], by_shots[-1], _names(done))
                     labels = backend.to_numpy(episode.query_y)
@@ -331,10 +333,16 @@ def _error(episode: Episode, outputs: np.ndarray) -> np.ndarray:
     return found if episode.ways is None else 1 - found
 
 
-def _least(tasks: Any, episode: Episode) -> np.ndarray:
-    """The errors of the best predictions."""
-    best = tasks.bayes_predict(episode.support_x, episode.support_y, episode.query_x)
-    return _error(episode, episode.backend.to_numpy(best).astype(np.float64))
+def _least(tasks: Any, episodes: Sequence[Episode]) -> list[np.ndarray]:
+    """The errors of the best predictions, ``[(T, K)]``; none if the family does not know them."""
+    if not hasattr(tasks, "bayes_predict"):
+        return []
+    try:
+        best = [tasks.bayes_predict(each.support_x, each.support_y, each.query_x) for each in episodes]
+    except SettingError:  # not for these settings
+        return []
+    hosts = [episodes[0].backend.to_numpy(outputs).astype(np.float64) for outputs in best]
+    return [np.stack([_error(*pair) for pair in zip(episodes, hosts, strict=True)], axis=-1)]
 
 
 def _with_support(episode: Episode, draw: int, shots: int) -> Episode:

@@ -49,7 +49,9 @@ def analysed(learner, tasks, **settings):
     return mltk.LearnabilityAnalyzer(learner, tasks, meta_params={}, backend=NUMPY).run(**settings)
 
 
-@pytest.mark.parametrize("tasks", [LinearRegression(3, 5), Sinusoid(3, 5), Sinusoid(3, 5, noise=0.5)])
+@pytest.mark.parametrize(
+    "tasks", [LinearRegression(3, 5), Sinusoid(3, 5), Sinusoid(3, 5, noise=0.5), Blobs(3, 1, 4)]
+)
 def test_the_best_learner_has_no_gap(tasks):
     found = analysed(Best(tasks), tasks, shots=(1, 2, 4), episodes=20)
     np.testing.assert_array_equal(found.errors, found.optimum)
@@ -67,7 +69,7 @@ def test_the_curve_of_the_best_learner_is_that_in_closed_form():
 
 
 def test_many_shots_reach_the_best_accuracy_of_blobs():
-    tasks = Blobs(3, 1, 20)
+    tasks = Blobs(3, 1, 20, features=2)
     found = analysed(NearestMean(), tasks, shots=(1, 2, 100), episodes=200)
     error = found.error(100)
     assert abs(error.estimate - (1 - tasks.bayes_accuracy)) < error.high - error.low
@@ -75,6 +77,12 @@ def test_many_shots_reach_the_best_accuracy_of_blobs():
     assert found.optimum is None
     with pytest.raises(SettingError, match="bayes_predict"):
         found.gap(1)
+
+
+def test_class_means_are_worse_than_the_best_for_blobs():
+    gap = analysed(NearestMean(), Blobs(3, 1, 10), shots=(1,), episodes=150).gap(1)
+    assert gap.low > 0
+    assert gap.estimate < 0.06
 
 
 def test_variance_components_are_unbiased_exactly():

@@ -8,13 +8,18 @@ from functools import cached_property
 
 import numpy as np
 
-from mltk.backend import check_backend
+from mltk.backend import check_backend, common_backend
 from mltk.checks import Checked, Count, NonNegative, Several
 from mltk.contracts import Backend
+from mltk.data.families.blobs_posterior import log_class_evidence
 from mltk.data.source import generator
 from mltk.episode import Episode
-from mltk.errors import SettingError
+from mltk.errors import SettingError, ShapeError
 from mltk.installation import needed_for
+from mltk.tree import Array
+
+MOST_WAYS = 5
+"""The work of the exact posterior doubles three times with each class."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +34,9 @@ class Blobs(Checked):
     which knows the means, is
 
     $$\int \varphi(z - \delta) \, \Phi(z)^{k - 1} \, dz.$$
+
+    A learner that has only the support set cannot do better than `bayes_predict`; see
+    `mltk.data.families.blobs_posterior`.
 
     Attributes:
         ways: Classes a task, at least 2.
@@ -114,6 +122,64 @@ class Blobs(Checked):
             labels = np.tile(np.repeat(np.arange(self.ways, dtype=np.int64), examples), (n_tasks, 1))
             sets += [backend.asarray(x.reshape(n_tasks, self.ways * examples, -1)), backend.asarray(labels)]
         return Episode(*sets, ways=self.ways, backend=backend)
+
+    def bayes_predict(self, support_x: Array, support_y: Array, query_x: Array) -> Array:
+        """The logarithms of the probabilities of each query's classes, given the support set, exactly.
+
+        Centre and turn of the means are unknown; all classes are as likely for a query. The most probable
+        class is right more often than what any learner says that sees one query at a time. It is computed on
+        the host in float64: with 5 ways, shots and features about 2 ms a query on one core.
+
+        Args:
+            support_x: Inputs ``(T, N, features)``, of any backend; ``N`` need not be ``ways · shots``, nor
+                the classes be there equally often.
+            support_y: Labels ``(T, N)``.
+            query_x: Inputs ``(T, M, features)``.
+
+        Returns:
+            ``(T, M, ways)``.
+
+        Raises:
+            ShapeError: If a shape is not as above.
+            SettingError: If there are more than 5 ways, or fewer features than ways.
+        """
+        backend = common_backend(support_x=(support_x,), support_y=(support_y,), query_x=(query_x,))
+        features = self.ways if self.features is None else self.features
+        if self.ways > MOST_WAYS or features < self.ways:
+            raise SettingError(
+                f"ways is {self.ways} and features {features}; the posterior is known for at most "
+                f"{MOST_WAYS} ways, and at least as many features"
+            )
+        x, labels, queries = (backend.to_numpy(a) for a in (support_x, support_y, query_x))
+        for name, found in (("support_x", x), ("query_x", queries)):
+            if found.ndim != 3 or (len(found), found.shape[-1]) != (len(x), features):
+                raise ShapeError(f"{name} has shape {found.shape}; expected (T, N, {features})")
+        if labels.shape != x.shape[:2] or not np.isin(labels, np.arange(self.ways)).all():
+            raise ShapeError(
+                f"support_y has shape {labels.shape} and values from {labels.min()} to {labels.max()}; "
+                f"expected {x.shape[:2]} and 0 to {self.ways - 1}"
+            )
+        wide = x.astype(np.float64), labels, queries.astype(np.float64)
+        evidence = log_class_evidence(*wide, self._simplex, self.centre)
+        return backend.asarray(evidence - np.logaddexp.reduce(evidence, axis=-1, keepdims=True))
+
+    def bayes_error(self, support_x: Array, support_y: Array, query_x: Array) -> Array:
+        """The share of queries that the most probable class of `bayes_predict` is expected to miss.
+
+        Its mean over many tasks is the least that any learner can reach.
+
+        Args:
+            support_x: As for `bayes_predict`, as are the others, and the errors.
+            support_y: Labels.
+            query_x: Inputs.
+
+        Returns:
+            Shares ``(T,)``.
+        """
+        log_chances = self.bayes_predict(support_x, support_y, query_x)
+        backend = common_backend(log_chances=(log_chances,))
+        best = np.exp(backend.to_numpy(log_chances)).max(axis=-1)
+        return backend.asarray(1 - best.mean(axis=-1))
 
     @cached_property
     def _simplex(self) -> np.ndarray:
