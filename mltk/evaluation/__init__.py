@@ -22,7 +22,7 @@ from mltk.evaluation.racing import Race, race
 from mltk.evaluation.reliability import reliability
 from mltk.evaluation.result import Evaluation
 from mltk.evaluation.returns import Returns, returns
-from mltk.evaluation.risk_control import controlled_sets
+from mltk.evaluation.risk_control import ControlledRisk, control_risk, controlled_sets
 from mltk.evaluation.selective import Selective, selective
 from mltk.evaluation.sign_flips import SignFlips, sign_flips
 from mltk.evaluation.table import LearnerOutcome, Table
@@ -38,6 +38,7 @@ __all__ = [
     "ChallengeResult",
     "Comparison",
     "ConformalSets",
+    "ControlledRisk",
     "EProcess",
     "Entry",
     "Evaluation",
@@ -62,6 +63,7 @@ __all__ = [
     "compare",
     "compare_all",
     "conformal_sets",
+    "control_risk",
     "controlled_sets",
     "coverage",
     "ece",
