@@ -18,9 +18,9 @@ NumPy arrays of float64 or int64; a group is flat, with dotted names:
 Kind = Literal["valid", "edge", "must-raise"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Case:
-    """One row of a test: settings and inputs of a computation, and its exact outputs.
+    """One row of a test: settings and inputs of a computation, and its exact outputs; equal to itself alone.
 
     Attributes:
         name: Lower case with hyphens, unique in its computation.

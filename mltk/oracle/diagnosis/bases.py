@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache
 
-import numpy as np
-
-from mltk.errors import MltkError
 from mltk.oracle.case import Case, Values
 from mltk.oracle.catalogue import CATALOGUE, Family, Mistake, Variant
 from mltk.oracle.computation import Computation
 from mltk.oracle.definitions.inner_loop_knobs import LoopKnobs
 from mltk.oracle.diagnosis.fit import fit
+from mltk.oracle.diagnosis.made import Made, computed, numbered, remembered
 from mltk.oracle.tolerance import disagreement
 
 Results = Sequence[tuple[Case, Values]]
@@ -34,37 +32,30 @@ class Base:
 
     mistakes: tuple[Mistake, ...]
     detail: str
-    outputs: Callable[[Case], Values | None]
+    outputs: Made
     fitted: bool = False
     loop: LoopKnobs | None = None
 
 
-def computed(outputs: Callable[..., Values | None]) -> Callable[[Case], Values | None]:
-    """What a mistake gives in a case; ``None`` where it cannot happen."""
-
-    def of(case: Case) -> Values | None:
-        try:
-            return outputs(case.settings, case.inputs)
-        except (MltkError, ArithmeticError, np.linalg.LinAlgError):
-            return None
-
-    return of
-
-
-def known(computation: Computation) -> Iterator[tuple[Mistake, Variant | Family]]:
+def known(name: str) -> Iterator[tuple[Mistake, Variant | Family]]:
     """The mistakes of a computation, in each of their ways."""
     for mistake in CATALOGUE:
-        if computation.name in mistake.computations:
+        if name in mistake.computations:
             for way in mistake.variants:
                 yield mistake, way
 
 
-def plain(computation: Computation) -> Iterator[Base]:
-    """The truth, and every mistake that has no number."""
-    yield Base((), "", lambda case: case.expected)
-    for mistake, way in known(computation):
-        if isinstance(way, Variant):
-            yield Base((mistake,), way.detail, computed(way.outputs), loop=way.loop)
+@cache
+def plain(name: str) -> tuple[Base, ...]:
+    """The truth, and every mistake of a computation that has no number."""
+    return (
+        Base((), "", lambda case: case.expected),
+        *(
+            Base((mistake,), way.detail, remembered(way.outputs), loop=way.loop)
+            for mistake, way in known(name)
+            if isinstance(way, Variant)
+        ),
+    )
 
 
 def fitted(computation: Computation, basis: Results, group: str, *, likely: bool) -> Iterator[Base]:
@@ -76,18 +67,18 @@ def fitted(computation: Computation, basis: Results, group: str, *, likely: bool
         group: Which of the outputs the numbers are fitted to.
         likely: Whether those that change the loss if and only if the candidate's is wrong, or the others.
     """
-    for mistake, way in known(computation):
+    for mistake, way in known(computation.name):
         if isinstance(way, Family) and _likely(way, basis) == likely:
             for value in fit(way, basis, group):
-                outputs = computed(partial(way.outputs, value=value))
                 loop = way.loop and way.loop(value)
-                yield Base((mistake,), f"{way.number} {value:.6g}", outputs, fitted=True, loop=loop)
+                detail = f"{way.number} {value:.6g}"
+                yield Base((mistake,), detail, numbered(way, value), fitted=True, loop=loop)
 
 
 def paired(computation: Computation, bases: Sequence[Base]) -> Iterator[Base]:
     """Inner loops that make a mistake, each with every mistake of the meta-gradient."""
     for base in bases:
-        for mistake, way in known(computation) if base.loop is not None else ():
+        for mistake, way in known(computation.name) if base.loop is not None else ():
             if isinstance(way, Variant) and way.gradient is not None and base.loop is not None:
                 detail = "; ".join(filter(None, (base.detail, way.detail)))
                 outputs = computed(way.gradient(base.loop))
@@ -104,7 +95,7 @@ def _likely(family: Family, basis: Results) -> bool:
 
 
 def _changes(family: Family, case: Case, number: float) -> bool:
-    made = computed(partial(family.outputs, value=number))(case)
+    made = numbered(family, number)(case)
     return made is not None and disagreement({"loss": made["loss"]}, case.expected) > NEAR
 
 

@@ -107,7 +107,7 @@ def _explain(
     computation: Computation, explanations: Explanations, wrong: Results, groups: Sequence[str]
 ) -> list[Base]:
     """Compare bases, likely ones first, until one explains all; returns those that were compared."""
-    bases = list(plain(computation))
+    bases = list(plain(computation.name))
     for base in bases:
         explanations.add(base)
     if explanations.complete():
@@ -132,7 +132,7 @@ def _loops(
 ) -> list[Base]:
     """The inner loops that give the candidate's loss; all that have no number if it returns none."""
     if not any("loss" in outputs for _, outputs in wrong):
-        return [base for base in plain(computation) if base.loop is not None]
+        return [base for base in plain(computation.name) if base.loop is not None]
     if "loss" not in groups:
         return []
     found = [base for base in explanations.explaining("loss") if base.loop is not None]

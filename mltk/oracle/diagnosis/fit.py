@@ -8,9 +8,9 @@ from itertools import pairwise
 
 import numpy as np
 
-from mltk.errors import MltkError
 from mltk.oracle.case import Case, Values, flat
 from mltk.oracle.catalogue.mistake import Family
+from mltk.oracle.diagnosis.made import numbered
 from mltk.oracle.tolerance import disagreement, tolerance
 
 CASES = 2
@@ -73,10 +73,7 @@ def _numbers(values: Values, group: str) -> np.ndarray:
 
 
 def _made(family: Family, case: Case, number: float, group: str) -> np.ndarray | None:
-    try:
-        outputs = family.outputs(case.settings, case.inputs, number)
-    except (MltkError, ArithmeticError, np.linalg.LinAlgError):
-        return None
+    outputs = numbered(family, number)(case)
     return None if outputs is None or group not in outputs else _numbers(outputs, group)
 
 
