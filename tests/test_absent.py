@@ -31,7 +31,7 @@ LIBRARIES = (
         "pooch",
         "tomli_w",
     ),
-    *("pytest", "jsonschema", "array_api_strict"),
+    *("pytest", "jsonschema_rs", "array_api_strict"),
 )
 BROWSER = ("fcntl", "resource", "_multiprocessing")
 THREADLESS = """

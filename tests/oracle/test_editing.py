@@ -6,7 +6,7 @@ import re
 from importlib import resources
 from pathlib import Path
 
-import jsonschema
+import jsonschema_rs
 import pytest
 from typer.testing import CliRunner
 
@@ -37,7 +37,7 @@ def folder(tmp_path):
 def entries(folder):
     content = json.loads((folder / f"{SMALL}.json").read_text(encoding="utf-8"))
     schema = json.loads((PACKAGED / "schema.json").read_text(encoding="utf-8"))
-    jsonschema.validate(content, schema, jsonschema.Draft202012Validator)
+    jsonschema_rs.Draft202012Validator(schema).validate(content)
     return {case["name"]: case for case in content["cases"]}
 
 

@@ -9,7 +9,7 @@ import sys
 from importlib import resources
 from pathlib import Path
 
-import jsonschema
+import jsonschema_rs
 import numpy as np
 import pytest
 
@@ -23,6 +23,7 @@ from mltk.oracle.confirmation import complete
 FOLDER = Path(str(resources.files("mltk.oracle") / "vectors"))
 NAMES = [*computations()]
 SCHEMA = json.loads((FOLDER / "schema.json").read_text(encoding="utf-8"))
+VALIDATOR = jsonschema_rs.Draft202012Validator(SCHEMA)
 SMALL = "idbd"
 """A computation that takes no time."""
 
@@ -36,7 +37,7 @@ def text_of(name):
 
 
 def is_valid(content):
-    return jsonschema.Draft202012Validator(SCHEMA).is_valid(content)
+    return VALIDATOR.is_valid(content)
 
 
 @each_computation
@@ -46,7 +47,7 @@ def test_making_the_file_again_gives_identical_bytes(name):
 
 @each_computation
 def test_the_file_is_as_the_schema_says(name):
-    jsonschema.validate(json.loads(text_of(name)), SCHEMA, jsonschema.Draft202012Validator)
+    VALIDATOR.validate(json.loads(text_of(name)))
 
 
 @each_computation
@@ -102,7 +103,7 @@ def test_all_files_together_are_small():
 
 
 def test_the_schema_is_one():
-    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+    jsonschema_rs.meta.validate(SCHEMA)
 
 
 def document():
