@@ -1,8 +1,7 @@
 """Curricula: what they choose and weigh, by exact sums over a finite family; runs with them resume."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import permutations, product
-from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +22,7 @@ from mltk.task_analysis.curricula import (
     HardMining,
     UniformDifficulty,
 )
-from mltk.task_analysis.curricula.of_tasks import difficulty
+from mltk.task_analysis.curricula.of_tasks import Drawn, difficulty
 from mltk.task_analysis.curricula.uniform_difficulty import effective_number, importance, updated
 from mltk.training.trained_classes import read_classes
 
@@ -36,17 +35,6 @@ ALL = [HardMining(SINUSOIDS), Curriculum(SINUSOIDS, steps=15), UniformDifficulty
 BY_CLASS = [ClassConditional(GLYPHS), ClassPairs(GLYPHS)]
 by_class = pytest.mark.parametrize("tasks", BY_CLASS, ids=lambda tasks: type(tasks).__name__)
 named = pytest.mark.parametrize("tasks", ALL, ids=lambda tasks: type(tasks).__name__)
-
-
-@dataclass(frozen=True)
-class Fixed:
-    """A source that draws what is said."""
-
-    episode: Any
-
-    def sample(self, n_tasks, rng, backend):
-        assert n_tasks == len(self.episode.support_x)
-        return self.episode
 
 
 def proposed(curriculum, state, n_tasks, meta, learner=MAML, seed=0):
@@ -68,7 +56,7 @@ HARD = difficulty(MAML, META, joined(FAMILY))
 def expected(make, draws):
     """The mean meta-gradient of what is proposed over all equally likely draws from the family."""
     found = [
-        gradient(META, make(Fixed(joined([FAMILY[task] for task in draw]))))
+        gradient(META, make(Drawn(joined([FAMILY[task] for task in draw]))))
         for draw in product(range(3), repeat=draws)
     ]
     return np.mean(found, axis=0)
@@ -103,7 +91,7 @@ def test_hard_mining_follows_the_law_of_the_hardest_which_is_not_that_of_the_tas
 def test_pacing_goes_from_the_easiest_to_all():
     pool = SINUSOIDS.sample(24, 3, NUMPY)
     order = np.argsort(difficulty(MAML, META, pool))
-    curriculum = Curriculum(Fixed(pool), steps=10, first=0.25, candidates=4)
+    curriculum = Curriculum(Drawn(pool), steps=10, first=0.25, candidates=4)
     for step, reach in ((0, 6), (5, 15), (10, 24), (30, 24)):
         taken = set()
         for seed in range(60):
@@ -118,18 +106,39 @@ def test_pacing_goes_from_the_easiest_to_all():
     assert proposal.episode.weights is None
 
 
+def difficulty_by_hand(learner, meta, episode):
+    """The loss of the queries, by its definition."""
+    outputs = learner.predict(learner.adapt(meta, episode.support_x, episode.support_y), episode.query_x)
+    outputs, y = episode.backend.to_numpy(outputs), episode.backend.to_numpy(episode.query_y)
+    if episode.ways is None:
+        return [np.mean((o - t) ** 2) for o, t in zip(outputs, y, strict=True)]
+    right = np.take_along_axis(outputs, y[..., None], -1)[..., 0]
+    return (special.logsumexp(outputs, axis=-1) - right).mean(axis=1)
+
+
 @pytest.mark.parametrize("backend", [NUMPY, AUTOGRAD], ids=["numpy", "autograd"])
 def test_difficulty_is_the_loss_of_the_queries(backend):
     for learner, tasks in ((MAML, SINUSOIDS), (PROTOTYPICAL, GLYPHS)):
         meta, episode = learner.init(backend, 0), tasks.sample(5, 0, backend)
-        outputs = learner.predict(learner.adapt(meta, episode.support_x, episode.support_y), episode.query_x)
-        outputs, y = backend.to_numpy(outputs), backend.to_numpy(episode.query_y)
-        if episode.ways is None:
-            wanted = [np.mean((o - t) ** 2) for o, t in zip(outputs, y, strict=True)]
-        else:
-            right = np.take_along_axis(outputs, y[..., None], -1)[..., 0]
-            wanted = (special.logsumexp(outputs, axis=-1) - right).mean(axis=1)
+        wanted = difficulty_by_hand(learner, meta, episode)
         np.testing.assert_allclose(difficulty(learner, meta, episode), wanted, rtol=1e-12)
+
+
+@pytest.mark.parametrize("tasks", [UniformDifficulty(GLYPHS), ClassPairs(GLYPHS)], ids=["loss", "classes"])
+def test_batch_norm_takes_the_statistics_of_the_tasks_at_hand(tasks):
+    norm = mltk.ops.BatchNorm(4, statistics="population", spatial_axes=0)
+    layers = [mltk.ops.Flatten(), mltk.ops.Linear(256, 4), norm, mltk.ops.ReLU()]
+    learner = mltk.algorithms.Prototypical(mltk.models.Sequential(layers))
+    meta, episode = learner.init(NUMPY, 0), GLYPHS.sample(5, 0, NUMPY)
+    x = np.concatenate([episode.support_x, episode.query_x], axis=1).reshape(-1, 256)
+    linear = meta["1"]
+    rows = x @ linear["weight"].T + linear["bias"]
+    moments = {"running_mean": rows.mean(axis=0), "running_var": rows.var(axis=0)}
+    ready = {**meta, "2": {**meta["2"], **moments}}
+    wanted = difficulty_by_hand(learner, ready, episode)
+    np.testing.assert_allclose(difficulty(learner, meta, episode), wanted, rtol=1e-6)
+    run = mltk.train(learner, tasks, backend=NUMPY, steps=3, meta_batch=2)
+    assert 0 < mltk.evaluate(learner, run.meta_params, GLYPHS, episodes=20, backend=NUMPY).mean <= 1
 
 
 numbers = st.lists(st.floats(-50, 50), min_size=1, max_size=6)
@@ -164,7 +173,7 @@ def test_degenerate_difficulties_and_those_out_of_reach():
 
 
 def test_weights_that_tasks_have_already_are_kept():
-    weighted = Fixed(replace(joined(FAMILY), weights=np.array([1.0, 0.0, 3.0])))
+    weighted = Drawn(replace(joined(FAMILY), weights=np.array([1.0, 0.0, 3.0])))
     curriculum = UniformDifficulty(weighted)
     assert proposed(curriculum, curriculum.start(), 3, META).episode.weights.tolist() == [1, 0, 3]
 
@@ -301,6 +310,6 @@ def test_what_is_refused(tasks):
     broken = replace(episode, query_x=episode.query_x * np.nan)
     with pytest.raises(NotFiniteError, match="query_x") as error:
         proposed(
-            replace(tasks, tasks=Fixed(broken)), tasks.start(), 12 if "Uni" in kind.__name__ else 3, META
+            replace(tasks, tasks=Drawn(broken)), tasks.start(), 12 if "Uni" in kind.__name__ else 3, META
         )
     assert not isinstance(error.value, DivergedError)

@@ -55,8 +55,22 @@ class OfTasks(Checked):
         return {}
 
 
+@dataclass(frozen=True)
+class Drawn:
+    """The source of one draw."""
+
+    episode: Episode
+
+    def sample(self, n_tasks: int, rng: int | np.random.Generator, backend: Backend) -> Episode:
+        """All that was drawn."""
+        return self.episode
+
+
 def outputs_of(learner: Learner, meta_params: Tree, episode: Episode) -> np.ndarray:
     """The predictions for the queries of a learner that has adapted to each task, on the host.
+
+    Batch norms that take population statistics, which there are none of before the end of a training, take
+    those of all tasks here.
 
     Raises:
         NotFiniteError: If the tasks hold NaN or infinity.
@@ -65,6 +79,8 @@ def outputs_of(learner: Learner, meta_params: Tree, episode: Episode) -> np.ndar
     episode.check_values(fetch_targets=True)
     names = (f"task {task}" for task in range(len(episode.support_x)))
     try:
+        if hasattr(learner, "calibrate"):
+            meta_params = learner.calibrate(meta_params, Drawn(episode), episodes=1)
         return predictions(learner, meta_params, episode, names)
     except NotFiniteError as error:
         raise DivergedError(f"training diverged: {error}") from error
