@@ -19,6 +19,13 @@ then. What is tested is symmetry: where the differences have mean zero but are s
 sooner or later. Of squared errors the evidence is that of the differences divided by their sum, so that one
 which is smaller on most tasks is found better, even where a few tasks turn the mean; the interval is of the
 mean of the differences themselves.
+
+*Over tasks* the decision is about the source as it is: of these classes, it may not hold for others, since
+one learner may be better at the classes that happen to be there, and more tasks will only show that more
+clearly. *Over classes* no two tasks share a class. Where the classes are a sample of all those that may come,
+the differences are then independent and of one law, and the same decisions are about learners on tasks of new
+classes. It takes many classes: $C$ of them are used up by $C$ / ways tasks, and the interval begins at 50
+tasks.
 """
 
 from __future__ import annotations
@@ -28,13 +35,13 @@ import os
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
-from mltk.checks import check_count, check_has, check_scale, is_number
+from mltk.checks import check_choice, check_count, check_has, check_scale, is_number
 from mltk.contracts import Backend
-from mltk.data.source import TaskSource
+from mltk.data.source import ClassSource, TaskSource
 from mltk.errors import RunError, SettingError
 from mltk.evaluation.confidence_sequences import Moments
 from mltk.evaluation.e_process import EProcess
@@ -50,6 +57,9 @@ from mltk.training.fingerprint import Facts, fingerprint
 
 UNDECIDED = "budget spent"
 EQUIVALENT = "equivalent within the margin"
+
+OVER = {"tasks": "tasks of this source", "classes": "tasks of new classes"}
+"""What a decision is about."""
 
 LARGEST = 2**30
 """Bytes of a file that is resumed."""
@@ -72,6 +82,7 @@ class ABResult(Summary):
         alpha: How often a decision may be wrong.
         seconds: That were spent, in all runs.
         test: What the test was of: its settings, learners, meta-parameters and tasks, in short lines.
+        ways: Over classes, how many each task has, which are in no other task; ``None`` over tasks.
 
     Examples:
         >>> import mltk
@@ -94,6 +105,12 @@ class ABResult(Summary):
     alpha: float
     seconds: float
     test: Facts
+    ways: int | None = None
+
+    @property
+    def over(self) -> str:
+        """``"tasks"`` or ``"classes"``."""
+        return "tasks" if self.ways is None else "classes"
 
     @property
     def tasks(self) -> int:
@@ -107,9 +124,9 @@ class ABResult(Summary):
 
     @property
     def interval(self) -> Interval:
-        """The mean difference with its interval over tasks, which holds at every look together."""
-        mean = float(self.differences.mean())
-        return Interval(mean, float(self.low[-1]), float(self.high[-1]), "tasks", 1 - self.alpha, self.tasks)
+        """The mean difference with its interval, which holds at every look together."""
+        mean, low, high = (float(each) for each in (self.differences.mean(), self.low[-1], self.high[-1]))
+        return Interval(mean, low, high, self.over, 1 - self.alpha, self.tasks * (self.ways or 1))
 
     def to_dict(self) -> dict[str, Any]:
         """All of it as plain numbers, texts and lists."""
@@ -122,7 +139,9 @@ class ABResult(Summary):
             if said == f"{letter} better":
                 said = f"{name} is better"
         pair = " − ".join(self.names)
-        return f"{said}, after {self.tasks} tasks: {pair} {self.metric} {self.interval}"
+        if said == UNDECIDED:
+            said = f"undecided ({UNDECIDED})"
+        return f"{said} on {OVER[self.over]}, after {self.tasks}: {pair} {self.metric} {self.interval}"
 
     def summary(self) -> tuple[str, Lines]:
         """See `mltk.summary.Summary`."""
@@ -149,19 +168,23 @@ class ABTest:
         tasks: Where tasks come from.
         margin: Differences up to it do not matter: of accuracies a fraction, so that 0.01 is a point.
         alpha: How often a decision may be wrong.
-        seed: Of the tasks, which are those of `mltk.evaluate`.
+        over: What the decision is about: ``"tasks"`` of this source, which are those of `mltk.evaluate`, or
+            tasks of new ``"classes"``; that takes a source that draws tasks of given classes out of all that
+            it has (`mltk.data.source.ClassSource`), such as `mltk.data.ImageTasks`.
+        seed: Of the tasks.
         backend: Where to compute; ``None`` for the backend of the meta-parameters.
 
     Raises:
-        SettingError: If a setting is not valid.
+        SettingError: If a setting is not valid, or the source is not one for what it is to be over.
 
     Examples:
         >>> import mltk
         >>> tasks, be = mltk.data.Blobs(ways=3, shots=1, queries=10), mltk.backend("numpy")
         >>> plain = mltk.algorithms.Prototypical(mltk.models.Sequential([]))
         >>> blind = mltk.algorithms.Prototypical(mltk.models.mlp([3, 1, 3]))
-        >>> print(mltk.ABTest((plain, {}), (blind, blind.init(be, 0)), tasks).run(max_tasks=200))
-        a is better, after 6 tasks: a − b accuracy 0.444 [-inf, inf] (95 % interval over 6 tasks)
+        >>> test = mltk.ABTest((plain, {}), (blind, blind.init(be, 0)), tasks)
+        >>> str(test.run(max_tasks=200)).partition(":")[0]
+        'a is better on tasks of this source, after 6'
     """
 
     a: Any
@@ -169,6 +192,7 @@ class ABTest:
     tasks: TaskSource = field(repr=False)
     margin: float = field(default=0.01, kw_only=True)
     alpha: float = field(default=0.05, kw_only=True)
+    over: str = field(default="tasks", kw_only=True)
     seed: int = field(default=0, kw_only=True)
     backend: Backend | None = field(default=None, kw_only=True)
 
@@ -176,10 +200,27 @@ class ABTest:
         check_has("tasks", self.tasks, "sample", "mltk.data.Glyphs().tasks(...)")
         check_scale("margin", self.margin)
         check_count("seed", self.seed, at_least=0)
+        check_choice("over", self.over, OVER)
+        if self.over == "classes":
+            self._check_classes()
         if not is_number(self.alpha) or not 0 < self.alpha < 1:
             raise SettingError(f"alpha is {self.alpha!r}; expected a number between 0 and 1")
         if len({entry.name for entry in self._entries}) < 2:
             raise SettingError(f"a and b are both called {self._entries[0].name}; expected two names")
+
+    def _check_classes(self) -> None:
+        """Raise unless tasks without a class in common can be drawn, of classes that are all alike."""
+        check_has("tasks", self.tasks, "of_classes", "mltk.data.Glyphs().tasks(...)")
+        if getattr(self.tasks, "rotations", False):
+            raise SettingError(
+                "over is 'classes', but tasks turns each class into four; expected no rotations"
+            )
+        rng = np.random.default_rng(0)
+        if not cast("ClassSource", self.tasks).allowed(1, rng).all():
+            raise SettingError(
+                "over is 'classes', but tasks draws the classes of a task from one of several groups; "
+                "expected within=None"
+            )
 
     @property
     def _entries(self) -> list[Entry]:
@@ -196,7 +237,7 @@ class ABTest:
         """Go on until it is decided.
 
         Args:
-            max_tasks: Tasks after which it is given up, in all.
+            max_tasks: Tasks after which it is given up, in all; over classes also where these are used up.
             resume: What an earlier run of this test has found: it is gone on from, and ends as if it had
                 never been stopped.
             out: A file that keeps what was found, after every 20 tasks; if it is there, it is gone on from,
@@ -216,10 +257,13 @@ class ABTest:
         known = _Known(self, entries)
         kept = known.read(path) if path is not None and path.exists() else None
         known.take_up(resume, kept)
+        if known.ways is not None:
+            max_tasks = min(max_tasks, len(cast("ClassSource", self.tasks).class_names) // known.ways)
         began, before = time.perf_counter(), known.seconds
         with showing(progress, "A/B test") as report:
             done = known.values.shape[1]
-            unseen = scores(entries, self.tasks, start=done, stop=max_tasks, seed=self.seed, backend=backend)
+            of: Any = {"seed": self.seed, "backend": backend, "over": self.over}
+            unseen = scores(entries, self.tasks, start=done, stop=max_tasks, **of)
             while known.decision == UNDECIDED and known.values.shape[1] < max_tasks:
                 known.add(*next(unseen))
                 known.seconds = before + time.perf_counter() - began
@@ -243,7 +287,8 @@ class _Known:
         self.low, self.high = np.empty(0), np.empty(0)
         self.log_evidence = np.empty((0, 2))
         self._evidence, self._moments = EProcess(), Moments()
-        told = {name: getattr(test, name) for name in ("seed", "alpha", "margin", "tasks")}
+        self.ways = cast("ClassSource", test.tasks).ways if test.over == "classes" else None
+        told = {name: getattr(test, name) for name in ("seed", "alpha", "margin", "over", "tasks")}
         for letter, entry in zip("ab", entries, strict=True):
             told[letter] = {"name": entry.name, "learner": entry.learner, "meta_params": entry.meta_params}
         self.facts = fingerprint("test", told)
@@ -322,4 +367,5 @@ class _Known:
             self.test.alpha,
             self.seconds,
             self.facts,
+            self.ways,
         )

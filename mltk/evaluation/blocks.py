@@ -10,6 +10,7 @@ from typing import Protocol, TypeVar
 import numpy as np
 
 from mltk.contracts import Backend
+from mltk.data.source import ClassSource
 from mltk.episode import Episode, form, joined
 from mltk.errors import ShapeError
 
@@ -37,6 +38,28 @@ def blocks(
     """As many blocks as hold the episodes, each drawn by itself, from the first that is wanted."""
     for block in range(first, math.ceil(episodes / BLOCK)):
         yield tasks.sample(BLOCK, block_generator(seed, block), backend)
+
+
+def disjoint_blocks(
+    tasks: ClassSource, episodes: int, seed: int, backend: Backend, *, first: int = 0
+) -> Iterator[Episode]:
+    """Blocks of tasks no two of which share a class, until the episodes or the classes are used up.
+
+    The seed decides the order in which the classes come. The last block may have fewer tasks.
+
+    Args:
+        tasks: Draws tasks of given classes.
+        episodes: So many tasks are held by the blocks, if there are classes for them.
+        seed: Of the order, and of what is drawn of the classes.
+        backend: Where the arrays go.
+        first: The first block that is wanted.
+    """
+    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(3,)))
+    order = rng.permutation(len(tasks.class_names))
+    classes = order[: len(order) // tasks.ways * tasks.ways].reshape(-1, tasks.ways)
+    for start in range(first * BLOCK, min(episodes, len(classes)), BLOCK):
+        rng = block_generator(seed, start // BLOCK)
+        yield tasks.of_classes(classes[start : start + BLOCK], rng, backend)
 
 
 def wanted(drawn: Iterator[Episode], episodes: int) -> Iterator[Episode]:

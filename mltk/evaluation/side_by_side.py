@@ -4,24 +4,33 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from typing import cast
 
 import numpy as np
 
 from mltk.contracts import Backend
-from mltk.data.source import TaskSource
+from mltk.data.source import ClassSource, TaskSource
 from mltk.errors import SettingError
-from mltk.evaluation.blocks import BLOCK, blocks, wanted
+from mltk.evaluation.blocks import BLOCK, blocks, disjoint_blocks, wanted
 from mltk.evaluation.entry import Entry
 from mltk.evaluation.unseen_tasks import metric, predictions
 
 
 def scores(
-    entries: Sequence[Entry], tasks: TaskSource, *, start: int, stop: int, seed: int, backend: Backend
+    entries: Sequence[Entry],
+    tasks: TaskSource,
+    *,
+    start: int,
+    stop: int,
+    seed: int,
+    backend: Backend,
+    over: str = "tasks",
 ) -> Iterator[tuple[str, np.ndarray]]:
     """The metric of each learner on each task, block by block: its name, and ``(learners, T)``.
 
-    The tasks are those of `mltk.evaluate` with the same seed. Blocks are judged whole, also where only some
-    of their tasks are wanted: what a task gives may depend, in its last bits, on how many are judged at once.
+    Over tasks they are those of `mltk.evaluate` with the same seed. Blocks are judged whole, also where only
+    some of their tasks are wanted: what a task gives may depend, in its last bits, on how many are judged at
+    once.
 
     Args:
         entries: The learners.
@@ -30,17 +39,21 @@ def scores(
         stop: How many will be known.
         seed: Of the tasks.
         backend: Where to compute.
+        over: ``"tasks"``, or ``"classes"`` for those of `mltk.evaluation.blocks.disjoint_blocks`.
     """
     first, end = start // BLOCK, math.ceil(stop / BLOCK)
-    drawn = wanted(blocks(tasks, stop, seed, backend, first=first), (end - first) * BLOCK)
+    if over == "classes":
+        drawn = disjoint_blocks(cast("ClassSource", tasks), stop, seed, backend, first=first)
+    else:
+        drawn = wanted(blocks(tasks, stop, seed, backend, first=first), (end - first) * BLOCK)
     for number, episode in enumerate(drawn, start=first):
         asked = slice(max(0, start - number * BLOCK), stop - number * BLOCK)
         episode.check_values(fetch_targets=True)
         name = "mse" if episode.ways is None else "accuracy"
         found = []
         for entry in entries:
-            called = [f"task {number * BLOCK + task} by {entry.name}" for task in range(BLOCK)]
-            found.append(metric(episode, predictions(entry.learner, entry.meta_params, episode, called)))
+            names = (f"task {number * BLOCK + task} by {entry.name}" for task in range(BLOCK))
+            found.append(metric(episode, predictions(entry.learner, entry.meta_params, episode, names)))
         yield name, np.stack(found)[:, asked]
 
 

@@ -25,6 +25,23 @@ def false_decisions(comparisons, tasks=400, every=20, seed=0):
     return t.any(axis=1).mean(), evidence.any(axis=(1, 2)).mean(), outside.any(axis=1).mean()
 
 
+def false_decisions_about_classes(comparisons, classes=200, tasks=2000, ways=5, seed=2):
+    """The parts of comparisons that find one better over tasks of these classes, and over classes.
+
+    Each class suits one learner better, by chance as often one as the other: on other classes both are alike.
+    """
+    rng = np.random.default_rng(seed)
+    found = []
+    for _ in range(comparisons):
+        suits = rng.normal(0, 0.06, classes)
+        drawn = rng.integers(classes, size=(tasks, ways))  # twice the same one is rare
+        units = rng.permutation(classes).reshape(-1, ways)
+        for chosen in (drawn, units):
+            apart = suits[chosen].mean(axis=1) + rng.normal(0, POINTS, len(chosen))
+            found.append((EProcess().update(apart)[1] >= math.log(2 / 0.05)).any())
+    return np.mean(found[::2]), np.mean(found[1::2])
+
+
 def tasks_needed(difference, most, comparisons, seed=1):
     """The median of the tasks after which a difference is found, and how often it is, and the wrong one."""
     draws = np.random.default_rng(seed).normal(difference, POINTS, (comparisons, most))
@@ -36,6 +53,8 @@ def tasks_needed(difference, most, comparisons, seed=1):
 if __name__ == "__main__":
     for name, part in zip(("t", "evidence", "sequence"), false_decisions(2000), strict=True):
         print(f"false decisions by {name}: {100 * part:.1f} %")
+    for name, part in zip(("tasks", "classes"), false_decisions_about_classes(2000), strict=True):
+        print(f"false decisions over {name} where classes matter: {100 * part:.1f} %")
     for points, most in ((0.01, 500), (0.005, 2300)):
         needed, found, _ = tasks_needed(points, most, 1000)
         print(
