@@ -1,11 +1,13 @@
 r"""Which of many learners is best, without testing all of them to the end: a race.
 
-In rounds, each of twice as many tasks as the one before, the learners that are left meet the same tasks. One
-of them leaves as soon as the evidence that another is better (`mltk.evaluation.e_process`) reaches
-$(k-1)/\alpha$ for $k$ learners: so the best one, or one that is exchangeable with the best, leaves for this
-reason with probability at most $\alpha$, however often one looks. After each round the worse half of those
-left leaves without proof, which saves tasks as successive halving does (Karnin, Koren & Somekh 2013), and
-which `halving=False` leaves out.
+The learners that are left meet the same tasks. One of them leaves as soon as the evidence that another is
+better (`mltk.evaluation.e_process`) reaches $(k-1)/\alpha$ for $k$ learners: so the best one, or one that is
+exchangeable with the best, leaves with probability at most $\alpha$, however often one looks. As with
+`mltk.evaluation.ab_test`, that is about tasks of this source: of other classes another one may be best.
+
+With ``halving=True`` the worse half of those left leaves, too, after 40 tasks, after 80, and so on, as in
+successive halving (Karnin, Koren & Somekh 2013). That saves more tasks, but asks for no proof, and of it
+$\alpha$ says nothing: where the best is better by little, it may well be lost.
 """
 
 from __future__ import annotations
@@ -70,9 +72,11 @@ class Race(Summary):
         total = sum(self.tasks.values())
         proven = all(self.left.get(name) == "worse" for name in self.ranking[1:])
         said = "better than all others" if proven else "ahead"
+        halved = list(self.left.values()).count("half")
+        unproven = f"; {halved} left without proof" if halved else ""
         return (
             f"{self.winner} is {said}: {self.metric} {self.means[self.winner]:.4g} after "
-            f"{self.tasks[self.winner]} tasks, {total} of all learners together"
+            f"{self.tasks[self.winner]} tasks, {total} of all learners together{unproven}"
         )
 
     def summary(self) -> tuple[str, Lines]:
@@ -91,7 +95,7 @@ def race(
     *,
     max_tasks: int = 1000,
     alpha: float = 0.05,
-    halving: bool = True,
+    halving: bool = False,
     seed: int = 0,
     backend: Backend | None = None,
     progress: bool | Progress | None = None,
@@ -103,7 +107,7 @@ def race(
         tasks: Where tasks come from.
         max_tasks: The most tasks that a learner meets.
         alpha: How often the best may leave because another was found better.
-        halving: Whether the worse half leaves after each round.
+        halving: Whether the worse half leaves after each round, too, which ``alpha`` does not cover.
         seed: Of the tasks, which are those of `mltk.evaluate`.
         backend: Where to compute; ``None`` for the backend of the meta-parameters.
         progress: Called with the number of tasks; ``None`` shows a bar in a terminal.

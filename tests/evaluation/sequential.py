@@ -3,9 +3,11 @@
 import math
 
 import numpy as np
+from coins import Coin, Knowing
 from scipy import stats
 
-from mltk.evaluation import EProcess, asymptotic
+from mltk import backend
+from mltk.evaluation import EProcess, asymptotic, race
 
 POINTS = 0.03
 """The standard deviation of a difference of accuracies on a task."""
@@ -50,6 +52,26 @@ def tasks_needed(difference, most, comparisons, seed=1):
     return np.median(np.argmax(better[..., 0], axis=1) + 1), found, wrong
 
 
+RACES = {
+    "74 queries": ((0.81, 0.8, 0.8, 0.79, 0.77, 0.75, 0.7, 0.6), 74),
+    "10 queries": ((0.72, *[0.7] * 7), 10),
+}
+"""Accuracies of learners that race, the best first, and queries of a task."""
+
+
+def races(runs, parts, queries, halving, max_tasks=1000):
+    """The part of the tasks that races need, and how often the best leaves, and wins."""
+    met, lost, won = [], 0, 0
+    for seed in range(runs):
+        learners = {str(k): (Knowing(part, 10 * seed + k), {}) for k, part in enumerate(parts)}
+        how = {"max_tasks": max_tasks, "halving": halving, "seed": seed, "backend": backend("numpy")}
+        found = race(learners, Coin(queries), **how)
+        met.append(sum(found.tasks.values()))
+        lost += "0" in found.left
+        won += found.winner == "0"
+    return np.mean(met) / len(parts) / max_tasks, lost / runs, won / runs
+
+
 if __name__ == "__main__":
     for name, part in zip(("t", "evidence", "sequence"), false_decisions(2000), strict=True):
         print(f"false decisions by {name}: {100 * part:.1f} %")
@@ -60,3 +82,10 @@ if __name__ == "__main__":
         print(
             f"{100 * points:g} points: found after {needed:.0f} tasks, in {100 * found:.1f} % of comparisons"
         )
+    for name, (parts, queries) in RACES.items():
+        for halving in (False, True):
+            part, lost, won = races(200, parts, queries, halving)
+            print(
+                f"races of {len(parts)} learners, {name}, halving={halving}: {100 * part:.1f} % of the tasks;"
+            )
+            print(f"  the best leaves in {100 * lost:.1f} % and wins in {100 * won:.1f} %")
