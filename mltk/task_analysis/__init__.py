@@ -1,6 +1,7 @@
 """Task analysis: what makes a task hard, what a learner can learn, and what to train on next."""
 
 from mltk.task_analysis import curricula
+from mltk.task_analysis.bandit_optimum import best_return, gittins_index
 from mltk.task_analysis.ceiling import Predicted, ceiling, predicted
 from mltk.task_analysis.confidence import mean_confidence
 from mltk.task_analysis.confusion import Confusion
@@ -25,12 +26,14 @@ __all__ = [
     "LearnabilityAnalyzer",
     "Measures",
     "Predicted",
+    "best_return",
     "ceiling",
     "correlation",
     "curricula",
     "fisher_ratio",
     "fit_by_hardness",
     "fit_power_law",
+    "gittins_index",
     "gradient_alignment",
     "h_score",
     "hardness_metric",

@@ -274,3 +274,31 @@ def test_logits_of_another_shape_are_refused(shape):
 def test_logits_of_another_library_are_refused():
     with pytest.raises(MismatchError, match="logits holds an array of torch"):
         Bandits(4).sample(1, 0, NUMPY).expected_cost(torch.zeros(4, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.2, 1.0])
+def test_what_arms_may_be_expected_to_pay_is_a_sum_over_the_prior(noise):
+    family = Bandits(4, 3, pulls=2, means=(-1.0, 2.0), noise=noise)
+    tasks = family.sample(30, 0, NUMPY)
+    rollout = tasks.rollout(everywhere(np.asarray([2.0, 0.0, 1.0, -3.0])), 0)
+    grid = np.linspace(-1.0, 2.0, 20_001)
+    expected = np.empty((30, 4))
+    for task, arm in np.ndindex(30, 4):
+        rewards = -rollout.costs[task].ravel()[rollout.actions[task, :, 0] == arm]
+        if not noise:
+            expected[task, arm] = tasks.means[task, arm] if rewards.size else 0.5
+            continue
+        log_density = -np.sum((rewards[:, None] - grid) ** 2, axis=0) / 2 / noise**2
+        weight = np.exp(log_density - log_density.max())
+        weight[[0, -1]] /= 2
+        expected[task, arm] = np.sum(weight * grid) / weight.sum()
+    np.testing.assert_allclose(family.bayes_means(rollout), expected, atol=1e-6)
+
+
+def test_the_posterior_of_bandits_is_calibrated():
+    family = Bandits(3, 2, noise=0.5)
+    tasks = family.sample(4000, 1, NUMPY)
+    found = family.bayes_means(tasks.rollout(everywhere(np.zeros(3)), 0))
+    assert_mean_fits((found - tasks.means) * found, 0.0)
+    best = found.argmax(axis=1)[:, None]
+    assert_mean_fits(np.take_along_axis(found - tasks.means, best, axis=1), 0.0)

@@ -6,7 +6,7 @@ from dataclasses import KW_ONLY, dataclass
 
 import numpy as np
 
-from mltk.backend import check_backend, check_same
+from mltk.backend import check_backend, check_same, common_backend
 from mltk.checks import Bounds, Checked, Count, NonNegative, Several
 from mltk.contracts import Backend
 from mltk.data.families.rollouts import Policy, Rollout, drawn_seed, stage_generator
@@ -50,6 +50,25 @@ class Bandits(Checked):
         check_backend(backend)
         means = backend.asarray(rng.uniform(*self.means, (n_tasks, self.arms)))
         return BanditTasks(means, self.trajectories, self.pulls, self.noise, drawn_seed(rng), backend)
+
+    def bayes_means(self, rollout: Rollout) -> Array:
+        """What each arm may be expected to pay, given the pulls of a rollout, ``(T, K)``.
+
+        After them no policy has a larger expected return than that which always pulls the arm with the
+        largest. It is computed on the host in float64, by quadrature of a normal density over the range.
+        """
+        backend = common_backend(actions=(rollout.actions,), costs=(rollout.costs,))
+        actions, costs = (backend.to_numpy(each) for each in (rollout.actions, rollout.costs))
+        pulled = (actions == np.arange(self.arms)).astype(np.float64)
+        counts = pulled.sum(axis=1)[..., None]
+        sums = -np.sum(pulled * costs.reshape(len(costs), -1, 1), axis=1)[..., None]
+        seen, scale = sums / np.maximum(counts, 1), max(self.noise, 1e-9) / np.sqrt(np.maximum(counts, 1e-99))
+        mode = np.clip(seen, *self.means)
+        low, high = (np.clip(mode + side * scale, *self.means) for side in (-9, 9))
+        nodes, weights = np.polynomial.legendre.leggauss(64)
+        x = low + (high - low) * (nodes + 1) / 2
+        density = weights * np.exp(-(x - mode) * (x + mode - 2 * seen) / 2 / scale**2)
+        return backend.asarray(np.sum(density * x, axis=-1) / np.sum(density, axis=-1))
 
 
 @dataclass(frozen=True, eq=False)
