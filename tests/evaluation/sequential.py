@@ -13,18 +13,45 @@ POINTS = 0.03
 """The standard deviation of a difference of accuracies on a task."""
 
 
-def false_decisions(comparisons, tasks=400, every=20, seed=0):
-    """The parts of comparisons of learners that are alike in which t, evidence and sequence ever find one."""
-    null = np.random.default_rng(seed).normal(0, POINTS, (comparisons, tasks))
+NULLS = {
+    "normal": lambda rng, shape: rng.normal(0, POINTS, shape),
+    "heavy tails (t, 3 degrees of freedom)": lambda rng, shape: 0.02 * rng.standard_t(3, shape),
+    "ties (one query of 25 more or less on 10 % of tasks)": lambda rng, shape: rng.choice(
+        [-0.04, 0.0, 0.04], p=[0.05, 0.9, 0.05], size=shape
+    ),
+    "skewed (exponential)": lambda rng, shape: POINTS * (rng.exponential(size=shape) - 1),
+    "rare failures (of one learner, by 49 points on 2 % of tasks)": lambda rng, shape: np.where(
+        rng.random(shape) < 0.02, -0.49, 0.01
+    ),
+}
+"""Differences with mean zero; the first three are symmetric, as those of learners that are alike."""
+
+
+def false_decisions(comparisons, null="normal", tasks=400, every=20, seed=0):
+    """The parts of comparisons with mean zero in which t, evidence and sequence ever find a difference."""
+    rng, found = np.random.default_rng(seed), []
     looks = np.arange(every, tasks + 1, every)
-    means = np.cumsum(null, axis=1)[:, looks - 1] / looks
-    squares = np.cumsum(null**2, axis=1)[:, looks - 1] / looks
-    deviations = np.sqrt((squares - means**2) * looks / (looks - 1))
-    t = np.abs(means) * np.sqrt(looks) / deviations > stats.t.ppf(0.975, looks - 1)
-    evidence = EProcess().update(null)[1] >= math.log(2 / 0.05)
-    sequence = asymptotic(null)
-    outside = (sequence.low > 0) | (sequence.high < 0)
-    return t.any(axis=1).mean(), evidence.any(axis=(1, 2)).mean(), outside.any(axis=1).mean()
+    for start in range(0, comparisons, 100):
+        apart = NULLS[null](rng, (min(100, comparisons - start), tasks))
+        means = np.cumsum(apart, axis=1)[:, looks - 1] / looks
+        squares = np.cumsum(apart**2, axis=1)[:, looks - 1] / looks
+        errors = np.sqrt(np.maximum(squares - means**2, 0) / (looks - 1))
+        t = np.abs(means) > stats.t.ppf(0.975, looks - 1) * errors
+        evidence = EProcess().update(apart)[1] >= math.log(2 / 0.05)
+        sequence = asymptotic(apart)
+        outside = (sequence.low > 0) | (sequence.high < 0)
+        found.append(np.stack([each.any(axis=1) for each in (t, evidence.any(axis=2), outside)]))
+    return np.concatenate(found, axis=1).mean(axis=1)
+
+
+def false_equivalences(comparisons, null, tasks=1000, margin=0.01, seed=3):
+    """The part of comparisons called equivalent whose mean difference is 1.1 margins, of the worse sign."""
+    apart, found = NULLS[null](np.random.default_rng(seed), (comparisons, tasks)), []
+    for mean in (-1.1 * margin, 1.1 * margin):
+        sequence = asymptotic(apart + mean)
+        inside = (sequence.low >= -margin) & (sequence.high <= margin)
+        found.append(inside[:, math.ceil(math.log(2 / 0.05) / margin) - 1 :].any(axis=1).mean())
+    return max(found)
 
 
 def false_decisions_about_classes(comparisons, classes=200, tasks=2000, ways=5, seed=2):
@@ -73,8 +100,11 @@ def races(runs, parts, queries, halving, max_tasks=1000):
 
 
 if __name__ == "__main__":
-    for name, part in zip(("t", "evidence", "sequence"), false_decisions(2000), strict=True):
-        print(f"false decisions by {name}: {100 * part:.1f} %")
+    for null in NULLS:
+        parts = (f"{100 * part:.1f} %" for part in false_decisions(2000, null))
+        print(f"{null}: t, evidence, sequence find a difference in {', '.join(parts)}")
+        equal = false_equivalences(2000, null)
+        print(f"  a difference of 1.1 margins is called equivalent in {100 * equal:.1f} %")
     for name, part in zip(("tasks", "classes"), false_decisions_about_classes(2000), strict=True):
         print(f"false decisions over {name} where classes matter: {100 * part:.1f} %")
     for points, most in ((0.01, 500), (0.005, 2300)):
