@@ -1,5 +1,6 @@
 """What all tests share: the backends under test, and the profiles of hypothesis."""
 
+import gc
 import os
 import re
 import signal
@@ -39,6 +40,12 @@ def pytest_collection_modifyitems(items):
         told = [place for place in places if len(place) > 1 and place in item.nodeid]
         if told or re.search(r"\bat 0x[0-9a-f]+", item.nodeid):
             raise pytest.UsageError(f"the name of a test says where it runs: {item.nodeid}")
+
+
+def pytest_collection_finish():
+    """What is imported and collected stays until the end, so it is not searched for garbage all the time."""
+    gc.collect()
+    gc.freeze()
 
 
 # Found before any test sets the variable.
