@@ -13,7 +13,7 @@ from mltk.algorithms import StochasticMAML
 from mltk.cli.held_out import tasks_to_test_on
 from mltk.cli.recipes import Wishes
 from mltk.errors import SettingError
-from mltk.evaluation import Entry, MetaLearningEvaluator, compare_all
+from mltk.evaluation import Entry, MetaLearningEvaluator
 from mltk.files import replace_file
 from mltk.progress import reporting
 from mltk.training.runs import load_run
@@ -79,7 +79,7 @@ def compare(
             progress=lambda done, all_, loss: report("evaluation", done, all_, loss),
         )
     typer.echo(str(table))
-    comparisons = compare_all({name: table[name] for name in entries}, over=over)
+    comparisons = table.comparisons(over=over)
     for each in comparisons:
         typer.echo(str(each))
     if json is not None:

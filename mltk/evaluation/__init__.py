@@ -15,7 +15,7 @@ from mltk.evaluation.omniglot_challenge import (
     read_runs,
     within_alphabet_runs,
 )
-from mltk.evaluation.over_datasets import Practical, Ranking, rank_over_datasets, signed_rank
+from mltk.evaluation.over_datasets import Practical, Ranking, rank_over_datasets, rank_tables, signed_rank
 from mltk.evaluation.paired import Comparison, compare, compare_all, holm
 from mltk.evaluation.planning import TaskPlan, plan
 from mltk.evaluation.racing import Race, race
@@ -77,6 +77,7 @@ __all__ = [
     "plan",
     "race",
     "rank_over_datasets",
+    "rank_tables",
     "read_runs",
     "reliability",
     "returns",

@@ -26,6 +26,7 @@ the ECE is as good as never below its value under calibration, and no interval h
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
 
@@ -114,6 +115,27 @@ class Calibration(Summary):
             for name, values in self.bins._asdict().items()
         }
         return found | {"squared_error": self.bins.squared_error}
+
+    @classmethod
+    def from_dict(cls, told: Mapping[str, Any]) -> Calibration:
+        """What `to_dict` gave; ``None`` stands for what is infinite.
+
+        Raises:
+            KeyError, TypeError, ValueError: If it is something else.
+        """
+        intervals = {}
+        for name in ("accuracy", "confidence", "nll", "brier", "ece"):
+            each = dict(told[name])
+            ends = {"estimate": math.inf, "low": -math.inf, "high": math.inf}
+            each |= {end: float(limit if each[end] is None else each[end]) for end, limit in ends.items()}
+            intervals[name] = Interval(**each)
+        *arrays, ece = (told["bins"][name] for name in Reliability._fields)
+        if len({len(each) for each in arrays}) > 1:
+            raise ValueError("bins differ in their lengths")
+        counts, confidence, right, low, high = map(np.asarray, arrays)
+        bins = Reliability(counts, confidence, right, low, high, float(ece))
+        parts = BrierParts(**{name: float(each) for name, each in told["brier_parts"].items()})
+        return cls(**intervals, brier_parts=parts, bins=bins)
 
 
 def calibration(probabilities: Array, labels: Array, *, bins: int = BINS) -> Calibration:

@@ -125,6 +125,7 @@ class MetaLearningEvaluator:
                     report(sum(each.by_learner[0].values.size for each in parts), episodes, None)
         identities = {name: numbers([getattr(part, name) for part in parts]) for name in IDENTITIES}
         hardness = [part.hardness for part in parts if part.hardness is not None]
+        known = len(hardness) == len(parts)
         outcomes = {}
         for place, entry in enumerate(entries):
             judged = [part.by_learner[place] for part in parts]
@@ -132,7 +133,7 @@ class MetaLearningEvaluator:
             values = np.concatenate([each.values for each in judged])
             name = "mse" if first.ways is None else "accuracy"
             outcomes[entry.name] = _outcome(Evaluation(name, values, transductive, **identities), judged)
-        return Table(outcomes, self.seed, np.concatenate(hardness) if hardness else None)
+        return Table(outcomes, self.seed, np.concatenate(hardness) if known else None)
 
 
 class Met(NamedTuple):

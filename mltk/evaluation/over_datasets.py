@@ -8,8 +8,9 @@ many of them as one likes would make any difference significant (pseudo-replicat
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -133,6 +134,48 @@ def rank_over_datasets(
     )
 
 
+def rank_tables(tables: Mapping[str, Table], *, level: float = 0.95) -> Ranking:
+    """Rank learners by their means in several tables, each of which is of another dataset.
+
+    Args:
+        tables: Those of the same learners, under the names of the datasets.
+        level: As for `rank_over_datasets`.
+
+    Raises:
+        SettingError: If the tables are not of the same learners and metric, or two are of the same tasks.
+        MltkError: As `rank_over_datasets`.
+
+    Examples:
+        >>> import mltk
+        >>> be, tables = mltk.backend("numpy"), {}
+        >>> identity = mltk.models.Sequential([])
+        >>> learners = (mltk.algorithms.Prototypical(identity), mltk.RidgeRegression(identity))
+        >>> pairs = {type(each).__name__: (each, each.init(be, seed=0)) for each in learners}
+        >>> for ways in (2, 3, 4):
+        ...     tasks = mltk.data.Blobs(ways=ways, shots=2, queries=5)
+        ...     tables[f"{ways} ways"] = mltk.MetaLearningEvaluator(pairs, tasks, backend=be).run(episodes=40)
+        >>> print(mltk.evaluation.rank_tables(tables))
+        Prototypical 1.00, RidgeRegression 2.00 (mean ranks over 3 datasets; those within 1.13 do not differ)
+    """
+    if not isinstance(tables, Mapping) or not all(isinstance(each, Table) for each in tables.values()):
+        raise SettingError(f"tables is {tables!r}; expected a dict of tables, by the names of their datasets")
+    names: list[str] = sorted({name for table in tables.values() for name in table.outcomes})
+    metrics = {table[name].metric for table in tables.values() for name in table.outcomes}
+    for dataset, table in tables.items():
+        if sorted(table.outcomes) != names or len(metrics) > 1:
+            raise SettingError(
+                f"the table of {dataset} has {', '.join(table.outcomes)}; "
+                f"expected {', '.join(names)} in each table, and one metric"
+            )
+    for one, other in combinations(tables, 2):
+        if all(np.array_equal(tables[one][name].values, tables[other][name].values) for name in names):
+            raise SettingError(
+                f"the tables of {one} and {other} are of the same tasks; expected other datasets"
+            )
+    scores = [[table[name].mean for name in names] for table in tables.values()]
+    return rank_over_datasets(scores, names, level=level, smaller_is_better=metrics == {"mse"})
+
+
 class Practical(NamedTuple):
     """How probable it is that the first of two learners is better, as good, or worse.
 
@@ -194,7 +237,7 @@ def _checked(scores: Any) -> np.ndarray:
     if listed or isinstance(scores, Evaluation | Table):
         raise SettingError(
             "these are the values of tasks of one dataset; expected one score for each dataset "
-            "(mltk.evaluation.compare is for tasks)"
+            "(mltk.evaluation.compare is for tasks, rank_tables for tables of several datasets)"
         )
     try:
         found = np.asarray(scores, dtype=np.float64)

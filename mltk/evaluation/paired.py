@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
@@ -146,19 +146,25 @@ def _with_ties(differences: np.ndarray) -> np.ndarray:
     return np.asarray(np.round(differences / np.abs(differences).max(), 10))
 
 
-def compare_all(evaluations: Mapping[str, Evaluation], *, over: str = "tasks") -> list[Comparison]:
-    """All pairs of learners, with Holm's correction for as many comparisons.
+def compare_all(
+    evaluations: Mapping[str, Evaluation],
+    *,
+    over: str = "tasks",
+    pairs: Iterable[tuple[str, str]] | None = None,
+) -> list[Comparison]:
+    """Pairs of learners, with Holm's correction for as many comparisons.
 
     Args:
         evaluations: Of each learner on the same tasks, under its name.
         over: As for `Evaluation.interval`.
+        pairs: Names of those that are compared; ``None`` for all pairs.
 
     Raises:
         MltkError: As `compare`.
     """
     found = [
         compare(evaluations[one], evaluations[other], over=over, names=(one, other))
-        for one, other in combinations(evaluations, 2)
+        for one, other in pairs or combinations(evaluations, 2)
     ]
     adjusted = holm(np.asarray([each.sign_flip for each in found]))
     return [Comparison(**{**vars(each), "holm": float(p)}) for each, p in zip(found, adjusted, strict=True)]

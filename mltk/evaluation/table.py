@@ -11,14 +11,19 @@ from typing import Any
 
 import numpy as np
 
-from mltk.checks import did_you_mean
-from mltk.errors import SettingError
+from mltk.checks import check_choice, check_count, did_you_mean
+from mltk.episode import IDENTITIES
+from mltk.errors import RunError, SettingError
 from mltk.evaluation.calibration import Calibration
-from mltk.evaluation.paired import Comparison, compare
+from mltk.evaluation.paired import Comparison, compare, compare_all
 from mltk.evaluation.result import Evaluation
 from mltk.files import replace_file
 from mltk.installation import needed_for
+from mltk.outside import read_bytes, read_json, reading
 from mltk.summary import Lines, Summary
+
+LARGEST = 2**30
+"""Bytes of a file that is read."""
 
 STRATA = ("easy", "middle", "hard")
 """Thirds of the tasks, by their hardness."""
@@ -112,13 +117,39 @@ class Table(Summary):
         """
         return compare(self[name], self[other], over=over, names=(name, other))
 
+    def comparisons(self, to: str | None = None, *, over: str = "tasks") -> list[Comparison]:
+        """The learners in pairs, with p-values that are corrected as Holm does.
+
+        Args:
+            to: A learner that all others are taken away from, which was chosen before anything was seen:
+                p-values are corrected for these pairs. ``"best"``, if no learner is called so, is the one
+                with the best mean: it was chosen by the values, so p-values are corrected for all pairs.
+                ``None`` for all pairs.
+            over: What the intervals are over.
+
+        Raises:
+            SettingError: If there is no learner of this name, or nothing known to be over.
+        """
+        names, pairs = list(self.outcomes), None
+        if to == "best" and to not in names:
+            sign = 1 if self._metric == "accuracy" else -1
+            best = max(names, key=lambda name: sign * self[name].mean)
+            names.sort(key=best.__ne__)  # the best first, and so in the first pairs
+        elif to is not None:
+            pairs = [(to, name) for name in names if self[name] is not self[to]]
+        found = compare_all({name: self[name] for name in names}, over=over, pairs=pairs)
+        return found if to is None else found[: len(names) - 1]
+
     def to_dict(self) -> dict[str, Any]:
         """All that was found, as plain numbers, texts and lists, with the values of each task."""
+        evaluation = next(iter(self.outcomes.values())).evaluation
         return {
             "metric": self._metric,
             "episodes": self._episodes,
             "seed": self.seed,
-            "hardness": None if self.hardness is None else self.hardness.tolist(),
+            "hardness": _listed(self.hardness),
+            "classes": _listed(evaluation.classes),
+            "groups": _listed(evaluation.groups),
             "learners": {name: self._numbers(name) for name in self.outcomes},
         }
 
@@ -137,6 +168,28 @@ class Table(Summary):
             told["comparisons"] = [each.to_dict() for each in comparisons]
         text = json.dumps(_finite(told), indent=1, allow_nan=False) + "\n"
         replace_file(Path(path), lambda file: file.write(text.encode()))
+
+    @classmethod
+    def from_json(cls, path: str | Path) -> Table:
+        """The table that `to_json` wrote; comparisons can be made anew.
+
+        Raises:
+            RunError: If the file is missing, damaged or holds something else.
+        """
+        with reading(path, RunError, damaged="holds no table of learners"):
+            told = read_json(read_bytes(Path(path), most=LARGEST))
+            if (
+                not isinstance(told, dict)
+                or not isinstance(told.get("learners"), dict)
+                or not told["learners"]
+            ):
+                raise ValueError("learners are missing")
+            check_count("seed", told["seed"], at_least=0)
+            check_choice("metric", told["metric"], ("accuracy", "mse"))
+            tasks = told["episodes"]
+            of = {name: _array(told[name], (tasks, None), "i") for name in IDENTITIES}
+            outcomes = {n: _outcome(each, told["metric"], tasks, of) for n, each in told["learners"].items()}
+            return cls(outcomes, told["seed"], _array(told["hardness"], (tasks,)))
 
     def to_markdown(self) -> str:
         """The table in Markdown."""
@@ -197,6 +250,8 @@ class Table(Summary):
             "transductive": found.transductive,
             "seconds": outcome.seconds,
             "values": found.values.tolist(),
+            "losses": outcome.loss.tolist(),
+            "matching_losses": _listed(matching),
         }
 
     def _single(self, numbers: dict[str, Any]) -> dict[str, Any]:
@@ -234,6 +289,37 @@ class Table(Summary):
             cells[" / ".join(STRATA)] = " / ".join(f"{value:.3f}" for value in thirds.values())
         cells["transductive"] = {True: "yes", False: "no", None: "unknown"}[found.transductive]
         return cells | {"ms a task": f"{1000 * outcome.seconds:.3g}"}
+
+
+def _outcome(told: Any, metric: str, tasks: int, identities: dict[str, Any]) -> LearnerOutcome:
+    """What `to_dict` says of a learner, read again."""
+    values, loss, matching = (_array(told[n], (tasks,)) for n in ("values", "losses", "matching_losses"))
+    transductive, calibration = told["transductive"], told["calibration"]
+    if values is None or loss is None or not np.isfinite(values).all():
+        raise ValueError("a value is missing")
+    if transductive not in (True, False, None):
+        raise ValueError(f"transductive is {transductive!r}")
+    return LearnerOutcome(
+        Evaluation(metric, values, transductive, **identities),
+        loss,
+        matching,
+        None if calibration is None else Calibration.from_dict(calibration),
+        float(told["seconds"]),
+    )
+
+
+def _listed(array: np.ndarray | None) -> list[Any] | None:
+    return None if array is None else array.tolist()
+
+
+def _array(told: Any, shape: tuple[int | None, ...], kind: str = "f") -> np.ndarray | None:
+    """Numbers from a file, in which ``null`` stands for infinity."""
+    if told is None:
+        return None
+    array = np.asarray(told, dtype=np.float64 if kind == "f" else None)
+    if array.ndim != len(shape) or array.dtype.kind != kind or array.shape[0] != shape[0]:
+        raise ValueError(f"an array has shape {array.shape} and dtype {array.dtype}; expected {shape}")
+    return np.asarray(np.where(np.isnan(array), np.inf, array)) if kind == "f" else array
 
 
 def _finite(told: Any) -> Any:

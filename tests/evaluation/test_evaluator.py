@@ -7,8 +7,8 @@ import pytest
 from test_batches import Ragged
 
 import mltk
-from mltk.errors import LabelError, MismatchError, SettingError
-from mltk.evaluation import Calibration
+from mltk.errors import LabelError, MismatchError, RunError, SettingError
+from mltk.evaluation import Calibration, Table, compare_all
 
 NUMPY = mltk.backend("numpy")
 GLYPHS = mltk.data.Glyphs(alphabets=4).tasks(ways=5, shots=1, queries=3)
@@ -108,6 +108,96 @@ def test_files_hold_what_json_has(tmp_path):
     read = json.loads((tmp_path / "one.json").read_text(), parse_constant=refuse)
     assert read["learners"]["prototypical"]["intervals"]["tasks"] == [None, None]
     assert read["learners"]["prototypical"]["accuracy"] == table["prototypical"].mean
+
+
+def test_a_table_that_was_written_is_read_to_the_bit(found, tmp_path):
+    regression = mltk.algorithms.MAML(mltk.models.mlp([1, 8, 1]), "mse")
+    curves = {"maml": (regression, regression.init(NUMPY, 0))}
+    one = with_params({"prototypical": HEADS["prototypical"]}, NUMPY)
+    for table in (
+        found[1],
+        mltk.MetaLearningEvaluator(curves, mltk.data.Sinusoid(shots=3, queries=4)).run(5),
+        mltk.MetaLearningEvaluator(one, GLYPHS).run(1),  # with infinite intervals
+    ):
+        table.to_json(tmp_path / "x.json")
+        read = Table.from_json(tmp_path / "x.json")
+        assert str(read) == str(table)
+        for name, outcome in table.outcomes.items():
+            assert repr(read[name]) == repr(table[name])
+            assert repr(read.outcomes[name].calibration) == repr(outcome.calibration)
+            np.testing.assert_array_equal(read.outcomes[name].loss, outcome.loss)
+        assert read.comparisons() == table.comparisons()
+        read.to_json(tmp_path / "y.json")
+        assert (tmp_path / "y.json").read_bytes() == (tmp_path / "x.json").read_bytes()
+
+
+def test_files_of_something_else_or_damaged_ones_are_refused(found, tmp_path):
+    path = tmp_path / "x.json"
+    found[1].to_json(path)
+    whole = json.loads(path.read_text())
+
+    def refused(text):
+        path.write_text(text)
+        with pytest.raises(RunError, match=r"x\.json holds no table of learners: .+"):
+            Table.from_json(path)
+
+    for text in ("", "{", "[]", "1", '{"learners": {}}', '{"learners": {"a": 1}}', path.read_text()[:-9]):
+        refused(text)
+    for name in ("metric", "episodes", "seed", "classes", "groups", "hardness"):
+        refused(json.dumps({key: each for key, each in whole.items() if key != name}))
+        refused(json.dumps(whole | {name: "x"}))
+        refused(json.dumps(whole | {name: [0.5]}))
+    ridge = whole["learners"]["ridge"]
+    for name in ("values", "losses", "matching_losses", "calibration", "transductive", "seconds"):
+        others = ([0.5], "x", {}) if name != "values" else ([0.5], "x", None, [None] * 50, [[0.5]] * 50)
+        for bad in (
+            {key: each for key, each in ridge.items() if key != name},
+            *(ridge | {name: x} for x in others),
+        ):
+            refused(json.dumps(whole | {"learners": {"ridge": bad}}))
+    for part in ridge["calibration"]:
+        broken = ridge["calibration"] | {part: {"counts": [1]}}
+        if part != "squared_error":  # which follows from the bins
+            refused(json.dumps(whole | {"learners": {"ridge": ridge | {"calibration": broken}}}))
+    with pytest.raises(RunError, match=r"y\.json is missing"):
+        Table.from_json(tmp_path / "y.json")
+
+
+def test_comparisons_are_corrected_for_those_that_were_made_or_could_have_been(found):
+    table = found[1]
+    pairs = compare_all({name: table[name] for name in HEADS})
+    assert table.comparisons() == pairs
+    assert [each.names for each in table.comparisons("ridge")] == [
+        ("ridge", "prototypical"),
+        ("ridge", "matching"),
+    ]
+    p = {frozenset(each.names): each for each in pairs}
+    best = max(HEADS, key=lambda name: table[name].mean)
+    of_best = table.comparisons("best", over="groups")
+    assert [each.names[0] for each in of_best] == [best] * 2
+    for each in of_best:
+        assert each.difference.estimate >= 0
+        assert each.difference.over == "groups"
+        assert each.holm == p[frozenset(each.names)].holm
+    two = [each.sign_flip for each in table.comparisons("matching")]
+    smaller, larger = sorted(two)
+    assert sorted(each.holm for each in table.comparisons("matching")) == pytest.approx(
+        [min(2 * smaller, 1), min(max(2 * smaller, larger), 1)]
+    )
+    with pytest.raises(SettingError, match="did you mean 'ridge'"):
+        table.comparisons("rigde")
+    assert Table({"best": table.outcomes["ridge"], "other": table.outcomes["matching"]}, 0, None).comparisons(
+        "best"
+    )[0].names == ("best", "other")
+
+
+def test_the_best_errors_are_the_smallest():
+    learner = mltk.algorithms.MAML(mltk.models.mlp([1, 8, 1]), "mse", inner_lr=0.01)
+    pairs = {"good": learner, "bad": mltk.algorithms.MAML(mltk.models.mlp([1, 8, 1]), "mse", inner_lr=0.0)}
+    tasks = mltk.data.Sinusoid(shots=5, queries=10)
+    (only,) = mltk.MetaLearningEvaluator(with_params(pairs, NUMPY), tasks).run(60).comparisons("best")
+    assert only.names == ("good", "bad")
+    assert only.difference.estimate < 0
 
 
 def test_a_frame_has_a_row_for_each_learner(found):

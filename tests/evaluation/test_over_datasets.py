@@ -8,7 +8,7 @@ from hypothesis.extra import numpy as hnp
 from scipy import stats
 
 from mltk.errors import NotFiniteError, SettingError, ShapeError
-from mltk.evaluation import Evaluation, LearnerOutcome, Table, rank_over_datasets, signed_rank
+from mltk.evaluation import Evaluation, LearnerOutcome, Table, rank_over_datasets, rank_tables, signed_rank
 
 # Demšar (2006), table 6: AUC of C4.5 alone, with m, with cf, and with both, on 14 datasets.
 TABLE = np.asarray([
@@ -116,3 +116,35 @@ def test_bad_numbers_are_refused():
         signed_rank([0.1], -1)
     with pytest.raises(ShapeError, match="differences has shape"):
         signed_rank([], 0.1)
+
+
+def table(metric="accuracy", **values):
+    outcomes = {
+        name: LearnerOutcome(Evaluation(metric, np.asarray(each)), np.asarray(each), None, None, 0.1)
+        for name, each in values.items()
+    }
+    return Table(outcomes, 0, None)
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "mse"])
+def test_tables_of_several_datasets_are_ranked_by_their_means(metric):
+    rng = np.random.default_rng(0)
+    drawn = rng.uniform(0.1, 0.9, (6, 3, 20))
+    tables = {f"set {k}": table(metric, c=c, a=a, b=b) for k, (a, b, c) in enumerate(drawn)}
+    tables["set 3"] = table(metric, a=drawn[3, 0], b=drawn[3, 1], c=drawn[3, 2])  # in another order
+    found = rank_tables(tables, level=0.9)
+    expected = rank_over_datasets(drawn.mean(axis=2), "abc", level=0.9, smaller_is_better=metric == "mse")
+    np.testing.assert_array_equal(found.ranks, expected.ranks)
+    assert vars(found) | {"ranks": 0} == vars(expected) | {"ranks": 0}
+
+
+def test_tables_that_are_not_of_several_datasets_are_refused():
+    one, other = table(a=[0.5, 0.6], b=[0.4, 0.2]), table(a=[0.7, 0.6], b=[0.1, 0.9])
+    with pytest.raises(SettingError, match="the tables of x and y are of the same tasks"):
+        rank_tables({"x": one, "y": one, "z": other})
+    with pytest.raises(SettingError, match="the table of x has a, b; expected a, b, c in each table"):
+        rank_tables({"x": one, "y": table(a=[1.0], b=[1.0], c=[1.0])})
+    with pytest.raises(SettingError, match="one metric"):
+        rank_tables({"x": one, "y": table("mse", a=[0.7, 0.6], b=[0.1, 0.9])})
+    with pytest.raises(SettingError, match="expected a dict of tables"):
+        rank_tables([one, other])
