@@ -7,9 +7,10 @@ set are all that the best predictions need. By the singular value decomposition 
 $(\sin \omega x_i, \cos \omega x_i)$, the likelihood depends on at most two numbers of a task, $U^\top y$.
 
 **With noise** the density of $(A, b)$ is integrated numerically, over $A$ by Gauss–Legendre, on the range
-in which a Gaussian, given $b$, matters, and over $b$ by Gauss–Lobatto, on panels that are halved until the
-logarithm of the density varies by less than two within each; what lies $e^{40}$ below the largest density
-is left out.
+in which a Gaussian, given $b$, matters, and over $b$ by Gauss–Lobatto, on panels that begin where the
+amplitude leaves its range too, and are halved until the logarithm of the density varies by less than one
+within each; what lies $e^{40}$ below the largest density is left out. Means are right to 1e-6 for one
+example and noise down to 1e-4, and to 1e-9 for more.
 
 **Without noise** two different inputs determine the curve. One input leaves a line: turned by $\omega x$,
 it is $(g, y)$ with $g = A \cos(\omega x + b)$ unknown, whose density $1 / \sqrt{g^2 + y^2}$ is that of the
@@ -31,7 +32,7 @@ PANELS = 128
 DROP = 40.0
 """What is so far below the largest logarithm of the density is left out."""
 
-SMOOTH = 2.0
+SMOOTH = 1.0
 """The logarithm of the density varies by less within a panel."""
 
 POINTS = 10
@@ -133,13 +134,13 @@ def _with_noise(
     """First and second moments by quadrature, in units of the noise."""
     tasks = len(seen)
     largest = np.full(tasks, -np.inf)
-    width = (phase[1] - phase[0]) / PANELS
-    task = np.repeat(np.arange(tasks), PANELS)
-    left = np.tile(phase[0] + width * np.arange(PANELS), tasks)
+    edges = _edges(rows[:, 0], seen[:, 0], amplitude, phase)
+    task = np.repeat(np.arange(tasks), edges.shape[1] - 1)
+    left, width = edges[:, :-1].ravel(), np.diff(edges, axis=1).ravel()
     finished = []
     while task.size:
         parts = [
-            _panels(rows[task[part]], seen[task[part]], left[part], width, amplitude)
+            _panels(rows[task[part]], seen[task[part]], left[part], width[part], amplitude)
             for part in (slice(start, start + TOGETHER) for start in range(0, task.size, TOGETHER))
         ]
         b, log_density, first, second = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
@@ -148,11 +149,10 @@ def _with_noise(
         matters = 2 * top - bottom > largest[task] - DROP
         halved = matters & (top - bottom > SMOOTH) & (width > 1e-15 * (phase[1] - phase[0]))
         done = matters & ~halved
-        shares = np.full(b.shape, width) * _lobatto(POINTS)[1]
+        shares = width[:, None] * _lobatto(POINTS)[1]
         finished.append((task[done], b[done], shares[done], log_density[done], first[done], second[done]))
-        width = width / 2
-        task = np.repeat(task[halved], 2)
-        left = (left[halved][:, None] + width * np.arange(2)).reshape(-1)
+        task, width = np.repeat(task[halved], 2), np.repeat(width[halved] / 2, 2)
+        left = np.repeat(left[halved], 2) + width * np.tile(np.arange(2), halved.sum())
     task, b, shares, log_density, first, second = (
         np.concatenate(arrays) for arrays in zip(*finished, strict=True)
     )
@@ -166,12 +166,30 @@ def _with_noise(
     return moments[:, :2], moments[:, [2, 3, 3, 4]].reshape(-1, 2, 2)
 
 
+def _edges(row: np.ndarray, y: np.ndarray, amplitude: Range, phase: Range) -> np.ndarray:
+    """Where panels begin: equally far, and outside and inside of where the amplitude leaves its range.
+
+    That is the best amplitude for the first row, eight standard deviations of the noise before and after. All
+    that is likely may lie between the two.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        least = (y[:, None] + [-8, 8]) / np.hypot(*row.T)[:, None]
+        sines = np.concatenate([least / bound for bound in amplitude], axis=1)
+    angles = np.arcsin(np.clip(np.nan_to_num(sines), -1, 1))
+    b = np.concatenate([angles, math.pi - angles], axis=1) - np.arctan2(*row.T)[:, None]
+    turns = 2 * math.pi * np.arange(1 + (phase[1] - phase[0]) // (2 * math.pi))
+    b = phase[0] + ((b - phase[0]) % (2 * math.pi))[:, :, None] + turns
+    regular = np.broadcast_to(np.linspace(*phase, PANELS + 1), (len(y), PANELS + 1))
+    edges = np.concatenate([regular, np.minimum(b.reshape(len(y), -1), phase[1])], axis=1)
+    return np.sort(edges, axis=1)
+
+
 def _panels(
-    rows: np.ndarray, seen: np.ndarray, left: np.ndarray, width: float, amplitude: Range
+    rows: np.ndarray, seen: np.ndarray, left: np.ndarray, width: np.ndarray, amplitude: Range
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Phases ``(P, n)``, the logarithm of their density up to a constant, and moments of $A$ given each."""
     nodes, _ = _lobatto(POINTS)
-    b = left[:, None] + width * (nodes + 1) / 2
+    b = left[:, None] + width[:, None] * (nodes + 1) / 2
     curve = np.stack([np.cos(b), np.sin(b)], axis=-1) @ rows.mT
     target = seen[:, None, :]
     precision = np.maximum(np.sum(curve**2, axis=-1), 1e-200)
