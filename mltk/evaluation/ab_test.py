@@ -43,7 +43,7 @@ from mltk.checks import check_choice, check_count, check_has, check_scale, is_nu
 from mltk.contracts import Backend
 from mltk.data.source import ClassSource, TaskSource
 from mltk.errors import RunError, SettingError
-from mltk.evaluation.confidence_sequences import Moments
+from mltk.evaluation.confidence_sequences import FIRST, Moments
 from mltk.evaluation.e_process import EProcess
 from mltk.evaluation.entry import Entry, backend_of_all, entry_of
 from mltk.evaluation.interval import Interval
@@ -126,7 +126,8 @@ class ABResult(Summary):
     def interval(self) -> Interval:
         """The mean difference with its interval, which holds at every look together."""
         mean, low, high = (float(each) for each in (self.differences.mean(), self.low[-1], self.high[-1]))
-        return Interval(mean, low, high, self.over, 1 - self.alpha, self.tasks * (self.ways or 1))
+        why = f"known from {FIRST} tasks on" if self.tasks < FIRST else ""
+        return Interval(mean, low, high, self.over, 1 - self.alpha, self.tasks * (self.ways or 1), why)
 
     def to_dict(self) -> dict[str, Any]:
         """All of it as plain numbers, texts and lists."""

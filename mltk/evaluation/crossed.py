@@ -34,6 +34,8 @@ def variance(values: np.ndarray, of: jackknife.Units | None) -> Crossed:
         of: The classes of the tasks; ``None`` if they are not known, for other tasks instead of classes.
     """
     runs, tasks = values.shape
+    if tasks < 2 or (of is not None and of.unknown):
+        return Crossed(np.inf, 1)
     mean = values.mean(axis=0)
     seeds = float(np.var(values.mean(axis=1), ddof=1)) / runs
     apart = values - mean
@@ -44,8 +46,6 @@ def variance(values: np.ndarray, of: jackknife.Units | None) -> Crossed:
         others, degrees = jackknife.variance(mean, of)
         apiece, freedom = jackknife.variance(apart, of)[0], float(degrees)
     both = float(np.sum(apiece)) / (runs * (runs - 1))
-    if not np.isfinite(others):
-        return Crossed(np.inf, 1)
     total = max(seeds + float(others) - both, seeds, float(others))
     parts = seeds**2 / (runs - 1) + float(others) ** 2 / freedom
     return Crossed(total, max(1.0, (seeds + float(others)) ** 2 / parts) if parts else runs - 1)

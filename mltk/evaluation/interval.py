@@ -9,6 +9,8 @@ from mltk.checks import is_number
 from mltk.errors import SettingError
 from mltk.evaluation.student import quantile
 
+SINGULAR = {"tasks": "task", "classes": "class", "groups": "group"}
+
 
 @dataclass(frozen=True)
 class Interval:
@@ -22,11 +24,18 @@ class Interval:
             ``"seeds and classes"``.
         level: How often such intervals hold what is estimated.
         units: How many of ``over`` there were; ``None`` if that is not one number.
+        reason: Why nothing is known, where that is so.
 
     Examples:
         >>> import mltk
+        >>> import numpy as np
         >>> print(mltk.evaluation.Interval(0.5, 0.4, 0.7, "classes", units=20))
         0.50 [0.40, 0.70] (95 % interval over 20 classes)
+        >>> alike = mltk.evaluation.Evaluation(
+        ...     "accuracy", np.asarray([0.7, 0.9]), classes=np.asarray([[0, 1], [2, 0]])
+        ... )
+        >>> print(alike.interval("classes"))
+        0.800 [-inf, inf] (95 % interval over 3 classes, of which one is in every task)
     """
 
     estimate: float
@@ -35,17 +44,27 @@ class Interval:
     over: str
     level: float = 0.95
     units: int | None = None
+    reason: str = ""
 
     @property
     def half_width(self) -> float:
         """Half the distance of its ends."""
         return (self.high - self.low) / 2
 
+    @property
+    def population(self) -> str:
+        """What it is over, and why nothing is known, where that is so: ``"20 classes"``."""
+        over = self.over if self.units is None else f"{self.units} {self.over}"
+        if self.units == 1:
+            over = f"1 {SINGULAR.get(self.over, self.over)}"
+            if math.isinf(self.half_width) and not self.reason:
+                return f"{over}, which says nothing of others"
+        return f"{over}, {self.reason}" if self.reason else over
+
     def __str__(self) -> str:
         digits = decimals(self.half_width)
         estimate, low, high = (f"{bound:.{digits}f}" for bound in (self.estimate, self.low, self.high))
-        units = "" if self.units is None else f"{self.units} "
-        return f"{estimate} [{low}, {high}] ({100 * self.level:g} % interval over {units}{self.over})"
+        return f"{estimate} [{low}, {high}] ({100 * self.level:g} % interval over {self.population})"
 
 
 def decimals(half_width: float) -> int:
@@ -54,7 +73,13 @@ def decimals(half_width: float) -> int:
 
 
 def from_variance(
-    estimate: float, variance: float, freedom: float, over: str, level: float, units: int | None
+    estimate: float,
+    variance: float,
+    freedom: float,
+    over: str,
+    level: float,
+    units: int | None,
+    reason: str = "",
 ) -> Interval:
     """Student's interval.
 
@@ -65,6 +90,7 @@ def from_variance(
         over: See `Interval`.
         level: See `Interval`.
         units: See `Interval`.
+        reason: See `Interval`.
 
     Raises:
         SettingError: If the level is not between 0 and 1.
@@ -72,4 +98,4 @@ def from_variance(
     if not is_number(level) or not 0 < level < 1:
         raise SettingError(f"level is {level!r}; expected a number between 0 and 1")
     half = math.inf if freedom < 1 or math.isinf(variance) else quantile(freedom, level) * math.sqrt(variance)
-    return Interval(estimate, estimate - half, estimate + half, over, level, units)
+    return Interval(estimate, estimate - half, estimate + half, over, level, units, reason)

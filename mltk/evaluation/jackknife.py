@@ -43,6 +43,20 @@ class Units:
     n_tasks: int
     n_units: int
 
+    @property
+    def without(self) -> np.ndarray:
+        """How many tasks do without each unit, ``(units,)``."""
+        return np.asarray(self.n_tasks - np.bincount(self.unit, minlength=self.n_units))
+
+    @property
+    def unknown(self) -> str:
+        """Why nothing can be said of other units; empty where something can."""
+        if self.n_units < 2:
+            return "which says nothing of others"
+        if self.n_tasks < 2:
+            return "all of them in one task"
+        return "" if self.without.min() else "of which one is in every task"
+
 
 def units(numbers: np.ndarray) -> Units:
     """The units of tasks.
@@ -70,8 +84,8 @@ def variance(values: np.ndarray, of: Units) -> tuple[np.ndarray, np.ndarray]:
         a unit is in every task, so that none is left without it.
     """
     leading = values.shape[:-1]
-    without = of.n_tasks - np.bincount(of.unit, minlength=of.n_units)
-    if of.n_units < 2 or of.n_tasks < 2 or without.min() == 0:
+    without = of.without
+    if of.unknown:
         return np.full(leading, np.inf), np.ones(leading)
     flat = values.reshape(-1, of.n_tasks)
     spread = np.var(flat, axis=-1, ddof=1)

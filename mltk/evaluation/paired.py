@@ -60,9 +60,9 @@ class Comparison(Summary):
         found = self.difference
         digits = decimals(found.half_width)
         estimate, low, high = (f"{each:+.{digits}f}" for each in (found.estimate, found.low, found.high))
-        over = f"over {found.units} {found.over}"
         return (
-            f"{self.names[0]} − {self.names[1]}: {self.metric} {estimate} [{low}, {high}] {over}; "
+            f"{self.names[0]} − {self.names[1]}: {self.metric} {estimate} [{low}, {high}] "
+            f"over {found.population}; "
             f"p over tasks = {self.sign_flip:.3g} (Holm {self.holm:.3g})"
         )
 

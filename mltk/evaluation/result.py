@@ -92,7 +92,7 @@ class Evaluation(Summary):
             )
         of = jackknife.units(numbers)
         variance, freedom = jackknife.variance(self.values, of)
-        return from_variance(self.mean, float(variance), float(freedom), over, level, of.n_units)
+        return from_variance(self.mean, float(variance), float(freedom), over, level, of.n_units, of.unknown)
 
     def _over_seeds(self, level: float) -> Interval:
         if self.by_run is None:
@@ -103,7 +103,10 @@ class Evaluation(Summary):
         of = None if self.classes is None else jackknife.units(self.classes)
         found = crossed.variance(self.by_run, of)
         over = "seeds" if of is None else "seeds and classes"
-        return from_variance(self.mean, found.variance, found.freedom, over, level, None)
+        unknown = "" if self.values.size > 1 else "but of one task, which says nothing of others"
+        if of is not None and of.unknown:
+            unknown = f"with {of.n_units} classes, {of.unknown}"
+        return from_variance(self.mean, found.variance, found.freedom, over, level, None, unknown)
 
     def summary(self) -> tuple[str, Lines]:
         """See `mltk.summary.Summary`."""
@@ -123,5 +126,5 @@ class Evaluation(Summary):
         transductive = {True: ", transductive", False: "", None: ", transductive or not: unknown"}
         return (
             f"{self.metric} {self.in_words()} "
-            f"(95 % interval over {self.values.size} tasks{transductive[self.transductive]})"
+            f"(95 % interval over {self.interval().population}{transductive[self.transductive]})"
         )

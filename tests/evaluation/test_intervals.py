@@ -12,7 +12,7 @@ from scipy import stats
 
 import mltk
 from mltk.errors import SettingError
-from mltk.evaluation import Evaluation, crossed, jackknife
+from mltk.evaluation import Evaluation, compare, crossed, jackknife
 from mltk.evaluation.student import quantile
 
 NUMPY = mltk.backend("numpy")
@@ -173,16 +173,32 @@ def test_tasks_of_fewer_ways_have_no_class_in_their_last_places():
 
 
 @pytest.mark.parametrize(
-    ("values", "classes"),
+    ("values", "classes", "why"),
     [
-        ([0.5], [[0, 1]]),  # one task
-        ([0.5, 0.6, 0.7], [[0, 1], [1, 0], [0, 1]]),  # all classes in each
-        ([0.5, 0.6, 0.7], [[3], [3], [3]]),  # one class
+        ([0.5], [[0, 1]], "2 classes, all of them in one task"),
+        ([0.5, 0.6, 0.7], [[0, 1], [1, 0], [0, 1]], "2 classes, of which one is in every task"),
+        ([0.5, 0.6, 0.7], [[0, 1], [2, 0], [0, 3]], "4 classes, of which one is in every task"),
+        ([0.5, 0.6, 0.7], [[3], [3], [3]], "1 class, which says nothing of others"),
     ],
 )
-def test_where_nothing_is_known_of_other_classes_the_interval_is_infinite(values, classes):
-    found = Evaluation("accuracy", np.asarray(values), classes=np.asarray(classes)).interval("classes")
-    assert (found.low, found.high) == (-np.inf, np.inf)
+def test_where_nothing_is_known_of_other_classes_the_interval_is_infinite_and_says_why(values, classes, why):
+    values, classes = np.asarray(values), np.asarray(classes)
+    found = Evaluation("accuracy", values, classes=classes, by_run=np.stack([values, values + 0.1]))
+    alone = found.interval("classes")
+    assert (alone.low, alone.high) == (-np.inf, np.inf)
+    assert str(alone).endswith(f"[-inf, inf] (95 % interval over {why})")
+    assert why.partition(", ")[2] in str(found.interval("seeds"))
+    if values.size > 1:
+        assert why in str(compare(found, Evaluation("accuracy", 0 * values, classes=classes), over="classes"))
+
+
+def test_one_task_says_nothing_of_others():
+    one = np.asarray([0.5])
+    assert str(Evaluation("accuracy", one)).endswith(
+        "(95 % interval over 1 task, which says nothing of others)"
+    )
+    seeds = Evaluation("accuracy", one, by_run=np.asarray([[0.4], [0.6]])).interval("seeds")
+    assert str(seeds).endswith("over seeds, but of one task, which says nothing of others)")
 
 
 @pytest.mark.parametrize(
