@@ -12,7 +12,17 @@ from mltk.oracle.case import Values
 from mltk.oracle.definitions.inner_loop import unrolled
 from mltk.oracle.definitions.inner_loop_knobs import LoopKnobs
 from mltk.oracle.definitions.network import apply, in_front, loss
-from mltk.oracle.definitions.tensor import DIGITS, Tensor, concat, constant, grad, solve, stack, variable
+from mltk.oracle.definitions.tensor import (
+    DIGITS,
+    Tensor,
+    concat,
+    constant,
+    grad,
+    grad_once,
+    solve,
+    stack,
+    variable,
+)
 
 Params = dict[str, Tensor]
 
@@ -67,8 +77,9 @@ def _optimum(settings: Mapping[str, Any], inputs: Values, start: Params, task: i
 
 def _hessian(params: Params, gradient: Tensor) -> Tensor:
     """The derivatives of a gradient, a column, for all parameters."""
-    rows = [_column(gradient[i, 0], params).reshape((-1,)) for i in range(len(gradient))]
-    return stack(rows).detach()
+    wanted = list(params.values())
+    rows = [grad_once(gradient[i, 0], wanted) for i in range(len(gradient))]
+    return stack([concat([g.reshape((-1,)) for g in row], 0) for row in rows])
 
 
 def _column(value: Tensor, params: Params) -> Tensor:

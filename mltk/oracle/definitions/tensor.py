@@ -378,16 +378,16 @@ def _solved(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def _eliminate(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """By Gauss and Jordan, with pivots."""
+    """By Gauss, with pivots."""
     rows = np.concatenate([a, b], axis=1)
     n = len(a)
     for k in range(n):
         pivot = k + int(np.argmax([abs(value) for value in rows[k:, k]]))
         rows[[k, pivot]] = rows[[pivot, k]]
-        rows[k] = rows[k] / rows[k, k]
-        for i in range(n):
-            if i != k:
-                rows[i] = rows[i] - rows[k] * rows[i, k]  # a number in front would print the array
+        rows[k, k:] = rows[k, k:] / rows[k, k]
+        rows[k + 1 :, k + 1 :] -= rows[k + 1 :, k, None] * rows[k, k + 1 :]
+    for k in reversed(range(n)):
+        rows[:k, n:] -= rows[:k, k, None] * rows[k, n:]
     return rows[:, n:]
 
 
