@@ -1,6 +1,6 @@
 """Whatever happens to a file from outside, its reader says what is in it or names it.
 
-`pytest tests/test_fuzz.py --fuzz 20000` tries more damage than the usual 500 of each kind.
+`pytest tests/test_fuzz.py --fuzz 20000` tries more damage than the usual 300 of each kind.
 """
 
 import contextlib

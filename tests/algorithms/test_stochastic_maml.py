@@ -269,10 +269,10 @@ def before_and_after_training(source, learner, *, seed, rate):
 
 # The estimates of a sampled step vary more: it needs smaller steps.
 @pytest.mark.parametrize(("sampled_step", "rate"), [(False, 3e-3), (True, 1e-3)])
-@pytest.mark.parametrize("seed", [1, 3])  # with outputs of full size the robot of seed 3 ran off for good
-def test_one_step_helps_to_navigate_after_training_and_not_before(sampled_step, rate, seed):
+def test_one_step_helps_to_navigate_after_training_and_not_before(sampled_step, rate):
     recipe = policy_recipe("stochastic-maml", "navigation", Wishes())
     learner = replace(recipe.learner, sampled_step=sampled_step)
+    seed = 3  # with outputs of full size its robot ran off for good
     untrained, trained = before_and_after_training(recipe.tasks, learner, seed=seed, rate=rate)
     assert untrained.gain.mean < untrained.gain.interval().half_width
     assert trained.gain.mean > 3 * trained.gain.interval().half_width
