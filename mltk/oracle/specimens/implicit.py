@@ -50,9 +50,12 @@ class Implicit(Learner):
         def value(row: Tensor) -> Tensor:
             return inner(row) + strength / 2 * (row - start).square().sum()
 
-        row = start
+        row, near = start, torch.finfo(start.dtype).eps ** (2 / 3)  # whose square is no error any more
         for _ in range(30):
-            row = row - torch.linalg.solve(torch.func.hessian(value)(row), torch.func.grad(value)(row))
+            step = torch.linalg.solve(torch.func.hessian(value)(row), torch.func.grad(value)(row))
+            row = row - step
+            if step.abs().max() <= near * row.abs().max():
+                break
         return row
 
     def proximal(self) -> float:
