@@ -49,6 +49,7 @@ LEARNERS = {
     "imaml": lambda: mltk.algorithms.ImplicitMAML(MODEL, "mse"),
     "learned": lambda: mltk.algorithms.LearnedOptimizer(MODEL, "mse", Scale()),
     "ridge": lambda: mltk.algorithms.RidgeRegression(MODEL),
+    "Bayesian ridge": lambda: mltk.algorithms.BayesianRidge(MODEL),
 }
 
 

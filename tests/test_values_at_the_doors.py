@@ -14,6 +14,7 @@ from mltk.algorithms import (
     ANIL,
     BOIL,
     MAML,
+    BayesianRidge,
     ImplicitMAML,
     LearnedOptimizer,
     LogisticRegression,
@@ -42,6 +43,7 @@ LEARNERS = {
     "matching": Matching(EMBEDDING),
     "full context": Matching(EMBEDDING, full_context=True, features=2),
     "ridge": RidgeRegression(EMBEDDING),
+    "Bayesian ridge": BayesianRidge(EMBEDDING),
     "logistic": LogisticRegression(EMBEDDING),
 }
 

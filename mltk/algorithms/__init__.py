@@ -1,5 +1,6 @@
 """Meta-learning algorithms: one file each, all with ``init``, ``adapt``, ``predict``, ``value_and_grad``."""
 
+from mltk.algorithms.bayesian_ridge import BayesianRidge
 from mltk.algorithms.implicit_maml import ImplicitMAML
 from mltk.algorithms.learned_optimizer import LearnedOptimizer
 from mltk.algorithms.logistic_regression import LogisticRegression
@@ -14,6 +15,7 @@ __all__ = [
     "ANIL",
     "BOIL",
     "MAML",
+    "BayesianRidge",
     "ImplicitMAML",
     "LearnedOptimizer",
     "LogisticRegression",

@@ -155,13 +155,13 @@ def _on_vectors(algorithm: str, family: str, wishes: Wishes) -> Recipe:
     widths, outputs = [episode.support_x.shape[-1], *HIDDEN], episode.ways or episode.support_y.shape[-1]
     if _embeds(algorithm):
         # Ridge regression multiplies its outputs to make logits of them; values it gives as they are.
-        scale = {"scale": 1.0} if algorithm == "ridge" and regression else {}
+        scale = {"scale": 1.0} if regression and "scale" in parameters_of(ALGORITHMS[algorithm]) else {}
         learner = ALGORITHMS[algorithm](models.mlp(widths), **scale)
         if regression and not learner.head.regresses:
             others = (name for name in ALGORITHMS if _unrolls(name))
             raise SettingError(
                 f"{algorithm} is for classification, but {family} is regression; "
-                f"expected ridge or one of {', '.join(others)}"
+                f"expected ridge, bayesian-ridge or one of {', '.join(others)}"
             )
     else:
         loss = "mse" if regression else "cross_entropy"

@@ -1,5 +1,6 @@
 """Heads: what metric and closed-form learners put on top of an embedding, with pullbacks by hand."""
 
+from mltk.heads.bayesian import BayesianRidgeHead
 from mltk.heads.evidence import bayesian_ridge, evidence
 from mltk.heads.full_context import FullContextMatchingHead
 from mltk.heads.functions import (
@@ -17,6 +18,7 @@ from mltk.heads.prototypes import PrototypicalHead
 from mltk.heads.ridge import RidgeHead
 
 __all__ = [
+    "BayesianRidgeHead",
     "FullContextMatchingHead",
     "Head",
     "LinearHead",

@@ -24,6 +24,9 @@ Its zeros are the fixed points of MacKay (1992), $\alpha = \gamma / \|m\|^2$ and
 $\beta = (N - \gamma) / \|y - Fm\|^2$. There may be several, so the best of a grid is taken and refined by
 bisection. $\lambda / \max \sigma_i^2$ stays within $10^{\pm 10}$: where the evidence rises towards a fit
 without noise, or towards weights of zero, the bound is taken.
+
+A prior and a noise that all $o$ outputs of a task share have the sum of their evidences, which is of the same
+form: $q$ and $q'$ are then sums over outputs, and $\beta = N o / q$.
 """
 
 from __future__ import annotations
@@ -33,7 +36,7 @@ from typing import NamedTuple
 
 from mltk.backend import common_backend
 from mltk.errors import DtypeError, ShapeError
-from mltk.heads.linear import double
+from mltk.heads.calibrated import double
 from mltk.ops.kernels import kernels_of
 from mltk.tree import Array
 
@@ -43,6 +46,9 @@ REACH = 10 * math.log(10)
 GRID = 47
 """Values of it that are tried first, about one apart."""
 
+NOISE = 1e-12
+"""Of two log evidences no further apart neither is larger: that of one example is the same for all priors."""
+
 NOTHING = 1e-200
 """In place of a sum of squares of zero."""
 
@@ -51,7 +57,7 @@ class Evidence(NamedTuple):
     r"""The evidence of a Bayesian linear regression at its maximum; one a task and output.
 
     Attributes:
-        log_evidence: Per task and output, ``(T, o)``, as all but ``weights``.
+        log_evidence: Per task and output, ``(T, o)``, or per task, ``(T, 1)``, as all but ``weights``.
         alpha: The precision of the prior of the weights.
         beta: The precision of the noise.
         effective: How many weights the targets determine, $\gamma$.
@@ -79,13 +85,14 @@ class Prediction(NamedTuple):
     epistemic: Array
 
 
-def evidence(features: Array, targets: Array) -> Evidence:
+def evidence(features: Array, targets: Array, *, shared: bool = False) -> Evidence:
     """The largest evidence over prior and noise, per task and output: see `mltk.heads.evidence`.
 
     Args:
         features: Vectors ``(T, N, d)``, of any backend; a column of ones among them is an intercept, with the
             same prior as all others.
         targets: Numbers ``(T, N, o)``; targets that are all zero have the evidence of as good as no noise.
+        shared: Whether the outputs of a task have one prior and one noise.
 
     Returns:
         In double precision.
@@ -95,11 +102,11 @@ def evidence(features: Array, targets: Array) -> Evidence:
         DtypeError: If they are not floating.
         MismatchError: If they differ in library or device.
     """
-    found, _ = _maximised(*_checked(features=features, targets=targets))
-    return found
+    x, y = _checked(features=features, targets=targets)
+    return _maximised(x, y, shared)[0]
 
 
-def bayesian_ridge(support: Array, targets: Array, query: Array) -> Prediction:
+def bayesian_ridge(support: Array, targets: Array, query: Array, *, shared: bool = False) -> Prediction:
     r"""Predict query targets with their variance, by prior and noise of the largest evidence.
 
     The posterior of the weights is $\mathcal N(m, A^{-1})$, $A = \alpha I + \beta F^\top F$, and a query $x$
@@ -112,6 +119,7 @@ def bayesian_ridge(support: Array, targets: Array, query: Array) -> Prediction:
         support: Support embeddings ``(T, N, d)``, of any backend.
         targets: Their targets ``(T, N, o)``.
         query: Query embeddings ``(T, M, d)``.
+        shared: Whether the outputs of a task have one prior and one noise, as classes should.
 
     Raises:
         MltkError: As `evidence`.
@@ -128,26 +136,43 @@ def bayesian_ridge(support: Array, targets: Array, query: Array) -> Prediction:
         100.0
     """
     support, targets, query = _checked(support=support, targets=targets, query=query)
-    found, (kept, directions) = _maximised(support, targets)
+    found, kept, directions, _ = _maximised(support, targets, shared)
     kernels = kernels_of(support)
     along = query @ directions.mT
     across = query - along @ directions
     left = kernels.sum(across, (-1,), times=across, keepdims=True) + along**2 @ kept
-    return Prediction(
-        mean=query @ found.weights,
-        aleatoric=kernels.xp.zeros_like(left) + 1 / found.beta[..., None, :],
-        epistemic=left / found.alpha[..., None, :],
-    )
+    mean = query @ found.weights
+    zeros = kernels.xp.zeros_like(mean)
+    return Prediction(mean, zeros + 1 / found.beta[..., None, :], zeros + left / found.alpha[..., None, :])
 
 
-def _maximised(x: Array, y: Array) -> tuple[Evidence, tuple[Array, Array]]:
-    """The evidence; and $w$, ``(T, r, o)``, with the right singular vectors as rows, ``(T, r, d)``."""
+def largest_evidence(x: Array, y: Array) -> tuple[Array, Array]:
+    r"""Where the evidence is largest for a prior and noise that all outputs share.
+
+    Args:
+        x: Features ``(T, N, d)`` in double precision.
+        y: Targets ``(T, N, o)``, likewise.
+
+    Returns:
+        $\lambda$, ``(T,)``, and the right singular vector to the largest singular value, ``(T, d)``.
+    """
+    _, _, directions, reg_lambda = _maximised(x, y, shared=True)
+    return reg_lambda[..., 0], directions[..., 0, :]
+
+
+def _maximised(x: Array, y: Array, shared: bool) -> tuple[Evidence, Array, Array, Array]:
+    r"""The evidence; $w$, ``(T, r, o)``; the right singular vectors as rows; and $\lambda$, ``(T, o)``."""
     kernels, examples = kernels_of(x), x.shape[-2]
     xp = kernels.xp
+    known = xp.all(xp.isfinite(x), axis=(-2, -1), keepdims=True)
+    x, y = xp.where(known, x, 0.0), xp.where(known, y, math.nan)  # a decomposition of NaN fails for all tasks
     left, sizes, directions = xp.linalg.svd(x, full_matrices=False)
     along = left.mT @ y
     outside = y - left @ along
-    rest = kernels.sum(outside, (-2,), times=outside)
+    rest, squares, outputs = kernels.sum(outside, (-2,), times=outside), along**2, 1
+    if shared:
+        rest, squares = (xp.sum(each, axis=-1, keepdims=True) for each in (rest, squares))
+        outputs = y.shape[-1]
     eigenvalues = (sizes**2)[..., None]
     largest = xp.max(eigenvalues, axis=-2, keepdims=True)
     scale = xp.where(largest > 0, largest, 1.0)
@@ -159,7 +184,7 @@ def _maximised(x: Array, y: Array) -> tuple[Evidence, tuple[Array, Array]]:
 
     def missed(w: Array) -> Array:
         """$q$."""
-        return xp.maximum(rest + kernels.sum(w * along, (-2,), times=along), NOTHING * xp.ones_like(rest))
+        return xp.maximum(rest + kernels.sum(w, (-2,), times=squares), NOTHING * xp.ones_like(rest))
 
     def value(t: Array) -> Array:
         """Twice the evidence but for a constant."""
@@ -168,7 +193,7 @@ def _maximised(x: Array, y: Array) -> tuple[Evidence, tuple[Array, Array]]:
 
     def slope(t: Array) -> Array:
         w = kept(t)
-        change = kernels.sum(w * (1 - w) * along, (-2,), times=along)
+        change = kernels.sum(w * (1 - w), (-2,), times=squares)
         return xp.sum(1 - w, axis=-2) - examples * change / missed(w)
 
     # From the largest regulariser on: where all are as good, weights are zero.
@@ -176,29 +201,31 @@ def _maximised(x: Array, y: Array) -> tuple[Evidence, tuple[Array, Array]]:
     best, height = tried[0], value(tried[0])
     for t in tried[1:]:
         here = value(t)
-        better = here > height
+        better = here > height + NOISE
         best, height = xp.where(better, t, best), xp.where(better, here, height)
     step = 2 * REACH / (GRID - 1)
     low, high = xp.clip(best - step, -REACH, REACH), xp.clip(best + step, -REACH, REACH)
     t = best
     for _ in range(60):
-        rises = slope(t) > 0
+        rises = slope(t) > -1e-15 * examples  # what is flat but for rounding, as that of one example, too
         low, high = xp.where(rises, t, low), xp.where(rises, high, t)
         t = (low + high) / 2
     w = kept(t)
     q = missed(w)
-    beta = examples / q
-    log_evidence = (xp.sum(xp.log(w), axis=-2) - examples * (math.log(2 * math.pi) - xp.log(beta) + 1)) / 2
+    beta = examples * outputs / q
+    half = xp.sum(xp.log(w), axis=-2) - examples * (math.log(2 * math.pi) - xp.log(beta) + 1)
+    log_evidence = outputs * half / 2
     # σ / (σ² + λ) by w / λ: nothing is divided by an eigenvalue, which may be zero.
-    solved = sizes[..., None] * along * w / (scale * xp.exp(t)[..., None, :])
+    reg_lambda = scale[..., 0, :] * xp.exp(t)
+    solved = sizes[..., None] * along * w / reg_lambda[..., None, :]
     found = Evidence(
         log_evidence=log_evidence,
-        alpha=scale[..., 0, :] * xp.exp(t) * beta,
+        alpha=reg_lambda * beta,
         beta=beta,
         effective=xp.sum(1 - w, axis=-2),
         weights=directions.mT @ solved,
     )
-    return found, (w, directions)
+    return found, w, directions, reg_lambda
 
 
 def _checked(**arrays: Array) -> list[Array]:

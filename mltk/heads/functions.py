@@ -12,7 +12,8 @@ from mltk.checks import check_count, check_scale, check_switch, is_number
 from mltk.contracts import Backend
 from mltk.episode import check_inputs
 from mltk.errors import DtypeError, RegulariserWarning, SettingError, ShapeError
-from mltk.heads.linear import LinearSolution, Solved, double
+from mltk.heads.calibrated import double
+from mltk.heads.linear import LinearSolution, Solved
 from mltk.heads.matching import match
 from mltk.heads.ridge import RidgeHead
 from mltk.heads.similarity import centred, normalize, sqeuclidean

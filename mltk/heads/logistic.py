@@ -6,7 +6,8 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Any, NamedTuple
 
 from mltk.checks import Count, Positive
-from mltk.heads.linear import LinearHead, LinearSettings, raise_diagonal
+from mltk.heads.calibrated import raise_diagonal
+from mltk.heads.linear import LinearHead, LinearSettings
 from mltk.ops.kernels import kernels_of
 from mltk.tree import Array
 

@@ -12,7 +12,7 @@ from mltk.checks import check_count
 from mltk.contracts import Backend, Model
 from mltk.episode import Episode, check_inputs
 from mltk.errors import DtypeError, SettingError, ShapeError
-from mltk.heads.linear import double
+from mltk.heads.calibrated import double
 from mltk.models import check_model
 from mltk.normalization import check_calibrated, support_statistics
 from mltk.ops.one_hot import one_hot

@@ -18,7 +18,8 @@ from __future__ import annotations
 import math
 
 from mltk.checks import check_scale
-from mltk.heads.linear import ROUNDING, raise_diagonal
+from mltk.heads.calibrated import raise_diagonal
+from mltk.heads.linear import ROUNDING
 from mltk.heads.similarity import centred, sqeuclidean
 from mltk.ops.kernels import kernels_of
 from mltk.task_analysis.features import labelled

@@ -46,6 +46,7 @@ EMBEDDINGS = {
     "matching, full context": ("Matching", {"full_context": True}),
     "ridge, Woodbury": ("RidgeRegression", {"use_woodbury": True}),
     "ridge, primal": ("RidgeRegression", {"use_woodbury": False}),
+    "ridge, Bayesian": ("BayesianRidge", {}),
     "logistic": ("LogisticRegression", {}),
 }
 LEARNERS = {

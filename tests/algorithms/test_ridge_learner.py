@@ -85,7 +85,7 @@ def test_a_learner_has_a_head_and_its_settings():
 
     for kind, expected in (
         (Headless, "Headless has no head_type"),
-        (Unset, "Unset has no setting reg_lambda"),
+        (Unset, "Unset has no setting scale"),
     ):
         with pytest.raises(SettingError, match=f"{expected}; expected"):
             kind(mltk.models.mlp([1, 2]))

@@ -29,6 +29,7 @@ EMBEDDINGS = {
     "prototypical": "Prototypical",
     "matching": "Matching",
     "ridge": "RidgeRegression",
+    "bayesian-ridge": "BayesianRidge",
     "logistic": "LogisticRegression",
 }
 SMALL = ("--steps", 2, "--meta-batch", 1, "--queries", 1)
@@ -228,9 +229,17 @@ def test_what_cannot_be_trained_is_refused_before_any_training(words, message, r
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("family", ["sinusoid", "harmonic", "linear-regression"])
-def test_ridge_regression_learns_curves(family, run):
-    output(run("train", "ridge", "--data", family, "--steps", 2, "--out", "here"))
+@pytest.mark.parametrize(
+    ("algorithm", "family"),
+    [
+        ("bayesian-ridge", "sinusoid"),
+        ("ridge", "sinusoid"),
+        ("ridge", "harmonic"),
+        ("ridge", "linear-regression"),
+    ],
+)
+def test_ridge_regression_learns_curves(algorithm, family, run):
+    output(run("train", algorithm, "--data", family, "--steps", 2, "--out", "here"))
     assert Path("here/fits.svg").exists()
     assert "mse" in output(run("evaluate", "here", "--episodes", 3))
     # Values are no logits, which are multiplied by a scale that is learned from 10.

@@ -7,7 +7,17 @@ import numpy as np
 from hypothesis import strategies as st
 
 from mltk import tree
-from mltk.heads import FullContextMatchingHead, Head, LogisticHead, MatchingHead, PrototypicalHead, RidgeHead
+from mltk.heads import (
+    BayesianRidgeHead,
+    FullContextMatchingHead,
+    Head,
+    LogisticHead,
+    MatchingHead,
+    PrototypicalHead,
+    RidgeHead,
+)
+from mltk.heads.calibrated import CalibratedHead
+from mltk.heads.evidence import largest_evidence
 from mltk.heads.linear import LinearHead
 
 FLAWS = ("", "zeros", "duplicates", "zeros duplicates", "constant")
@@ -84,6 +94,9 @@ class Problem:
 
     def rounding(self):
         """How large an error of each result two derivations may differ by."""
+        if isinstance(self.head, BayesianRidgeHead):
+            least = largest_evidence(self.support, self.target)[0].min()
+            return _of_closed_form(replace(self, reg_lambda=least))
         return (_of_closed_form if isinstance(self.head, LinearHead) else _of_metric)(self)
 
 
@@ -131,18 +144,21 @@ def full_context(pick, features, reg_lambda):
     return FullContextMatchingHead(features, pick([2, 1, 3]), pick([1.0, 3.0]))
 
 
-def learned(pick):
+def learned(pick, *names):
     """Which of its parameters a closed-form head learns: all, more often than not."""
-    names = ("learn_scale", "learn_bias", "learn_lambda")
-    return {name: pick([True, True, False]) for name in names}
+    return {name: pick([True, True, False]) for name in ("learn_scale", "learn_bias", *names)}
 
 
 def ridge(pick, features, reg_lambda, **options):
-    return RidgeHead(reg_lambda, scale=1.7, **options, **learned(pick))
+    return RidgeHead(reg_lambda, scale=1.7, **options, **learned(pick, "learn_lambda"))
 
 
 def logistic(pick, features, reg_lambda):
-    return LogisticHead(reg_lambda, scale=1.7, steps=pick([4, 1, 2, 3]), **learned(pick))
+    return LogisticHead(reg_lambda, scale=1.7, steps=pick([4, 1, 2, 3]), **learned(pick, "learn_lambda"))
+
+
+def bayesian(pick, features, reg_lambda):
+    return BayesianRidgeHead(scale=1.7, **learned(pick))
 
 
 HEADS = {
@@ -155,6 +171,7 @@ HEADS = {
     "ridge, Woodbury, intercept": partial(ridge, use_woodbury=True, intercept=True),
     "ridge, primal, intercept": partial(ridge, use_woodbury=False, intercept=True),
     "logistic": logistic,
+    "ridge, Bayesian": bayesian,
 }
 CLOSED_FORM = [kind for kind in HEADS if kind.startswith(("ridge", "logistic"))]
 UNORDERED = [kind for kind in HEADS if kind != "matching, full context"]
@@ -203,7 +220,7 @@ def problem_of(head, rng, *, tasks=2, ways=3, shots=2, queries=3, features=4, **
 
 def parameters(head, rng, reg_lambda, tasks):
     """Parameters of a head, shared or for each task, and not those where learning starts."""
-    if isinstance(head, LinearHead):
+    if isinstance(head, CalibratedHead):
         own = {"scale": 1.2, "bias": -0.4, "log_lambda": np.log(reg_lambda)}
         flat = {name: np.asarray(own[name]) for name in head.shapes}
     else:

@@ -187,3 +187,24 @@ def test_arrays_that_do_not_fit_are_told(x, y, match):
         bayesian_ridge(x, y, x)
     with pytest.raises(MltkError, match=r"query has shape \(3, 2, 4\)"):
         bayesian_ridge(np.ones((2, 3, 4)), np.ones((2, 3, 1)), np.ones((3, 2, 4)))
+
+
+def test_outputs_that_share_a_prior_have_the_sum_of_their_evidences():
+    """At its maximum no step in either raises it; for outputs that are alike it is that of one."""
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(1, 7, 3)), rng.normal(size=(1, 7, 2))
+    y[..., 1:] += 3 * x[..., :1]
+    found = evidence(x, y, shared=True)
+
+    def density(alpha, beta):
+        covariance = np.eye(7) / beta + x[0] @ x[0].T / alpha
+        return sum(multivariate_normal(cov=covariance).logpdf(y[0, :, column]) for column in range(2))
+
+    alpha, beta = float(found.alpha[0, 0]), float(found.beta[0, 0])
+    best = density(alpha, beta)
+    assert best == pytest.approx(float(found.log_evidence[0, 0]), rel=1e-10)
+    for log_alpha, log_beta in ((1e-2, 0), (-1e-2, 0), (0, 1e-2), (0, -1e-2)):
+        assert density(alpha * np.exp(log_alpha), beta * np.exp(log_beta)) < best
+    one, twice = evidence(x, y[..., :1]), evidence(x, np.tile(y[..., :1], 2), shared=True)
+    np.testing.assert_allclose(twice.log_evidence, 2 * one.log_evidence)
+    np.testing.assert_allclose(twice.weights, np.tile(one.weights, 2))

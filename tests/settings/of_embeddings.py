@@ -10,8 +10,15 @@ from routes import NUMPY
 
 import mltk
 from mltk import heads
-from mltk.algorithms import LogisticRegression, Matching, Prototypical, RidgeRegression
-from mltk.heads import FullContextMatchingHead, LogisticHead, MatchingHead, PrototypicalHead, RidgeHead
+from mltk.algorithms import BayesianRidge, LogisticRegression, Matching, Prototypical, RidgeRegression
+from mltk.heads import (
+    BayesianRidgeHead,
+    FullContextMatchingHead,
+    LogisticHead,
+    MatchingHead,
+    PrototypicalHead,
+    RidgeHead,
+)
 from mltk.ops import Attention
 from mltk.ops.kernels import kernels_of
 
@@ -22,8 +29,10 @@ HEAD_OF = {
     Matching: MatchingHead,
     RidgeRegression: RidgeHead,
     LogisticRegression: LogisticHead,
+    BayesianRidge: BayesianRidgeHead,
 }
 CLOSED_FORM = (RidgeHead, LogisticHead)
+CALIBRATED = (*CLOSED_FORM, BayesianRidgeHead)
 VALUES = {
     "distance": "cosine",
     "temperature": 0.3,
@@ -102,7 +111,7 @@ def outputs(head, **options):
 
 def alone(kind, **options):
     """A closed-form head that learns nothing: its outputs are those of its settings."""
-    switches = dict.fromkeys(("learn_scale", "learn_bias", "learn_lambda"), False)
+    switches = {field.name: False for field in fields(kind) if field.name.startswith("learn_")}
     return kind(**{"scale": 1.0} | switches | options)
 
 
@@ -119,7 +128,7 @@ def the_penalty_of_the_weights(kind):
         close(start["log_lambda"], np.log(strength))
 
 
-@shows(*CLOSED_FORM, of="scale")
+@shows(*CALIBRATED, of="scale")
 def outputs_are_multiplied(kind):
     close(outputs(alone(kind, scale=3.0)), 3 * outputs(alone(kind)))
     close(kind(scale=3.0).init(np.random.default_rng(0))["scale"], 3.0)
@@ -135,8 +144,9 @@ def learned_or_not(switch, name):
     return experiment
 
 
-for switch, name in (("learn_scale", "scale"), ("learn_bias", "bias"), ("learn_lambda", "log_lambda")):
-    shows(*CLOSED_FORM, of=switch)(learned_or_not(switch, name))
+for switch, name in (("learn_scale", "scale"), ("learn_bias", "bias")):
+    shows(*CALIBRATED, of=switch)(learned_or_not(switch, name))
+shows(*CLOSED_FORM, of="learn_lambda")(learned_or_not("learn_lambda", "log_lambda"))
 
 
 def systems(head, **options):

@@ -10,6 +10,7 @@ import mltk
 from mltk import heads, ops
 from mltk.algorithms import (
     MAML,
+    BayesianRidge,
     ImplicitMAML,
     LearnedOptimizer,
     LogisticRegression,
@@ -34,7 +35,14 @@ from mltk.data import (
     Sinusoid,
 )
 from mltk.errors import SettingError
-from mltk.heads import FullContextMatchingHead, LogisticHead, MatchingHead, PrototypicalHead, RidgeHead
+from mltk.heads import (
+    BayesianRidgeHead,
+    FullContextMatchingHead,
+    LogisticHead,
+    MatchingHead,
+    PrototypicalHead,
+    RidgeHead,
+)
 from mltk.optim import (
     IDBD,
     SGD,
@@ -63,7 +71,8 @@ GOOD = {
     **dict.fromkeys((MAML, ImplicitMAML, Reptile), DESCENT),
     LearnedOptimizer: DESCENT | {"transform": transforms.Scale()},
     StochasticMAML: {"model": MODEL},
-    **{kind: {"embedding": MODEL} for kind in (LogisticRegression, Matching, Prototypical, RidgeRegression)},
+    **{kind: {"embedding": MODEL} for kind in (BayesianRidge, LogisticRegression, RidgeRegression)},
+    **{kind: {"embedding": MODEL} for kind in (Matching, Prototypical)},
     FullContextMatchingHead: {"features": 3},
     ops.LSTM: {"features": 2, "hidden": 2},
     **{kind: {"kernel_size": 2} for kind in (ops.AveragePool, ops.MaxPool)},
@@ -99,8 +108,8 @@ NO_MODEL, NO_LOSS, RATE = (None, "mlp"), ("hinge", ["mse"]), (-0.1, nan, "fast")
 STEPS = {"loss": NO_LOSS, "model": NO_MODEL, "inner_lr": (*RATE, (0.1, 1.0)), "inner_steps": COUNT_OR_ZERO}
 KEPT = dict.fromkeys(("first_order", "checkpoint"), FLAG)
 NAMED = ("7", "neck", 3, ["0", "7"])
-LINEAR = {"reg_lambda": POSITIVE, "scale": POSITIVE}
-LINEAR |= dict.fromkeys(("learn_scale", "learn_bias", "learn_lambda"), FLAG)
+CALIBRATION = {"scale": POSITIVE, "learn_scale": FLAG, "learn_bias": FLAG}
+LINEAR = CALIBRATION | {"reg_lambda": POSITIVE, "learn_lambda": FLAG}
 NEWTON = LINEAR | {"steps": COUNT}
 RIDGE = LINEAR | {"use_woodbury": (1, "auto"), "intercept": FLAG}
 DISTANCES = {"distance": ("manhattan", None), "temperature": (0, -1.0, "warm")}
@@ -123,6 +132,7 @@ REFUSED = {
     | {"sampled_step": FLAG, "baseline": FLAG},
     LogisticRegression: NEWTON | {"embedding": NO_MODEL},
     RidgeRegression: RIDGE | {"embedding": NO_MODEL},
+    BayesianRidge: CALIBRATION | {"embedding": NO_MODEL},
     Matching: {"embedding": NO_MODEL, "full_context": FLAG, "processing_steps": COUNT, "features": (0,)}
     | TEMPERATURE,
     Prototypical: DISTANCES | {"embedding": (3, None)},
@@ -131,6 +141,7 @@ REFUSED = {
     PrototypicalHead: DISTANCES,
     LogisticHead: NEWTON,
     RidgeHead: RIDGE,
+    BayesianRidgeHead: CALIBRATION,
     ops.LSTM: {"features": COUNT, "hidden": COUNT, "reverse": FLAG},
     ops.Attention: {"scale": POSITIVE},
     ops.MaxPool: WINDOW,

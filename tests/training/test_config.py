@@ -56,6 +56,7 @@ learners = st.one_of(
     st.builds(algorithms.Matching, networks, full_context=st.booleans(), processing_steps=counts),
     st.builds(algorithms.RidgeRegression, networks, use_woodbury=st.sampled_from([None, False, True])),
     st.builds(algorithms.LogisticRegression, networks, reg_lambda=positive, steps=counts),
+    st.builds(algorithms.BayesianRidge, networks, scale=positive),
 )
 schedules = st.one_of(
     st.builds(optim.Cosine, positive, st.integers(10, 99), end=positive, warmup=st.integers(0, 9)),
