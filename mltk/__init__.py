@@ -23,7 +23,7 @@ from mltk.training import load_run, train
 from mltk.version import __version__
 
 if TYPE_CHECKING:
-    from mltk import oracle
+    from mltk import oracle, pictures
 
 __all__ = [
     "ABTest",
@@ -55,6 +55,7 @@ __all__ = [
     "oracle",
     "pairwise_cosine_similarity",
     "pairwise_sqeuclidean",
+    "pictures",
     "ridge_regression",
     "surrogate",
     "task_analysis",
@@ -65,7 +66,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> ModuleType:
-    """The oracle is imported when it is first used: who only trains needs none of it."""
-    if name == "oracle":
-        return import_module("mltk.oracle")
+    """Oracle and pictures are imported when they are first used: who only trains needs none of them."""
+    if name in ("oracle", "pictures"):
+        return import_module(f"mltk.{name}")
     raise AttributeError(f"module 'mltk' has no attribute {name!r}")

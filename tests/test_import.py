@@ -24,6 +24,18 @@ def test_import_is_light():
     assert not set(HEAVY) & set(loaded)
 
 
+def test_oracle_and_pictures_are_there_and_imported_when_they_are_used():
+    printed = run(
+        """
+        import sys, mltk
+        parts = ("mltk.oracle", "mltk.pictures")
+        print(*(part in sys.modules for part in parts))
+        print(mltk.oracle.__name__, mltk.pictures.fits.__name__, "matplotlib" in sys.modules)
+        """
+    )
+    assert printed.split() == ["False", "False", "mltk.oracle", "fits", "False"]
+
+
 def test_a_meta_gradient_on_numpy_needs_none_of_the_heavy_libraries():
     loaded = run(
         """

@@ -21,7 +21,7 @@ from mltk.task_analysis import curricula
 ROOT = Path(__file__).parent.parent
 PUBLIC = (
     *("backend", "backend_of", "Episode", "train", "evaluate", "load_run", "__version__"),
-    *("models", "algorithms", "optim", "data", "heads", "ops", "tree", "evaluation", "oracle"),
+    *("models", "algorithms", "optim", "data", "heads", "ops", "tree", "evaluation", "oracle", "pictures"),
     *("Module", "clone_module", "update_module", "detach_module", "meta_grad", "magic_box", "surrogate"),
     *(
         "ABTest",

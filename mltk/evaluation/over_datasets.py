@@ -50,7 +50,7 @@ class Ranking(Summary):
         >>> import mltk
         >>> scores = [[0.91, 0.89, 0.85], [0.71, 0.74, 0.65], [0.55, 0.52, 0.50], [0.83, 0.80, 0.79]]
         >>> print(mltk.evaluation.rank_over_datasets(scores, ("maml", "ridge", "matching")))
-        maml 1.25, ridge 1.75, matching 3.00 (mean ranks over 4 datasets; those within 1.66 do not differ)
+        maml 1.25, ridge 1.75, matching 3.00 (mean ranks over 4 datasets; no difference is found within 1.66)
     """
 
     names: tuple[str, ...]
@@ -63,7 +63,7 @@ class Ranking(Summary):
 
     @property
     def groups(self) -> list[tuple[str, ...]]:
-        """The largest sets of learners that do not differ, from the best rank on; one may be in several."""
+        """The largest sets in which no difference is found, best ranks first; they may overlap."""
         order = np.argsort(self.ranks, kind="stable")
         ranks = self.ranks[order]
         ends = np.searchsorted(ranks, ranks + self.critical_difference, side="right")
@@ -75,14 +75,14 @@ class Ranking(Summary):
         said = ", ".join(f"{self.names[each]} {self.ranks[each]:.2f}" for each in order)
         return (
             f"{said} (mean ranks over {self.datasets} datasets; "
-            f"those within {self.critical_difference:.2f} do not differ)"
+            f"no difference is found within {self.critical_difference:.2f})"
         )
 
     def summary(self) -> tuple[str, Lines]:
         """See `mltk.summary.Summary`."""
         tests = f"Friedman p = {self.friedman:.3g}, Iman–Davenport p = {self.iman_davenport:.3g}"
         groups = "; ".join(", ".join(group) for group in self.groups) or "none"
-        return f"Ranking: {self}", [("all alike?", tests), ("not different", groups)]
+        return f"Ranking: {self}", [("all alike?", tests), ("no difference found", groups)]
 
 
 def rank_over_datasets(

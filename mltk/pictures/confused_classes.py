@@ -10,7 +10,7 @@ import numpy as np
 from mltk.checks import check_count
 from mltk.data.images.tasks import ImageTasks
 from mltk.errors import SettingError
-from mltk.pictures.figure import blank_figure, plain_style, save
+from mltk.pictures.figure import blank_figure, check_result, plain_style, save
 from mltk.task_analysis.confusion import Confusion
 
 if TYPE_CHECKING:
@@ -43,15 +43,19 @@ def confused_classes_figure(confusion: Confusion, tasks: ImageTasks, *, pairs: i
         pairs: How many pairs of classes.
 
     Raises:
-        SettingError: If ``pairs`` is not a positive integer, or the tasks are not those of the classes.
+        SettingError: If ``pairs`` is not a positive integer, the tasks are not those of the classes, or no
+            two classes met in a task.
         MissingLibraryError: If matplotlib is not installed.
     """
+    check_result("confusion", confusion, Confusion, "what mltk.LearnabilityAnalyzer(...).run() finds")
     check_count("pairs", pairs)
     names = getattr(tasks, "class_names", ())
     if not isinstance(tasks, ImageTasks) or tuple(confusion.names) != tuple(names):
         raise SettingError(f"tasks has {len(names)} classes; expected the tasks of images of the confusion")
     place = {name: number for number, name in enumerate(names)}
     rows = confusion.most_confused(pairs)
+    if not rows:
+        raise SettingError("confusion has no pair of classes that met in a task; expected at least one")
     with plain_style():
         figure = blank_figure(8.0, 1.1 * len(rows) + 0.5)
         panels = figure.subplots(len(rows), 1, squeeze=False)[:, 0]
@@ -65,7 +69,7 @@ def confused_classes_figure(confusion: Confusion, tasks: ImageTasks, *, pairs: i
             axes.set_xticks([])
             axes.set_yticks([])
             axes.grid(False)
-            axes.set_title(f"{one}  |  {other}: {100 * rate:.0f} % of {queries} queries", fontsize=9)
+            axes.set_title(f"{one} | {other}: {100 * rate:.0f} % of {queries} queries", fontsize=9)
     return figure
 
 

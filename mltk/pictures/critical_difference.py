@@ -1,4 +1,4 @@
-"""Mean ranks over datasets, with bars that join what does not differ (Demšar 2006, figure 1)."""
+"""Mean ranks over datasets, with bars that join what is not found to differ (Demšar 2006, figure 1)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mltk.evaluation.over_datasets import Ranking
-from mltk.pictures.figure import BLACK, BLUE, VERMILLION, blank_figure, plain_style, save
+from mltk.pictures.figure import BLACK, BLUE, VERMILLION, blank_figure, check_result, plain_style, save
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,7 +30,7 @@ def critical_difference(ranking: Ranking, path: str | os.PathLike[str]) -> None:
 
 
 def critical_difference_figure(ranking: Ranking) -> Figure:
-    """The mean ranks of learners on a line, the best at the left; thick bars join those that do not differ.
+    """Mean ranks on a line, the best at the left; thick bars join what is not found to differ.
 
     Args:
         ranking: As from `mltk.evaluation.rank_over_datasets`.
@@ -38,6 +38,7 @@ def critical_difference_figure(ranking: Ranking) -> Figure:
     Raises:
         MissingLibraryError: If matplotlib is not installed.
     """
+    check_result("ranking", ranking, Ranking, "mltk.evaluation.rank_over_datasets(...)")
     order = np.argsort(ranking.ranks, kind="stable")
     count, groups = len(order), ranking.groups
     left = math.ceil(count / 2)
@@ -45,14 +46,17 @@ def critical_difference_figure(ranking: Ranking) -> Figure:
     height = ROW * (bars + rows + 5)
     with plain_style():
         figure = blank_figure(7.5, height)
-        axes = figure.subplots()
+        figure.set_layout_engine("none")
+        axes = figure.add_axes((0, 0, 1, 1))  # long names make the picture wider, not its parts smaller
         axes.axis("off")
         axes.set_xlim(1 - 0.45 * (count - 1), count + 0.45 * (count - 1))
         axes.set_ylim(-(bars + rows + 1), 3.5)
         axes.plot([1, count], [0, 0], color=BLACK, linewidth=1)
         for tick in range(1, count + 1):
-            axes.plot([tick, tick], [0, 0.25], color=BLACK, linewidth=1)
-            axes.text(tick, 0.4, str(tick), ha="center", va="bottom", fontsize=9)
+            numbered = (tick - 1) % math.ceil(count / 15) == 0  # as many as have room side by side
+            axes.plot([tick, tick], [0, 0.25 if numbered else 0.15], color=BLACK, linewidth=1)
+            if numbered:
+                axes.text(tick, 0.4, str(tick), ha="center", va="bottom", fontsize=9)
         _ruler(axes, ranking, count)
         for number, group in enumerate(groups):
             ends = [float(ranking.ranks[ranking.names.index(each)]) for each in (group[0], group[-1])]
@@ -65,9 +69,9 @@ def critical_difference_figure(ranking: Ranking) -> Figure:
             edge = 1 - 0.06 * (count - 1) if at_left else count + 0.06 * (count - 1)
             axes.plot([rank, rank, edge], [0, row, row], color=BLUE, linewidth=1)
             name = (
-                f"{ranking.names[learner]}  {rank:.2f}"
+                f"{ranking.names[learner]}\u2002{rank:.2f}"
                 if at_left
-                else f"{rank:.2f}  {ranking.names[learner]}"
+                else f"{rank:.2f}\u2002{ranking.names[learner]}"
             )
             shift = -1 if at_left else 1
             axes.text(
@@ -75,7 +79,7 @@ def critical_difference_figure(ranking: Ranking) -> Figure:
                 ha="right" if at_left else "left", va="center", fontsize=10,
             )  # fmt: skip
         axes.set_title(
-            f"Mean ranks over {ranking.datasets} datasets; learners that share a bar do not differ",
+            f"Mean ranks over {ranking.datasets} datasets; no difference is found where a bar is shared",
             fontsize=10,
         )
     return figure

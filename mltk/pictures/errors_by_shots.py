@@ -12,6 +12,7 @@ from mltk.pictures.figure import (
     BLUE,
     VERMILLION,
     blank_figure,
+    check_result,
     legend_below,
     plain_style,
     save,
@@ -44,6 +45,7 @@ def errors_by_shots_figure(found: Learnability, *, title: str = "") -> Figure:
     Raises:
         MissingLibraryError: If matplotlib is not installed.
     """
+    check_result("found", found, Learnability, "mltk.LearnabilityAnalyzer(...).run()")
     shots = np.asarray(found.shots, dtype=float)
     intervals = [found.error(each) for each in found.shots]
     means = np.asarray([each.estimate for each in intervals])
@@ -68,7 +70,7 @@ def errors_by_shots_figure(found: Learnability, *, title: str = "") -> Figure:
         axes.minorticks_off()
         axes.set_ylim(bottom=0)
         axes.set_xlabel("support examples")
-        axes.set_ylabel("error")
+        axes.set_ylabel("mean squared error" if found.metric == "mse" else "error: 1 − accuracy")
         titled(axes, f"{title}\n{len(found.errors)} tasks".strip(), width=6.5)
         legend_below(figure)
     return figure

@@ -14,8 +14,9 @@ import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from mltk.errors import SettingError
 from mltk.files import replace_file
 from mltk.installation import needed_for
 
@@ -50,6 +51,12 @@ def blank_figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
 
 
+def check_result(name: str, value: Any, kind: type, example: str) -> None:
+    """Raise `SettingError` unless this is the result that a picture shows."""
+    if not isinstance(value, kind):
+        raise SettingError(f"{name} is {type(value).__name__}; expected {kind.__name__}, as from {example}")
+
+
 def titled(axes: Axes, title: str, *, width: float, size: float = 11) -> None:
     """Give a panel of a width in inches a title, in lines that are not wider than it."""
     letters = int(120 * width / size)  # a letter is 0.6 times as wide as high
@@ -58,8 +65,10 @@ def titled(axes: Axes, title: str, *, width: float, size: float = 11) -> None:
 
 
 def legend_below(figure: Figure) -> None:
-    """A legend under all panels, in as many columns as fit; the figure grows by its rows."""
-    handles, labels = figure.axes[0].get_legend_handles_labels()
+    """A legend of all panels under them, in as many columns as fit; the figure grows by its rows."""
+    pairs = (zip(*axes.get_legend_handles_labels(), strict=True) for axes in figure.axes)
+    found = {label: handle for panel in pairs for handle, label in panel}
+    labels, handles = list(found), list(found.values())
     column = 0.6 + 0.085 * max(map(len, labels))  # inches
     columns = max(1, min(len(labels), int(figure.get_figwidth() / column)))
     figure.set_figheight(figure.get_figheight() + 0.22 * (math.ceil(len(labels) / columns) - 1))
@@ -75,6 +84,13 @@ def plain_style() -> Iterator[None]:
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(
-            {"axes.grid": True, "grid.alpha": 0.25, "axes.spines.top": False, "axes.spines.right": False}
+            {
+                "axes.grid": True,
+                "grid.alpha": 0.25,
+                "axes.spines.top": False,
+                "axes.spines.right": False,
+                "svg.fonttype": "none",  # text stays text, which can be searched, copied and read aloud
+                "text.parse_math": False,  # a name with dollars is no formula
+            }
         )
         yield

@@ -13,6 +13,7 @@ from mltk.pictures.figure import (
     BLUE,
     VERMILLION,
     blank_figure,
+    check_result,
     legend_below,
     plain_style,
     save,
@@ -40,6 +41,7 @@ def accuracy_by_hardness(fit: HardnessFit, path: str | os.PathLike[str], *, titl
 
 def accuracy_by_hardness_figure(fit: HardnessFit, *, title: str = "") -> Figure:
     """The picture that `accuracy_by_hardness` writes."""
+    check_result("fit", fit, HardnessFit, "mltk.task_analysis.fit_by_hardness(...)")
     x, y = fit.hardness, 100 * fit.accuracies
     with plain_style():
         figure = blank_figure(7.0, 4.6)

@@ -92,10 +92,10 @@ def navigation_figure(
             axes.set_aspect("equal")
             change = f"return {returns[0][task]:.1f} → {returns[1][task]:.1f}"
             titled(axes, f"Unseen goal {task + 1}\n{change}", width=2.6, size=10)
-            axes.set_xlabel("position $x_1$ (no unit)")
+            axes.set_xlabel("position x₁ (no unit)")
         # Squares have the same height whatever the paths are, and leave room for the legend.
         reach = 1.05 * max(float(np.abs(xs[:, :PATHS]).max()) for xs in (*paths, places[:, None]))
         panels[0].set(xlim=(-reach, reach), ylim=(-reach, reach))
-        panels[0].set_ylabel("position $x_2$ (no unit)")
+        panels[0].set_ylabel("position x₂ (no unit)")
         legend_below(figure)
     return figure

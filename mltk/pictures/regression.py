@@ -122,8 +122,8 @@ def fits_figure(
                 width=3.6,
                 size=10,
             )
-            axes.set_xlabel("input $x$ (no unit)")
-            axes.set_ylabel("output $y$ (no unit)")
+            axes.set_xlabel("input x (no unit)")
+            axes.set_ylabel("output y (no unit)")
         legend_below(figure)
     return figure
 

@@ -14,6 +14,7 @@ from mltk.pictures.figure import (
     GREY,
     VERMILLION,
     blank_figure,
+    check_result,
     legend_below,
     plain_style,
     save,
@@ -37,6 +38,7 @@ def reliability_picture(bins: Reliability, path: str | os.PathLike[str], *, titl
 
 def reliability_figure(bins: Reliability, *, title: str = "") -> Figure:
     """The picture that `reliability_picture` writes."""
+    check_result("bins", bins, Reliability, "mltk.evaluation.reliability(...)")
     x, y = 100 * bins.confidence, 100 * bins.accuracy
     with plain_style():
         figure = blank_figure(5.6, 6.2)

@@ -54,6 +54,7 @@ class Learnability(Summary):
         errors_by_step: The error of each task after each, with the most shots, ``(T, S)``.
         hardness: Of each task with the most shots, by its inputs and relative to guessing, ``(T,)``
             (`mltk.hardness_metric`); ``None`` for regression.
+        metric: ``"accuracy"``, where an error is one minus it, or ``"mse"``, which is one.
 
     Examples:
         >>> import mltk
@@ -75,6 +76,7 @@ class Learnability(Summary):
     inner_steps: tuple[int, ...]
     errors_by_step: np.ndarray
     hardness: np.ndarray | None
+    metric: str
 
     def error(self, shots: int) -> Interval:
         """The mean error with so many shots, and its interval over tasks."""
@@ -125,6 +127,7 @@ class Learnability(Summary):
             "inner_steps": list(self.inner_steps),
             "errors_by_step": self.errors_by_step.tolist(),
             "hardness": None if self.hardness is None else self.hardness.tolist(),
+            "metric": self.metric,
         }
 
     def summary(self) -> tuple[str, Lines]:
@@ -141,9 +144,8 @@ class Learnability(Summary):
             )
             lines.append(("a + b n^-c", text))
         for steps in self.inner_steps:
-            lines.append(
-                (f"{steps} inner step{'s' * (steps != 1)}", f"error {_short(self.error_after(steps))}")
-            )
+            text = f"error {_short(self.error_after(steps))}"
+            lines.append((f"{steps} inner step{'s' * (steps != 1)}", text))
         spread = {f"errors with {max(self.shots)} shots": self.errors[:, -1], "hardness": self.hardness}
         for name, values in spread.items():
             if values is not None:
@@ -294,6 +296,7 @@ class LearnabilityAnalyzer:
             tuple(steps for steps, _ in learners),
             np.concatenate(by_step),
             np.concatenate(hardness) if hardness else None,
+            "mse" if episode.ways is None else "accuracy",
         )
 
     def _with_steps(self, inner_steps: int) -> LearnabilityAnalyzer:

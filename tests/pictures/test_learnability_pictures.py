@@ -41,7 +41,7 @@ def test_confused_classes_are_shown_by_their_own_images(rotations, tmp_path):
     panels = confused_classes_figure(found, tasks, pairs=3).axes
     assert len(panels) == 3
     for axes, (one, other, rate, queries) in zip(panels, found.most_confused(3), strict=True):
-        assert axes.get_title() == f"{one}  |  {other}: {100 * rate:.0f} % of {queries} queries"
+        assert axes.get_title() == f"{one} | {other}: {100 * rate:.0f} % of {queries} queries"
         shown = np.asarray(axes.get_images()[0].get_array())
         name, _, degrees = other.removesuffix("°").partition(" turned by ")
         number = GLYPHS.class_names.index(name)
