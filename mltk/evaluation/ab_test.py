@@ -211,17 +211,20 @@ class ABTest:
 
     def _check_classes(self) -> None:
         """Raise unless tasks without a class in common can be drawn, of classes that are all alike."""
-        check_has("tasks", self.tasks, "of_classes", "mltk.data.Glyphs().tasks(...)")
-        if getattr(self.tasks, "rotations", False):
+        for method in ("of_classes", "allowed"):
+            check_has("tasks", self.tasks, method, "mltk.data.Glyphs().tasks(...)")
+        tasks = cast("ClassSource", self.tasks)
+        if getattr(tasks, "rotations", False):
             raise SettingError(
                 "over is 'classes', but tasks turns each class into four; expected no rotations"
             )
-        rng = np.random.default_rng(0)
-        if not cast("ClassSource", self.tasks).allowed(1, rng).all():
+        if not tasks.allowed(1, np.random.default_rng(0)).all():
             raise SettingError(
                 "over is 'classes', but tasks draws the classes of a task from one of several groups; "
                 "expected within=None"
             )
+        if len(tasks.class_names) < tasks.ways:
+            raise SettingError(f"tasks has {len(tasks.class_names)} classes; expected at least {tasks.ways}")
 
     @property
     def _entries(self) -> list[Entry]:

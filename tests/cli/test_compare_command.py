@@ -41,6 +41,8 @@ def test_the_numbers_are_those_of_the_library(run):
     assert said.splitlines()[-1] == str(compare(other, alone, over="classes", names=names))
     (pair,) = found["comparisons"]
     assert pair == compare(other, alone, over="classes", names=names).to_dict()
+    read = mltk.evaluation.Table.from_json("x.json")
+    assert [str(each) for each in read.comparisons(over="classes")] == said.splitlines()[-1:]
     assert Path("x.md").read_text().startswith("| learner | accuracy | loss |")
 
 

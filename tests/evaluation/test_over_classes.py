@@ -126,6 +126,7 @@ def test_sources_whose_classes_cannot_be_chosen_or_are_not_alike_are_refused():
     glyphs = mltk.data.Glyphs(alphabets=3)
     for tasks, said in (
         (mltk.data.Blobs(ways=2, shots=1, queries=1), "of_classes"),
+        (Favourites(0, n_classes=1), "tasks has 1 classes; expected at least 2"),
         (glyphs.tasks(ways=3, shots=1, queries=1, within="alphabet"), "expected within=None"),
         (glyphs.tasks(ways=3, shots=1, queries=1, rotations=True), "expected no rotations"),
     ):
