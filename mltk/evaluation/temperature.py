@@ -25,7 +25,7 @@ from mltk.backend import backend_of
 from mltk.checks import Checked, Positive, check_count
 from mltk.contracts import Backend, Learner
 from mltk.data.source import TaskSource
-from mltk.errors import SettingError
+from mltk.errors import SettingError, ShapeError
 from mltk.evaluation.blocks import BLOCK, batches, blocks, wanted
 from mltk.evaluation.probabilities import of_classes, of_labels, with_labels
 from mltk.evaluation.unseen_tasks import predictions
@@ -84,14 +84,14 @@ def tempered(
     Args:
         learner: A learner of classes.
         meta_params: Its meta-parameters.
-        tasks: Where validation tasks come from; of equally many ways and queries.
+        tasks: Where validation tasks come from, of equally many ways; each query counts once.
         episodes: How many tasks.
         seed: Seed of the tasks, which are those of `mltk.evaluate` with this seed.
         backend: Where to compute; ``None`` for the backend of the meta-parameters.
 
     Raises:
         SettingError: If a setting is not valid, or there is no best temperature: see `fit_temperature`.
-        MltkError: If predictions do not fit the tasks.
+        MltkError: If predictions do not fit the tasks, or tasks are of different ways.
     """
     check_count("episodes", episodes)
     check_count("seed", seed, at_least=0)
@@ -102,8 +102,12 @@ def tempered(
         if episode.ways is None:
             raise SettingError("tasks are of regression; expected classification, which has logits")
         names = (f"task {task}" for task in count(BLOCK * len(logits)))
-        logits.append(predictions(learner, meta_params, episode, names))
-        labels.append(backend.to_numpy(episode.query_y))
+        found = predictions(learner, meta_params, episode, names)
+        logits.append(found.reshape(-1, found.shape[-1]))
+        labels.append(backend.to_numpy(episode.query_y).ravel())
+    widths = sorted({found.shape[-1] for found in logits})
+    if len(widths) > 1:
+        raise ShapeError(f"the logits of tasks are for {widths} classes; expected equally many in all tasks")
     return Tempered(learner, fit_temperature(np.concatenate(logits), np.concatenate(labels)))
 
 

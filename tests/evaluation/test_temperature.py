@@ -100,3 +100,35 @@ def test_a_tempered_learner_is_evaluated_and_as_accurate():
     assert value == learner.value_and_grad(meta, episode)[0]
     with pytest.raises(SettingError, match="regression"):
         mltk.evaluation.tempered(learner, meta, mltk.data.Sinusoid(3, 3), episodes=20)
+
+
+def test_tasks_may_have_different_numbers_of_queries_but_not_of_classes():
+    backend, sizes = mltk.backend("numpy", dtype="float64"), []
+
+    class Uneven:
+        def __init__(self, *families):
+            self.families = families
+
+        def sample(self, n_tasks, rng, backend):
+            drawn = self.families[len(sizes) % 2].sample(n_tasks, rng, backend)
+            sizes.append(drawn.query_y.size)
+            return drawn
+
+    learner = mltk.algorithms.Prototypical(mltk.models.mlp([3, 6]))
+    meta = learner.init(backend, 0)
+    few, many = (mltk.data.Blobs(3, 1, queries, features=3) for queries in (2, 9))
+    found = mltk.evaluation.tempered(learner, meta, Uneven(few, many), episodes=40, seed=1)
+    sizes.clear()
+    episodes = [
+        family.sample(20, mltk.evaluation.blocks.block_generator(1, block), backend)
+        for block, family in enumerate((few, many))
+    ]
+    logits = [
+        learner.predict(learner.adapt(meta, e.support_x, e.support_y), e.query_x).reshape(-1, 3)
+        for e in episodes
+    ]
+    labels = np.concatenate([e.query_y.ravel() for e in episodes])
+    assert found.temperature == pytest.approx(fit_temperature(np.concatenate(logits), labels), rel=1e-9)
+    uneven = Uneven(few, mltk.data.Blobs(4, 1, 2, features=3))
+    with pytest.raises(MltkError, match=r"for \[3, 4\] classes; expected equally many"):
+        mltk.evaluation.tempered(learner, meta, uneven, episodes=40)
