@@ -21,8 +21,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from mltk.backend import common_backend
 from mltk.checks import check_count, check_range
-from mltk.errors import SettingError
+from mltk.errors import DtypeError, SettingError, ShapeError
 from mltk.evaluation.interval import Interval
 from mltk.evaluation.probabilities import checked_probabilities, judged, of_labels, with_labels
 from mltk.evaluation.student import half_width
@@ -66,7 +67,7 @@ class ConformalSets(Summary):
 
     def summary(self) -> tuple[str, Lines]:
         """See `mltk.summary.Summary`."""
-        promise = f"at least {1 - self.alpha:.4g} over new tasks, at most {1 / (self.tasks + 1):.2g} more"
+        promise = f"at least {1 - self.alpha:.4g} of the queries of new tasks"
         if math.isinf(self.threshold):
             least = math.ceil(1 / self.alpha - 1 - 1e-9)
             promise = f"all classes are in all sets: {self.tasks} tasks are too few; expected {least}"
@@ -96,8 +97,7 @@ def conformal_sets(
 
     Args:
         probabilities: For each class of the queries of calibration tasks, ``(T, M, ways)`` or ``(n, ways)``,
-        of
-            any backend; tasks that no training has seen, drawn like those to come.
+            of any backend; tasks that no training has seen, drawn like those to come.
         labels: The right classes, ``(T, M)`` or ``(n,)``.
         alpha: How often the right class may be missed, between 0 and 1.
         seed: Seed of the query that is drawn of each task.
@@ -116,16 +116,23 @@ def conformal_sets(
     return ConformalSets(alpha, float(scores[place - 1]) if place <= tasks else math.inf, tasks)
 
 
-def coverage(sets: np.ndarray, labels: Array) -> Coverage:
+def coverage(sets: Array, labels: Array) -> Coverage:
     """How often sets hold the right class, and how large they are.
 
     Args:
-        sets: Booleans ``(T, M, ways)``, as from `ConformalSets`.
+        sets: Booleans ``(T, M, ways)``, as from `ConformalSets`, of any backend.
         labels: The right classes, ``(T, M)`` or ``(n,)``.
 
     Raises:
-        MltkError: If the labels do not fit the sets.
+        DtypeError: If the sets are not booleans.
+        ShapeError: If they are of another shape, or of no query.
+        MltkError: If the labels do not fit them.
     """
+    sets = common_backend(sets=[sets]).to_numpy(sets)
+    if sets.dtype != bool:
+        raise DtypeError(f"sets has dtype {sets.dtype}; expected booleans, as ConformalSets gives")
+    if sets.ndim != 3 or not sets.size:
+        raise ShapeError(f"sets has shape {sets.shape}; expected (T, M, ways)")
     y = with_labels(sets, labels)
     of_tasks = of_labels(sets, y).mean(axis=1)
     return Coverage(_interval(of_tasks), _interval(sets.sum(axis=-1).mean(axis=1)), of_tasks)

@@ -132,8 +132,9 @@ def fit_temperature(logits: Array, labels: Array) -> float:
     """
     z = of_classes("logits", logits)
     y = with_labels(z, labels)
-    z = z - z.max(axis=-1, keepdims=True)
     spread = float(np.abs(z).max()) or 1.0
+    z = z / spread  # so that no square of them overflows
+    z = z - z.max(axis=-1, keepdims=True)
     low = 0.0
     if nll_slopes(z, y, low)[0] >= 0:
         raise SettingError("logits say no more about labels than chance; expected ones that do, to be scaled")
@@ -142,7 +143,7 @@ def fit_temperature(logits: Array, labels: Array) -> float:
             "logits have the right class largest for all queries: the best temperature is zero; "
             "expected more validation tasks, some with errors"
         )
-    factor = high = 1 / spread
+    factor = high = 1.0
     while nll_slopes(z, y, high)[0] < 0:
         high *= 2
     for _ in range(200):
@@ -153,7 +154,7 @@ def fit_temperature(logits: Array, labels: Array) -> float:
         if abs(after - factor) <= 1e-15 * factor:
             break
         factor = after
-    return 1 / factor
+    return spread / factor
 
 
 def nll_slopes(z: np.ndarray, y: np.ndarray, factor: float) -> tuple[float, float]:

@@ -98,13 +98,29 @@ def test_coverage_and_size_of_sets_are_told():
     assert found.size.units == 2
 
 
+@pytest.mark.parametrize(
+    ("sets", "match"),
+    [
+        (np.ones((2, 3, 2)), "sets has dtype float64; expected booleans"),
+        (np.ones((2, 2), bool), r"sets has shape \(2, 2\)"),
+        (np.ones((0, 3, 2), bool), r"sets has shape \(0, 3, 2\)"),
+        ([[[True]]], "sets holds a list"),
+    ],
+)
+def test_what_is_no_set_is_told(sets, match):
+    with pytest.raises(MltkError, match=match):
+        coverage(sets, np.zeros((2, 3), dtype=int))
+
+
 def test_torch_has_the_same_sets():
     p, y = drawn(np.random.default_rng(3), 30, 4), np.zeros((30, 4), dtype=int)
     torch = mltk.backend("torch", dtype="float64")
     q, z = torch.asarray(p), torch.asarray(y)
     for function in (conformal_sets, controlled_sets):
         assert function(q, z) == function(p, y)
-        np.testing.assert_array_equal(function(q, z)(q), function(p, y)(p))
+        sets = function(p, y)(p)
+        np.testing.assert_array_equal(function(q, z)(q), sets)
+        assert coverage(torch.asarray(sets), z).size == coverage(sets, y).size
 
 
 @pytest.mark.parametrize("alpha", [0, 1, -0.1, math.nan, "some"])

@@ -37,7 +37,7 @@ def test_derivatives_are_those_of_the_complex_step(seed, factor):
     assert curvature == pytest.approx(differences, rel=1e-6, abs=1e-8)
 
 
-@pytest.mark.parametrize("factor", [1e-4, 0.5, 1, 7, 1e4])
+@pytest.mark.parametrize("factor", [1e-300, 1e-4, 0.5, 1, 7, 1e4, 1e300])
 def test_the_optimum_is_that_of_scipy(factor):
     z, y = drawn(0, factor=factor)
     found = fit_temperature(z, y)
