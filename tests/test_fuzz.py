@@ -106,12 +106,18 @@ def alike(one, other):
 
 
 def attempt(target, file, watch, *, counting):
-    """What a reader returns, and what it raises."""
+    """What a reader returns, what it raises, and the most bytes that it held."""
+    found = problem = None
+    tracemalloc.start()
     try:
         with watch.watching(counting=counting):
-            return target.read(file), None
+            found = target.read(file)
     except Exception as error:
-        return None, error
+        problem = error
+    finally:
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    return found, problem, peak
 
 
 @pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
@@ -124,29 +130,21 @@ def test_a_damaged_file_is_read_or_named(target, amount, watch, tmp_path, monkey
     expected = target.read(file)  # which imports what it needs, too
     before = {path: path.is_file() and path.read_bytes() for path in tmp_path.rglob("*") if path != file}
     outcomes = {"same": 0, "other": 0, "refused": 0}
-    tracemalloc.start()
-    try:
-        for number in range(amount):
-            what = f"damage {number} of {target.name}"
-            file.write_bytes(mutated(right, random.Random(f"{target.name} {number}"), target.structured))
-            tracemalloc.reset_peak()
-            allocated = tracemalloc.get_traced_memory()[0]
-            found, error = attempt(target, file, watch, counting=number % COUNTED == 0)
-            peak = tracemalloc.get_traced_memory()[1] - allocated
-            if error is None:
-                outcomes["same" if alike(found, expected) else "other"] += 1
-            else:
-                outcomes["refused"] += 1
-                if not isinstance(error, target.errors):
-                    raise AssertionError(what) from error
-                assert (target.unnamed or str(file)) in str(error), f"{what}: {error}"
-                assert len(str(error)) < LONGEST, what
-            assert watch.seen == [], what
-            assert watch.calls < CALLS, what
-            assert peak < MEMORY, f"{what} takes {peak} bytes"
-            found = error = None
-    finally:
-        tracemalloc.stop()
+    for number in range(amount):
+        what = f"damage {number} of {target.name}"
+        file.write_bytes(mutated(right, random.Random(f"{target.name} {number}"), target.structured))
+        found, error, peak = attempt(target, file, watch, counting=number % COUNTED == 0)
+        if error is None:
+            outcomes["same" if alike(found, expected) else "other"] += 1
+        else:
+            outcomes["refused"] += 1
+            if not isinstance(error, target.errors):
+                raise AssertionError(what) from error
+            assert (target.unnamed or str(file)) in str(error), f"{what}: {error}"
+            assert len(str(error)) < LONGEST, what
+        assert watch.seen == [], what
+        assert watch.calls < CALLS, what
+        assert peak < MEMORY, f"{what} takes {peak} bytes"
     after = {path: path.is_file() and path.read_bytes() for path in tmp_path.rglob("*") if path != file}
     assert after == before
     assert outcomes["refused" if target.errors else "other"] > 0
