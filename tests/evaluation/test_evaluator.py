@@ -8,7 +8,7 @@ from test_batches import Ragged
 
 import mltk
 from mltk.errors import LabelError, MismatchError, RunError, SettingError
-from mltk.evaluation import Calibration, Table, compare_all
+from mltk.evaluation import Calibration, Evaluation, LearnerOutcome, Table, compare_all
 
 NUMPY = mltk.backend("numpy")
 GLYPHS = mltk.data.Glyphs(alphabets=4).tasks(ways=5, shots=1, queries=3)
@@ -163,32 +163,33 @@ def test_files_of_something_else_or_damaged_ones_are_refused(found, tmp_path):
         Table.from_json(tmp_path / "y.json")
 
 
-def test_comparisons_are_corrected_for_those_that_were_made_or_could_have_been(found):
-    table = found[1]
-    pairs = compare_all({name: table[name] for name in HEADS})
+def test_comparisons_are_corrected_for_those_that_were_made_or_could_have_been():
+    rng = np.random.default_rng(0)
+    hard = rng.normal(0.7, 0.1, 40)
+    means = {"a": 0.0, "b": 0.025, "c": 0.01}
+    drawn = {name: hard + mean + rng.normal(0, 0.04, 40) for name, mean in means.items()}
+    groups = rng.integers(5, size=(40, 2))
+    outcomes = {
+        name: LearnerOutcome(Evaluation("accuracy", values, groups=groups), values, None, None, 0.1)
+        for name, values in drawn.items()
+    }
+    table = Table(outcomes, 0, None)
+    pairs = compare_all({name: table[name] for name in drawn})
     assert table.comparisons() == pairs
-    assert [each.names for each in table.comparisons("ridge")] == [
-        ("ridge", "prototypical"),
-        ("ridge", "matching"),
-    ]
     p = {frozenset(each.names): each for each in pairs}
-    best = max(HEADS, key=lambda name: table[name].mean)
-    of_best = table.comparisons("best", over="groups")
-    assert [each.names[0] for each in of_best] == [best] * 2
-    for each in of_best:
-        assert each.difference.estimate >= 0
-        assert each.difference.over == "groups"
-        assert each.holm == p[frozenset(each.names)].holm
-    two = [each.sign_flip for each in table.comparisons("matching")]
-    smaller, larger = sorted(two)
-    assert sorted(each.holm for each in table.comparisons("matching")) == pytest.approx(
-        [min(2 * smaller, 1), min(max(2 * smaller, larger), 1)]
-    )
-    with pytest.raises(SettingError, match="did you mean 'ridge'"):
-        table.comparisons("rigde")
-    assert Table({"best": table.outcomes["ridge"], "other": table.outcomes["matching"]}, 0, None).comparisons(
-        "best"
-    )[0].names == ("best", "other")
+    to_best, to_chosen = table.comparisons("best", over="groups"), table.comparisons("b")
+    for found in (to_best, to_chosen):
+        assert [each.names for each in found] == [("b", "a"), ("b", "c")]
+    assert {each.difference.over for each in to_best} == {"groups"}
+    assert [each.holm for each in to_best] == [p[frozenset(each.names)].holm for each in to_best]
+    smaller, larger = sorted(each.sign_flip for each in to_chosen)
+    assert smaller < 0.1
+    assert sorted(each.holm for each in to_chosen) == [2 * smaller, max(2 * smaller, larger)]
+    assert all(one.holm > other.holm for one, other in zip(to_best, to_chosen, strict=True))
+    with pytest.raises(SettingError, match="expected one of a, b, c"):
+        table.comparisons("d")
+    (named,) = Table({"best": outcomes["a"], "other": outcomes["b"]}, 0, None).comparisons("best")
+    assert named.names == ("best", "other")
 
 
 def test_the_best_errors_are_the_smallest():
