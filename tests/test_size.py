@@ -14,7 +14,7 @@ LIMITS = {
     "code lines of mltk without the oracle": 19_100,
     "code lines of the oracle": 9_950,
     "lines of the longest file": 400,
-    "lines of the tests": 37_400,
+    "lines of the tests": 37_600,
 }
 
 

@@ -2,23 +2,23 @@ r"""Which of two learners is better: a test that may be looked at after every ta
 
 Both meet the same tasks, one after another, until it is decided. The decisions, and how often each is wrong:
 
-- "a better" where the evidence $E^+$ of `mltk.evaluation.e_process` reaches $2/\alpha$: wrong, where B is
-  better or both are exchangeable, with probability at most $\alpha/2$, at whatever task one looks. "b better"
-  likewise.
+- "a better" where the evidence $E^+$ of `mltk.evaluation.e_process` has reached $2/\alpha$, and the mean
+  says so, too: wrong, where B is better or both are exchangeable, with probability at most $\alpha/2$, at
+  whatever task one looks. "b better" likewise.
 - "equivalent within the margin" where the asymptotic confidence sequence of the mean difference
   (`mltk.evaluation.confidence_sequences`) lies within $\pm$ the margin: wrong, where the difference is
   larger, about as often as the sequence ends on one side of it, $\alpha/2$, after enough tasks for the
   central limit theorem. Of accuracies it is said from $n = \log(2/\alpha)$ / margin tasks on, 369 for a point
-  at 5 %,: a learner that fails altogether on a part of the tasks that is larger than the margin
+  at 5 %: a learner that fails altogether on a part of the tasks that is larger than the margin
   has shown none of them by then with probability at most $(1 - \text{margin})^n \le \alpha/2$.
 - "budget spent" where none of this happened.
 
 So where differences are symmetric around some point, a decision is wrong with probability at most about
 $\alpha$. A learner that is better by less than the margin may be found better or equivalent: both are true
 then. What is tested is symmetry: where the differences have mean zero but are skewed, "better" will be said
-sooner or later. Of squared errors the evidence is that of the differences divided by their sum, so that one
-which is smaller on most tasks is found better, even where a few tasks turn the mean; the interval is of the
-mean of the differences themselves.
+sooner or later. Of squared errors the evidence is that of the differences divided by their sum, the interval
+is of the mean of the differences themselves. Where one learner errs less on most tasks and far more on a few,
+both point to different learners, and neither is found better; by errors nobody is before 50 tasks.
 
 *Over tasks* the decision is about the source as it is: of these classes, it may not hold for others, since
 one learner may be better at the classes that happen to be there, and more tasks will only show that more
@@ -31,6 +31,7 @@ tasks.
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 from dataclasses import dataclass, field
@@ -47,13 +48,13 @@ from mltk.evaluation.confidence_sequences import FIRST, Moments
 from mltk.evaluation.e_process import EProcess
 from mltk.evaluation.entry import Entry, backend_of_all, entry_of
 from mltk.evaluation.interval import Interval
-from mltk.evaluation.side_by_side import advantages, check_same_metric, evidence_for, scores
+from mltk.evaluation.side_by_side import advantages, check_same_metric, evidence_for, leads, scores
 from mltk.files import replace_file
 from mltk.outside import read_bytes, read_json, reading
 from mltk.progress import Progress, showing
 from mltk.summary import Lines, Summary
 from mltk.training.config import differences
-from mltk.training.fingerprint import Facts, fingerprint
+from mltk.training.fingerprint import Facts, digest, fingerprint
 
 UNDECIDED = "budget spent"
 EQUIVALENT = "equivalent within the margin"
@@ -126,6 +127,9 @@ class ABResult(Summary):
     def interval(self) -> Interval:
         """The mean difference with its interval, which holds at every look together."""
         mean, low, high = (float(each) for each in (self.differences.mean(), self.low[-1], self.high[-1]))
+        if low == high:  # all alike so far: what is too rare to have shown may differ
+            unseen = evidence_for(self.alpha / 2) / self.tasks if self.metric == "accuracy" else math.inf
+            low, high = low - unseen, high + unseen
         why = f"known from {FIRST} tasks on" if self.tasks < FIRST else ""
         return Interval(mean, low, high, self.over, 1 - self.alpha, self.tasks * (self.ways or 1), why)
 
@@ -142,7 +146,8 @@ class ABResult(Summary):
         pair = " − ".join(self.names)
         if said == UNDECIDED:
             said = f"undecided ({UNDECIDED})"
-        return f"{said} on {OVER[self.over]}, after {self.tasks}: {pair} {self.metric} {self.interval}"
+        interval = str(self.interval).replace("% interval", "% at every look")
+        return f"{said} on {OVER[self.over]}, after {self.tasks}: {pair} {self.metric} {interval}"
 
     def summary(self) -> tuple[str, Lines]:
         """See `mltk.summary.Summary`."""
@@ -258,6 +263,8 @@ class ABTest:
         path = None if out is None else Path(out)
         entries = self._entries
         backend = backend_of_all(entries, self.backend)
+        if not isinstance(resume, ABResult | None):
+            raise SettingError(f"resume is {resume!r}; expected what an earlier run has found, or None")
         known = _Known(self, entries)
         kept = known.read(path) if path is not None and path.exists() else None
         known.take_up(resume, kept)
@@ -302,10 +309,12 @@ class _Known:
         self.metric = check_same_metric(self.metric, metric)
         self._evidence, logs = self._evidence.update(advantages(metric, *values))
         self._moments, sequence = self._moments.update(values[0] - values[1], alpha=self.test.alpha)
-        better = logs >= evidence_for(self.test.alpha / 2)
+        known = self.values.shape[1]
+        times = known + np.arange(1, values.shape[1] + 1)
+        total = np.cumsum(np.concatenate([self.values, values], axis=1), axis=1)[:, known:]
+        better = (logs >= evidence_for(self.test.alpha / 2)) & leads(metric, total[0] - total[1], times).T
         equal = (sequence.low >= -self.test.margin) & (sequence.high <= self.test.margin)
         if metric == "accuracy":
-            times = self.values.shape[1] + np.arange(1, len(equal) + 1)
             equal &= times * self.test.margin >= evidence_for(self.test.alpha / 2)
         decided = better.any(axis=1) | equal
         if decided.any():
@@ -334,7 +343,13 @@ class _Known:
         """What a file keeps of this test."""
         with reading(path, RunError):
             found = read_json(read_bytes(path, most=LARGEST))
-            if not isinstance(found, dict) or found.keys() != {"test", "metric", "values", "seconds"}:
+            if not isinstance(found, dict) or found.keys() != {
+                "test",
+                "metric",
+                "values",
+                "seconds",
+                "digest",
+            }:
                 raise ValueError("not what an A/B test writes")
             told = found["test"] if isinstance(found["test"], dict) else {}
             if lines := differences(told, self.facts):
@@ -342,8 +357,8 @@ class _Known:
             values = np.asarray(found["values"], dtype=np.float64)
             if values.ndim != 2 or values.shape[0] != 2 or not np.isfinite(values).all():
                 raise ValueError(f"values of shape {values.shape}")
-            if found["metric"] not in ("accuracy", "mse") or not is_number(found["seconds"]):
-                raise ValueError("no metric or time")
+            if found.pop("digest") != digest(json.dumps(found)):
+                raise ValueError("something in it was changed")
             return found | {"values": values, "seconds": float(found["seconds"])}
 
     def write(self, path: Path) -> None:
@@ -354,6 +369,7 @@ class _Known:
             "values": self.values.tolist(),
             "seconds": self.seconds,
         }
+        told["digest"] = digest(json.dumps(told))
         replace_file(path, lambda file: file.write(json.dumps(told).encode()))
 
     def result(self) -> ABResult:

@@ -7,27 +7,19 @@ classes matter differently to each training (as Cameron, Gelbach & Miller 2011 c
 $$V = V_\text{seeds} + V_\text{classes} - V_\text{both}, \qquad
   V_\text{both} = \frac1{R (R-1)} \sum_r V_\text{classes}\big[a_{rt} - \bar a_t\big].$$
 
-Its degrees of freedom are those of Satterthwaite (1946, equation 17) for the first two.
+The part of the trainings has $R - 1$ degrees of freedom, which are few, the rest those of the classes: see
+`mltk.evaluation.interval.from_variances`.
 """
 
 from __future__ import annotations
-
-from typing import NamedTuple
 
 import numpy as np
 
 from mltk.evaluation import jackknife
 
 
-class Crossed(NamedTuple):
-    """A variance, and the degrees of freedom of its estimate."""
-
-    variance: float
-    freedom: float
-
-
-def variance(values: np.ndarray, of: jackknife.Units | None) -> Crossed:
-    """The variance of the mean over runs and tasks.
+def variances(values: np.ndarray, of: jackknife.Units | None) -> list[tuple[float, float]]:
+    """Both parts of the variance of the mean over runs and tasks, each with its degrees of freedom.
 
     Args:
         values: ``(runs, tasks)`` float64, of at least two runs.
@@ -35,7 +27,7 @@ def variance(values: np.ndarray, of: jackknife.Units | None) -> Crossed:
     """
     runs, tasks = values.shape
     if tasks < 2 or (of is not None and of.unknown):
-        return Crossed(np.inf, 1)
+        return [(np.inf, 0.0)]
     mean = values.mean(axis=0)
     seeds = float(np.var(values.mean(axis=1), ddof=1)) / runs
     apart = values - mean
@@ -46,6 +38,5 @@ def variance(values: np.ndarray, of: jackknife.Units | None) -> Crossed:
         others, degrees = jackknife.variance(mean, of)
         apiece, freedom = jackknife.variance(apart, of)[0], float(degrees)
     both = float(np.sum(apiece)) / (runs * (runs - 1))
-    total = max(seeds + float(others) - both, seeds, float(others))
-    parts = seeds**2 / (runs - 1) + float(others) ** 2 / freedom
-    return Crossed(total, max(1.0, (seeds + float(others)) ** 2 / parts) if parts else runs - 1)
+    rest = max(float(others) - both, float(others) - seeds, 0.0)
+    return [(seeds, runs - 1), (rest, freedom)]

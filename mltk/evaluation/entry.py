@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mltk import tree
@@ -72,18 +72,35 @@ def backend_of_all(entries: Sequence[Entry], chosen: Backend | None = None) -> B
     return backend
 
 
-def entry_of(value: Any, name: str) -> Entry:
+def check_named(name: str, learners: Any) -> list[tuple[str, Any]]:
+    """What stands under which name.
+
+    Raises:
+        SettingError: If it is no dict of at least one, or a name is no text.
+    """
+    if not isinstance(learners, Mapping) or not learners:
+        raise SettingError(
+            f"{name} is {learners!r}; expected a dict of pairs (learner, meta_params), by name"
+        )
+    for key in learners:
+        if not isinstance(key, str):
+            raise SettingError(f"{name} has the name {key!r}; expected texts as names")
+    return list(learners.items())
+
+
+def entry_of(value: Any, name: str, *, called: str | None = None) -> Entry:
     """An entry, or a pair of a learner and its meta-parameters as one.
 
     Args:
         value: Either of them.
         name: What a pair is called, and errors call the argument.
+        called: What an entry is called here, whatever its own name.
 
     Raises:
         SettingError: If it is neither.
     """
     if isinstance(value, Entry):
-        return value
+        return value if called is None else replace(value, name=called)
     if not isinstance(value, tuple | list) or len(value) != 2:
         raise SettingError(
             f"{name} is {type(value).__name__}; expected a pair (learner, meta_params), "

@@ -18,7 +18,7 @@ from mltk.episode import IDENTITIES, Episode
 from mltk.errors import SettingError
 from mltk.evaluation.blocks import BLOCK, batches, blocks, wanted
 from mltk.evaluation.calibration import calibration
-from mltk.evaluation.entry import Entry, backend_of_all, entry_of
+from mltk.evaluation.entry import Entry, backend_of_all, check_named, entry_of
 from mltk.evaluation.result import Evaluation
 from mltk.evaluation.table import LearnerOutcome, Table
 from mltk.evaluation.transductive import of_first_tasks
@@ -70,10 +70,7 @@ class MetaLearningEvaluator:
     hardness_features: Features = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.learners, Mapping) or not self.learners:
-            raise SettingError(
-                f"learners is {self.learners!r}; expected a dict of pairs (learner, meta_params), by name"
-            )
+        check_named("learners", self.learners)
         check_has("tasks", self.tasks, "sample", "mltk.data.Glyphs().tasks(...)")
         check_count("seed", self.seed, at_least=0)
         check_count("batch", self.batch)
@@ -87,8 +84,8 @@ class MetaLearningEvaluator:
             SettingError: If there is none of this name.
         """
         if name not in self.learners:
-            raise SettingError(f"name is {name!r}; expected one of {', '.join(map(str, self.learners))}")
-        return entry_of(self.learners[name], str(name))
+            raise SettingError(f"name is {name!r}; expected one of {', '.join(self.learners)}")
+        return entry_of(self.learners[name], name, called=name)
 
     def run(
         self, episodes: int, *, workers: int | None = None, progress: bool | Progress | None = None
@@ -160,7 +157,7 @@ class SideBySide(NamedTuple):
 
     Attributes:
         by_learner: What is kept of each learner.
-        hardness: Of each task, ``(T,)``, or ``None``.
+        hardness: Of each task, ``(T,)``, NaN where it has none; ``None`` for regression.
         classes: Those of the tasks, ``(T, ways)``, or ``None``.
         groups: Likewise.
     """
@@ -186,7 +183,7 @@ def judged_side_by_side(
             raise SettingError("tasks draws both classification and regression; expected one of them")
         episode.check_values(fetch_targets=True)
         by_learner = [_judged(entry, episode, done) for entry in learners]
-        hardness = None
+        hardness = None if regression else np.full(episode.support_x.shape[0], np.nan)
         if episode.ways is not None and episode.ways > 1 and episode.query_y.ndim == 2:
             hard = hardness_metric(episode, episode.ways, features=hardness_features, relative=True)
             hardness = episode.backend.to_numpy(hard)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mltk.checks import is_number
@@ -72,21 +73,24 @@ def decimals(half_width: float) -> int:
     return max(0, 1 - math.floor(math.log10(half_width))) if 0 < half_width < math.inf else 3
 
 
-def from_variance(
+def from_variances(
     estimate: float,
-    variance: float,
-    freedom: float,
+    parts: Sequence[tuple[float, float]],
     over: str,
     level: float,
     units: int | None,
     reason: str = "",
 ) -> Interval:
-    """Student's interval.
+    r"""Student's interval, or of several variances the one of half the width $\sqrt{\sum_i t_i^2 v_i}$.
+
+    That holds at least as often as it says, however few degrees of freedom one of them has (Banerjee 1960,
+    *Approximate confidence interval for linear functions of means of k populations when the population
+    variances are not equal*).
 
     Args:
         estimate: Its middle.
-        variance: Of the estimate, itself estimated; infinity where nothing is known.
-        freedom: The degrees of freedom of the variance.
+        parts: Each variance of the estimate, itself estimated, and its degrees of freedom: infinity, or fewer
+            than one, where nothing is known.
         over: See `Interval`.
         level: See `Interval`.
         units: See `Interval`.
@@ -97,5 +101,9 @@ def from_variance(
     """
     if not is_number(level) or not 0 < level < 1:
         raise SettingError(f"level is {level!r}; expected a number between 0 and 1")
-    half = math.inf if freedom < 1 or math.isinf(variance) else quantile(freedom, level) * math.sqrt(variance)
+    known = all(freedom >= 1 and math.isfinite(variance) for variance, freedom in parts)
+    squares = (
+        [quantile(freedom, level) ** 2 * variance for variance, freedom in parts] if known else [math.inf]
+    )
+    half = math.sqrt(sum(squares))
     return Interval(estimate, estimate - half, estimate + half, over, level, units, reason)

@@ -89,6 +89,9 @@ def difference(x: Evaluation, y: Evaluation) -> Evaluation:
         ShapeError: If they are not of the same tasks, by what is known of them.
         SettingError: If they are of different metrics.
     """
+    for name, value in (("x", x), ("y", y)):
+        if not isinstance(value, Evaluation):
+            raise SettingError(f"{name} is {type(value).__name__}; expected what mltk.evaluate returns")
     if x.metric != y.metric:
         raise SettingError(f"the metrics are {x.metric} and {y.metric}; expected the same one")
     told = ((x.classes, y.classes), (x.groups, y.groups))
@@ -98,7 +101,14 @@ def difference(x: Evaluation, y: Evaluation) -> Evaluation:
             f"evaluations of {x.values.size} and {y.values.size} tasks are not of the same ones; "
             "expected the same tasks, episodes and seed"
         )
-    by_run = None if x.by_run is None or y.by_run is None else x.by_run - y.by_run
+    by_run = None
+    if x.by_run is not None and y.by_run is not None:
+        if len(x.by_run) != len(y.by_run):
+            raise ShapeError(
+                f"evaluations of {len(x.by_run)} and {len(y.by_run)} runs are not paired; "
+                "expected as many, in the order of their seeds"
+            )
+        by_run = x.by_run - y.by_run
     return Evaluation(x.metric, x.values - y.values, classes=x.classes, groups=x.groups, by_run=by_run)
 
 

@@ -2,8 +2,9 @@ r"""Which of many learners is best, without testing all of them to the end: a ra
 
 The learners that are left meet the same tasks. One of them leaves as soon as the evidence that another is
 better (`mltk.evaluation.e_process`) reaches $(k-1)/\alpha$ for $k$ learners: so the best one, or one that is
-exchangeable with the best, leaves with probability at most $\alpha$, however often one looks. As with
-`mltk.evaluation.ab_test`, that is about tasks of this source: of other classes another one may be best.
+exchangeable with the best, leaves with probability at most $\alpha$, however often one looks. Nobody leaves
+for one whose mean is no better. As with `mltk.evaluation.ab_test`, that is about tasks of this source: of
+other classes another one may be best.
 
 With ``halving=True`` the worse half of those left leaves, too, after 40 tasks, after 80, and so on, as in
 successive halving (Karnin, Koren & Somekh 2013). That saves more tasks, but asks for no proof, and of it
@@ -24,8 +25,8 @@ from mltk.data.source import TaskSource
 from mltk.errors import SettingError
 from mltk.evaluation.blocks import BLOCK
 from mltk.evaluation.e_process import EProcess
-from mltk.evaluation.entry import backend_of_all, entry_of
-from mltk.evaluation.side_by_side import advantages, check_same_metric, evidence_for, scores
+from mltk.evaluation.entry import backend_of_all, check_named, entry_of
+from mltk.evaluation.side_by_side import advantages, check_same_metric, evidence_for, leads, scores
 from mltk.progress import Progress, showing
 from mltk.summary import Lines, Summary
 
@@ -116,15 +117,15 @@ def race(
         SettingError: If a setting is not valid.
         MltkError: As `mltk.evaluate`.
     """
-    if not isinstance(learners, Mapping) or len(learners) < 2:
-        raise SettingError(f"learners is {learners!r}; expected a dict of at least two pairs, by name")
+    if len(check_named("learners", learners)) < 2:
+        raise SettingError(f"learners holds {', '.join(learners)} alone; expected at least two")
     check_has("tasks", tasks, "sample", "mltk.data.Glyphs().tasks(...)")
     check_count("max_tasks", max_tasks)
     check_count("seed", seed, at_least=0)
     check_switch("halving", halving)
     if not is_number(alpha) or not 0 < alpha < 1:
         raise SettingError(f"alpha is {alpha!r}; expected a number between 0 and 1")
-    entries = [entry_of(value, str(name)) for name, value in learners.items()]
+    entries = [entry_of(value, name, called=name) for name, value in check_named("learners", learners)]
     chosen = backend_of_all(entries, backend)
     names, count = [entry.name for entry in entries], len(entries)
     needed = evidence_for(alpha / (count - 1))
@@ -145,7 +146,8 @@ def race(
             worse = set()
             for i, j in [pair for pair in evidence if set(pair) <= set(running)]:
                 evidence[i, j], logs = evidence[i, j].update(advantages(metric, values[i], values[j]))
-                worse |= {loser for loser, log in zip((j, i), logs.max(axis=0), strict=True) if log >= needed}
+                found_out = (logs.max(axis=0) >= needed) & leads(metric, sums[i] - sums[j], stop)
+                worse |= {loser for loser, known in zip((j, i), found_out, strict=True) if known}
             done = stop
             running = _without(running, worse, left, "worse")
             if done >= round_ends:

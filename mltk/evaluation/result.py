@@ -7,9 +7,9 @@ from dataclasses import KW_ONLY, dataclass
 import numpy as np
 
 from mltk.checks import check_choice
-from mltk.errors import SettingError
+from mltk.errors import SettingError, ShapeError
 from mltk.evaluation import crossed, jackknife
-from mltk.evaluation.interval import Interval, decimals, from_variance
+from mltk.evaluation.interval import Interval, decimals, from_variances
 from mltk.summary import Lines, Summary
 
 OVER = ("tasks", "classes", "groups", "seeds")
@@ -47,6 +47,15 @@ class Evaluation(Summary):
     groups: np.ndarray | None = None
     by_run: np.ndarray | None = None
 
+    def __post_init__(self) -> None:
+        if self.values.ndim != 1 or not self.values.size:
+            raise ShapeError(f"values has shape {self.values.shape}; expected (episodes,), at least one")
+        for name, array in (("classes", self.classes), ("groups", self.groups)):
+            if array is not None and (array.ndim != 2 or len(array) != self.values.size):
+                raise ShapeError(f"{name} has shape {array.shape}; expected ({self.values.size}, ways)")
+        if self.by_run is not None and (self.by_run.ndim != 2 or self.by_run.shape[1:] != self.values.shape):
+            raise ShapeError(f"by_run has shape {self.by_run.shape}; expected (runs, {self.values.size})")
+
     @property
     def mean(self) -> float:
         """The mean over the tasks, and over the runs if there are several."""
@@ -83,7 +92,7 @@ class Evaluation(Summary):
         tasks = self.values.size
         if over == "tasks":
             variance = np.var(self.values, ddof=1) / tasks if tasks > 1 else np.inf
-            return from_variance(self.mean, float(variance), tasks - 1, over, level, tasks)
+            return from_variances(self.mean, [(float(variance), tasks - 1)], over, level, tasks)
         numbers = self.classes if over == "classes" else self.groups
         if numbers is None:
             raise SettingError(
@@ -92,21 +101,21 @@ class Evaluation(Summary):
             )
         of = jackknife.units(numbers)
         variance, freedom = jackknife.variance(self.values, of)
-        return from_variance(self.mean, float(variance), float(freedom), over, level, of.n_units, of.unknown)
+        parts = [(float(variance), float(freedom))]
+        return from_variances(self.mean, parts, over, level, of.n_units, of.unknown)
 
     def _over_seeds(self, level: float) -> Interval:
-        if self.by_run is None:
+        if self.by_run is None or len(self.by_run) < 2:
             raise SettingError(
                 "over is 'seeds', but one run was evaluated; expected several: "
                 "mltk.evaluate(learner, [run.meta_params for run in runs], tasks, episodes=…)"
             )
         of = None if self.classes is None else jackknife.units(self.classes)
-        found = crossed.variance(self.by_run, of)
         over = "seeds" if of is None else "seeds and classes"
         unknown = "" if self.values.size > 1 else "but of one task, which says nothing of others"
         if of is not None and of.unknown:
             unknown = f"with {of.n_units} classes, {of.unknown}"
-        return from_variance(self.mean, found.variance, found.freedom, over, level, None, unknown)
+        return from_variances(self.mean, crossed.variances(self.by_run, of), over, level, None, unknown)
 
     def summary(self) -> tuple[str, Lines]:
         """See `mltk.summary.Summary`."""

@@ -12,6 +12,7 @@ from mltk.contracts import Backend
 from mltk.data.source import ClassSource, TaskSource
 from mltk.errors import SettingError
 from mltk.evaluation.blocks import BLOCK, blocks, disjoint_blocks, wanted
+from mltk.evaluation.confidence_sequences import FIRST
 from mltk.evaluation.entry import Entry
 from mltk.evaluation.unseen_tasks import metric, predictions
 
@@ -67,6 +68,15 @@ def advantages(name: str, of: np.ndarray, over: np.ndarray) -> np.ndarray:
         return np.asarray(of - over)
     total = of + over
     return np.asarray(np.divide(over - of, total, out=np.zeros_like(total), where=total > 0))
+
+
+def leads(name: str, total: np.ndarray, tasks: np.ndarray | int) -> np.ndarray:
+    """Whether one learner, and the other, is ahead by the sum of their differences: bool ``(2, ...)``.
+
+    By errors nobody is before 50 tasks: a few of them may turn the sum.
+    """
+    ahead = total if name == "accuracy" else np.where(np.asarray(tasks) < FIRST, 0.0, -total)
+    return np.stack([ahead > 0, ahead < 0])
 
 
 def check_same_metric(known: str | None, name: str) -> str:

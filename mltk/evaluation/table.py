@@ -68,7 +68,8 @@ class Table(Summary):
     Attributes:
         outcomes: Of each learner, under its name.
         seed: Of the tasks.
-        hardness: Of each task (`mltk.hardness_metric`, relative to guessing); ``None`` for regression.
+        hardness: Of each task (`mltk.hardness_metric`, relative to guessing), NaN where it has none;
+            ``None`` for regression.
 
     Examples:
         >>> import mltk
@@ -95,13 +96,18 @@ class Table(Summary):
     def by_hardness(self, name: str) -> dict[str, float]:
         """The mean metric of a learner on the easy, middle and hard third of the tasks; empty if unknown.
 
+        Tasks without a hardness, as those of one way, are left out.
+
         Raises:
             SettingError: If there is no learner of this name.
         """
         values = self[name].values
-        if self.hardness is None or self.hardness.size < len(STRATA):
+        if self.hardness is None:
             return {}
-        thirds = np.array_split(np.argsort(self.hardness, kind="stable"), len(STRATA))
+        known = np.count_nonzero(~np.isnan(self.hardness))
+        if known < len(STRATA):
+            return {}
+        thirds = np.array_split(np.argsort(self.hardness, kind="stable")[:known], len(STRATA))
         return {stratum: float(values[third].mean()) for stratum, third in zip(STRATA, thirds, strict=True)}
 
     def compare(self, name: str, other: str, *, over: str = "tasks") -> Comparison:
@@ -189,11 +195,11 @@ class Table(Summary):
             tasks = told["episodes"]
             of = {name: _array(told[name], (tasks, None), "i") for name in IDENTITIES}
             outcomes = {n: _outcome(each, told["metric"], tasks, of) for n, each in told["learners"].items()}
-            return cls(outcomes, told["seed"], _array(told["hardness"], (tasks,)))
+            return cls(outcomes, told["seed"], _array(told["hardness"], (tasks,), null=np.nan))
 
     def to_markdown(self) -> str:
         """The table in Markdown."""
-        head, *rows = self._rows()
+        head, *rows = [[cell.replace("|", r"\|") for cell in row] for row in self._rows()]
         return "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows))
 
     def to_pandas(self) -> Any:
@@ -272,7 +278,10 @@ class Table(Summary):
         """The head of the table and a row for each learner, as texts."""
         columns = {name: self._cells(name) for name in self.outcomes}
         head = list(dict.fromkeys(title for cells in columns.values() for title in cells))
-        body = [[name, *(cells.get(title, "–") for title in head)] for name, cells in columns.items()]
+        body = [
+            [" ".join(name.split()), *(cells.get(title, "–") for title in head)]
+            for name, cells in columns.items()
+        ]
         return [["learner", *head], *body]
 
     def _cells(self, name: str) -> dict[str, str]:
@@ -312,14 +321,16 @@ def _listed(array: np.ndarray | None) -> list[Any] | None:
     return None if array is None else array.tolist()
 
 
-def _array(told: Any, shape: tuple[int | None, ...], kind: str = "f") -> np.ndarray | None:
-    """Numbers from a file, in which ``null`` stands for infinity."""
+def _array(
+    told: Any, shape: tuple[int | None, ...], kind: str = "f", *, null: float = np.inf
+) -> np.ndarray | None:
+    """Numbers from a file, in which ``null`` stands for infinity, or for what is told."""
     if told is None:
         return None
     array = np.asarray(told, dtype=np.float64 if kind == "f" else None)
     if array.ndim != len(shape) or array.dtype.kind != kind or array.shape[0] != shape[0]:
         raise ValueError(f"an array has shape {array.shape} and dtype {array.dtype}; expected {shape}")
-    return np.asarray(np.where(np.isnan(array), np.inf, array)) if kind == "f" else array
+    return np.asarray(np.where(np.isnan(array), null, array)) if kind == "f" else array
 
 
 def _finite(told: Any) -> Any:

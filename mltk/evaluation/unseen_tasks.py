@@ -260,8 +260,13 @@ def predictions(algorithm: Learner, meta_params: Tree, episode: Episode, names: 
         ShapeError: If a class of a task has no output.
         NotFiniteError: If the predictions for a task hold NaN or infinity.
     """
-    state = algorithm.adapt(meta_params, episode.support_x, episode.support_y)
-    outputs = episode.backend.to_numpy(algorithm.predict(state, episode.query_x)).astype(np.float64)
+    arrays = [episode.support_x, episode.support_y, episode.query_x]
+    if (
+        type(algorithm).__module__.partition(".")[0] != "mltk"
+    ):  # it may write to them, and others meet them, too
+        arrays = [episode.backend.xp.asarray(array, copy=True) for array in arrays]
+    state = algorithm.adapt(meta_params, *arrays[:2])
+    outputs = episode.backend.to_numpy(algorithm.predict(state, arrays[2])).astype(np.float64)
     ways = episode.ways
     if ways is not None and (outputs.ndim < 3 or outputs.shape[2] < ways):
         found = outputs.shape[2] if outputs.ndim > 2 else "no"

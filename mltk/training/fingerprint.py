@@ -187,6 +187,9 @@ class _Walk:
         code = None if isinstance(value, ModuleType | BuiltinFunctionType) else code_of(value)
         known = str(getattr(value, "__qualname__", None) or getattr(value, "__name__", ""))
         self._facts[name] = known if code is None else f"{known} {code}"
+        if code is not None and isinstance(value, FunctionType):
+            for variable, held in inspect.getclosurevars(value).nonlocals.items():
+                self.describe(f"{name}.{variable}", held)
 
     def _object(self, name: str, value: Any) -> None:
         kind = type(value)

@@ -45,11 +45,11 @@ def judged(rng, classes, groups=0):
     return Evaluation("accuracy", values, classes=chosen, groups=None if of is None else of[chosen])
 
 
-def trainings(rng, classes, runs):
+def trainings(rng, classes, runs, apart=0.02):
     """An evaluation of several trainings, each with effects of its own on all tasks and on each class."""
     chosen = subsets(rng, classes)
     common = TRUTH + effects(rng, chosen, classes)[0] + rng.normal(0, EXAMPLES / 2, TASKS)
-    own = rng.normal(0, 0.02, (runs, 1)) + effects(rng, chosen, classes, runs) / 2
+    own = rng.normal(0, apart, (runs, 1)) + effects(rng, chosen, classes, runs) / 2
     values = common + own + rng.normal(0, EXAMPLES / 2, (runs, TASKS))
     return Evaluation("accuracy", values.mean(0), classes=chosen, by_run=values)
 
@@ -70,9 +70,12 @@ def main(sets=4000):
         cases.append((f"{n} groups of 20 classes", partial(judged, classes=20 * n, groups=n), ("groups",)))
     for n in (3, 5, 10):
         cases.append((f"{n} trainings, 100 classes", partial(trainings, classes=100, runs=n), ("seeds",)))
+    for n in (2, 3, 5):
+        draw = partial(trainings, classes=100, runs=n, apart=0.04)
+        cases.append((f"{n} that differ twice as much", draw, ("seeds",)))
     for name, draw, over in cases:
         found = coverage(draw, ("tasks", *over), sets=sets)
-        print(f"{name:26}", *(f"over {each}: {100 * part:.1f} %" for each, part in found.items()), sep="  ")
+        print(f"{name:28}", *(f"over {each}: {100 * part:.1f} %" for each, part in found.items()), sep="  ")
 
 
 if __name__ == "__main__":

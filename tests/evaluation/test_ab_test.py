@@ -1,7 +1,7 @@
 """A/B tests and races: decided as the evidence says, on the tasks of `evaluate`, resumed to the bit."""
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -105,7 +105,7 @@ def test_a_decided_test_stays_decided(tmp_path):
     [
         ("{", "damaged"),
         ("[1]", "not what an A/B test writes"),
-        ('{"test": 1, "metric": "accuracy", "values": [], "seconds": 0}', "another test"),
+        ('{"test": 1, "metric": "accuracy", "values": [], "seconds": 0, "digest": ""}', "another test"),
     ],
 )
 def test_a_file_that_is_damaged_or_of_another_test_is_refused_and_left(content, said, tmp_path):
@@ -124,10 +124,64 @@ def test_a_file_of_other_settings_or_values_is_refused(tmp_path):
         with pytest.raises(RunError, match="of another test"):
             other.run(80, out=path)
     content = json.loads(path.read_text())
-    for values in ([[0.5]], [[0.5, None], [0.5, 0.5]], "abc"):
-        path.write_text(json.dumps(content | {"values": values}))
+    better = content["values"]
+    better[0][0] = 0.9
+    changes = [{"values": values} for values in ([[0.5]], [[0.5, None], [0.5, 0.5]], "abc", better)]
+    for change in (*changes, {"metric": "mse"}, {"seconds": -1}):
+        path.write_text(json.dumps(content | change))
         with pytest.raises(RunError, match=r"x\.json"):
             test(0.74, 0.7).run(80, out=path)
+    with pytest.raises(SettingError, match="resume is 3"):
+        test(0.74, 0.7).run(80, resume=3)
+
+
+@dataclass(frozen=True)
+class Erring:
+    """Errs by little on most tasks, and by much on some."""
+
+    little: float
+    much: float
+    part: float
+
+    def adapt(self, meta_params, support_x, support_y):
+        return None
+
+    def predict(self, state, query_x):
+        hashed = 1000 * np.sin(12345.678 * query_x[..., :1, :])
+        rare = hashed - np.floor(hashed) < self.part
+        return np.sqrt(np.where(rare, self.much, self.little)) * np.ones_like(query_x)
+
+
+@dataclass(frozen=True)
+class Zeros:
+    """Regression to zero."""
+
+    def sample(self, n_tasks, rng, backend):
+        x = np.random.default_rng(rng).normal(size=(n_tasks, 3, 1))
+        return mltk.Episode(*map(backend.asarray, (x, 0 * x, x, 0 * x)), backend=backend)
+
+
+def test_neither_is_better_where_most_tasks_and_the_mean_disagree():
+    rash, steady = Erring(0.9, 100.0, 0.1), Erring(1.0, 1.0, 0.0)
+    against, undecided = 0, 0
+    for seed in range(12):
+        found = mltk.ABTest((rash, {}), (steady, {}), Zeros(), seed=seed, backend=NUMPY).run(200)
+        against += found.log_evidence[:, 0].max() > np.log(2 / 0.05)  # by most tasks
+        undecided += found.decision == "budget spent"
+        assert found.decision != "a better"
+        ran = race(
+            {"rash": (rash, {}), "steady": (steady, {})}, Zeros(), max_tasks=200, seed=seed, backend=NUMPY
+        )
+        assert ran.winner == "steady"
+    assert min(against, undecided) >= 3
+    found = mltk.ABTest((Erring(0.9, 0.95, 0.1), {}), (steady, {}), Zeros(), backend=NUMPY).run(400)
+    assert (found.decision, found.tasks) == ("a better", 50)
+
+
+def test_where_all_tasks_were_alike_what_is_too_rare_to_have_shown_is_not_ruled_out():
+    same = mltk.ABTest((Knowing(0.7, 1), {}), (Knowing(0.7, 1), {}), Coin(), backend=NUMPY).run(100)
+    assert same.interval.high == -same.interval.low == pytest.approx(np.log(40) / 100)
+    assert "(95 % at every look over 100 tasks)" in str(same)
 
 
 class Own:
@@ -241,5 +295,17 @@ def test_halving_loses_the_best_and_says_that_nothing_is_promised():
 
 
 def test_a_race_needs_two():
-    with pytest.raises(SettingError, match="at least two pairs"):
-        race(runners(0.5), Coin())
+    for wrong, said in ((runners(0.5), "at least two"), ([], "a dict of pairs"), ({1: 2, 3: 4}, "texts")):
+        with pytest.raises(SettingError, match=said):
+            race(wrong, Coin())
+
+
+def test_learners_are_called_what_the_dict_calls_them():
+    entries = {name: mltk.evaluation.Entry("m", *pair) for name, pair in runners(0.9, 0.4).items()}
+    names = list(entries)
+    found = race(entries, Coin(), max_tasks=100, backend=NUMPY)
+    assert found.ranking == tuple(names)
+    assert found.means[names[0]] > found.means[names[1]]
+    table = mltk.MetaLearningEvaluator(entries, Coin(), backend=NUMPY).run(20)
+    assert list(table.outcomes) == names
+    assert table[names[0]].mean > table[names[1]].mean

@@ -245,6 +245,39 @@ def test_blocks_that_differ_in_ways_and_queries_are_judged_together():
     np.testing.assert_allclose(table.hardness, np.concatenate(expected)[:90], rtol=1e-6, atol=1e-6)
 
 
+def test_thirds_are_of_the_tasks_whose_hardness_is_known(tmp_path):
+    learner = mltk.algorithms.Prototypical(mltk.models.Sequential([]))
+    source = Ragged(((1, 2, 3), (4, 1, 5)))
+    table = mltk.MetaLearningEvaluator({"a|b\n c": (learner, {})}, source, backend=NUMPY, seed=1).run(90)
+    unknown = np.isnan(table.hardness)
+    assert table.hardness.shape == (90,)
+    assert 20 <= unknown.sum() < 90
+    values, hard = table["a|b\n c"].values[~unknown], table.hardness[~unknown]
+    thirds = np.array_split(np.argsort(hard, kind="stable"), 3)
+    found = table.by_hardness("a|b\n c")
+    assert list(found.values()) == pytest.approx([values[third].mean() for third in thirds])
+    table.to_json(tmp_path / "x.json")
+    assert mltk.evaluation.Table.from_json(tmp_path / "x.json").by_hardness("a|b\n c") == found
+    assert table.to_markdown().splitlines()[2].startswith(r"| a\|b c | ")
+    assert len(str(table).splitlines()) == 3
+
+
+@pytest.mark.parametrize("backend", ["numpy", "torch"])
+def test_a_learner_that_writes_to_its_inputs_spoils_no_other(backend):
+    class Writing(Foreign):
+        def predict(self, state, query_x):
+            outputs = 1 * query_x.reshape(*query_x.shape[:2], -1)[..., :5]
+            for array in (*state, query_x):
+                array *= 0
+            return outputs
+
+    be = mltk.backend(backend)
+    pairs = with_params({"after": HEADS["prototypical"]}, be)
+    alone = mltk.MetaLearningEvaluator(pairs, GLYPHS).run(20)
+    beside = mltk.MetaLearningEvaluator({"own": (Writing(), {}), **pairs}, GLYPHS).run(20)
+    np.testing.assert_array_equal(beside["after"].values, alone["after"].values)
+
+
 def test_the_task_that_diverged_is_named_by_its_number_among_all():
     class Diverging(Foreign):
         met = 0

@@ -13,7 +13,6 @@ from scipy import stats
 import mltk
 from mltk.errors import SettingError
 from mltk.evaluation import Evaluation, compare, crossed, jackknife
-from mltk.evaluation.student import quantile
 
 NUMPY = mltk.backend("numpy")
 PLAIN = mltk.algorithms.Prototypical(mltk.models.Sequential([]))
@@ -100,24 +99,25 @@ def test_so_do_those_over_groups(groups):
     assert found["tasks"] < found["classes"] < 0.9
 
 
-def test_so_do_those_over_seeds():
+@pytest.mark.parametrize(("runs", "apart"), [(5, 0.02), (2, 0.04)])
+def test_so_do_those_over_seeds(runs, apart):
     over = ("tasks", "classes", "seeds")
-    found = coverage.coverage(lambda rng: coverage.trainings(rng, 40, 5), over, sets=500)
-    assert 0.92 <= found["seeds"] <= 0.975
+    found = coverage.coverage(lambda rng: coverage.trainings(rng, 40, runs, apart), over, sets=500)
+    assert 0.93 <= found["seeds"] <= 0.985
     assert found["tasks"] < found["classes"] < found["seeds"] - 0.02
 
 
 def test_without_classes_the_trainings_are_crossed_with_the_tasks():
     values = np.random.default_rng(0).normal(size=(3, 4))
-    found = crossed.variance(values, None)
+    found = crossed.variances(values, None)
     grand = values.mean()
     rows, columns = values.mean(1) - grand, values.mean(0) - grand
     apart = values - grand - rows[:, None] - columns
     seeds, tasks, both = (rows**2).sum() / 6, (columns**2).sum() / 12, (apart**2).sum() / (3 * 4 * 2 * 3)
-    assert found.variance == pytest.approx(max(seeds + tasks - both, seeds, tasks))
+    rest = max(tasks - both, tasks - seeds, 0)
+    np.testing.assert_allclose(found, [(seeds, 2), (rest, 3)])
     interval = Evaluation("mse", values.mean(0), by_run=values).interval("seeds")
-    half = quantile(found.freedom, 0.95) * found.variance**0.5
-    assert half == pytest.approx(stats.t.ppf(0.975, found.freedom) * found.variance**0.5, rel=0.04)
+    half = (stats.t.ppf(0.975, 2) ** 2 * seeds + stats.t.ppf(0.975, 3) ** 2 * rest) ** 0.5
     assert (interval.low, interval.high) == pytest.approx((grand - half, grand + half))
     assert "over seeds)" in str(interval)
 

@@ -176,3 +176,34 @@ def test_evaluations_of_other_tasks_are_refused():
         compare(evaluation(1), moved)
     with pytest.raises(SettingError, match="the metrics are accuracy and mse"):
         compare(evaluation(1), Evaluation("mse", evaluation(1).values))
+
+
+def test_runs_are_paired():
+    draws = np.random.default_rng(0).uniform(size=(2, 3, 30))
+    x, y = (Evaluation("accuracy", each.mean(0), by_run=each) for each in draws)
+    found = compare(x, y, over="seeds")
+    assert " over seeds; " in str(found)
+    apart = draws[0] - draws[1]
+    same = Evaluation("accuracy", apart.mean(0), by_run=apart).interval("seeds")
+    assert found.difference == same
+    with pytest.raises(ShapeError, match="3 and 2 runs"):
+        compare(x, Evaluation("accuracy", y.values, by_run=draws[1, :2]))
+    with pytest.raises(SettingError, match="y is list"):
+        compare(x, [1, 2])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"values": np.zeros(0)}, "values has shape"),
+        ({"values": np.zeros((3, 1))}, "values has shape"),
+        ({"classes": np.zeros((2, 2), int)}, "classes has shape"),
+        ({"groups": np.zeros(3, int)}, "groups has shape"),
+        ({"by_run": np.zeros((2, 4))}, "by_run has shape"),
+    ],
+)
+def test_an_evaluation_is_of_its_tasks(wrong, said):
+    with pytest.raises(ShapeError, match=said):
+        Evaluation("accuracy", **{"values": np.zeros(3)} | wrong)
+    with pytest.raises(SettingError, match="one run"):
+        Evaluation("accuracy", np.zeros(3), by_run=np.zeros((1, 3))).interval("seeds")

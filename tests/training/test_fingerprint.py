@@ -228,6 +228,14 @@ def test_code_counts_and_its_comments_do_not():
     assert first == second != other
 
 
+def test_what_a_function_has_closed_over_counts():
+    one, same, other = (made(f"def g(k):\n    return lambda z: k * z\nf = g({k})\n") for k in (1, 1.0, -1))
+    facts = [fingerprint("f", each) for each in (one, same, other)]
+    assert facts[0]["f.k"] == "1"
+    assert facts[2]["f.k"] == "-1"
+    assert facts[0] != facts[1]
+
+
 LAYER = """
 import torch
 class Layer(torch.nn.Module):
