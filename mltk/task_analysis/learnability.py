@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
@@ -23,15 +22,12 @@ from mltk.progress import Progress, showing
 from mltk.summary import Lines, Summary
 from mltk.task_analysis.confusion import Confusion, count_confused
 from mltk.task_analysis.hardness import hardness_metric
-from mltk.task_analysis.power_law import fit_power_law, needed
+from mltk.task_analysis.power_law import law_of_tasks, needed
 from mltk.task_analysis.variance import variance_components
 from mltk.tree import Tree
 
 if TYPE_CHECKING:
     from mltk.contracts import Learner
-
-RESAMPLES = 1000
-"""Bootstrap samples of tasks."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -55,6 +51,8 @@ class Learnability(Summary):
         hardness: Of each task with the most shots, by its inputs and relative to guessing, ``(T,)``
             (`mltk.hardness_metric`); ``None`` for regression.
         metric: ``"accuracy"``, where an error is one minus it, or ``"mse"``, which is one.
+        step_law: The power law of the inner steps above 0, as ``law``; ``None`` for fewer than 3.
+        step_resampled: As ``resampled``.
 
     Examples:
         >>> import mltk
@@ -77,6 +75,8 @@ class Learnability(Summary):
     errors_by_step: np.ndarray
     hardness: np.ndarray | None
     metric: str
+    step_law: np.ndarray | None
+    step_resampled: np.ndarray | None
 
     def error(self, shots: int) -> Interval:
         """The mean error with so many shots, and its interval over tasks."""
@@ -128,6 +128,7 @@ class Learnability(Summary):
             "errors_by_step": self.errors_by_step.tolist(),
             "hardness": None if self.hardness is None else self.hardness.tolist(),
             "metric": self.metric,
+            "step_law": None if self.step_law is None else self.step_law.tolist(),
         }
 
     def summary(self) -> tuple[str, Lines]:
@@ -136,16 +137,11 @@ class Learnability(Summary):
         for shots in self.shots:
             gap = "" if self.optimum is None else f"; above the optimum by {_short(self.gap(shots))}"
             lines.append((f"{shots} shot{'s' * (shots != 1)}", f"error {_short(self.error(shots))}{gap}"))
-        if self.law is not None and self.resampled is not None:
-            ends = np.quantile(self.resampled, [0.025, 0.975], axis=0).T
-            parts = zip("abc", self.law, ends, strict=True)
-            text = ", ".join(
-                f"{name} {value:.3g} [{low:.3g}, {high:.3g}]" for name, value, (low, high) in parts
-            )
-            lines.append(("a + b n^-c", text))
+        lines += _law_line("a + b n^-c", self.law, self.resampled)
         for steps in self.inner_steps:
             text = f"error {_short(self.error_after(steps))}"
             lines.append((f"{steps} inner step{'s' * (steps != 1)}", text))
+        lines += _law_line("a + b steps^-c", self.step_law, self.step_resampled)
         spread = {f"errors with {max(self.shots)} shots": self.errors[:, -1], "hardness": self.hardness}
         for name, values in spread.items():
             if values is not None:
@@ -284,19 +280,20 @@ class LearnabilityAnalyzer:
                 if report is not None:
                     report(done, 2 * episodes, float(crossed[-1].mean()))
         values = np.concatenate(errors)
-        law, resampled = _fitted(np.asarray(shots), values, seed)
+        stepped = np.concatenate(by_step)
+        taken = tuple(steps for steps, _ in learners)
         return Learnability(
             shots,
             values,
             np.concatenate(optimum) if optimum else None,
-            law,
-            resampled,
+            *law_of_tasks(shots, values, seed),
             variance_components(np.concatenate(crossed)),
             confusion if confusion is not None and confusion.opportunities.any() else None,
-            tuple(steps for steps, _ in learners),
-            np.concatenate(by_step),
+            taken,
+            stepped,
             np.concatenate(hardness) if hardness else None,
             "mse" if episode.ways is None else "accuracy",
+            *law_of_tasks(taken, stepped, seed),
         )
 
     def _with_steps(self, inner_steps: int) -> LearnabilityAnalyzer:
@@ -313,6 +310,17 @@ class LearnabilityAnalyzer:
         """The error of each task from each start, ``(S, T)``."""
         outputs = (predictions(self.learner, start, episode, _names(done)) for start in starts)
         return np.stack([_error(episode, each) for each in outputs])
+
+
+def _law_line(name: str, law: np.ndarray | None, resampled: np.ndarray | None) -> Lines:
+    """Its parameters and their intervals, if there is one."""
+    if law is None or resampled is None:
+        return []
+    ends = np.quantile(resampled, [0.025, 0.975], axis=0).T
+    parts = zip("abc", law, ends, strict=True)
+    return [
+        (name, ", ".join(f"{each} {value:.3g} [{low:.3g}, {high:.3g}]" for each, value, (low, high) in parts))
+    ]
 
 
 def _none_confused(names: Sequence[str]) -> Confusion:
@@ -385,16 +393,3 @@ def _mean(values: np.ndarray) -> Interval:
 
 def _short(interval: Interval) -> str:
     return str(interval).rpartition(" (")[0]
-
-
-def _fitted(shots: np.ndarray, errors: np.ndarray, seed: int) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """The power law of the mean errors, and of bootstrap samples of the tasks."""
-    if len(shots) < 3:
-        return None, None
-    rng = np.random.default_rng(seed)
-    counts = rng.multinomial(len(errors), np.full(len(errors), 1 / len(errors)), RESAMPLES)
-    spread = errors.std(axis=0, ddof=1)
-    weights = 1 / np.maximum(spread, max(1e-3 * spread.max(), math.ulp(1.0))) ** 2
-    means = np.concatenate([errors.mean(axis=0, keepdims=True), counts @ errors / len(errors)])
-    laws = fit_power_law(shots.astype(np.float64), means, weights)
-    return laws[0], laws[1:]

@@ -7,10 +7,42 @@ once.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import numpy as np
 
 SLOWEST, FASTEST = 0.02, 8.0
 """The range of $c$ that is searched."""
+
+RESAMPLES = 1000
+"""Bootstrap samples of tasks."""
+
+
+def law_of_tasks(
+    n: Sequence[int], errors: np.ndarray, seed: int
+) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """The power law of mean errors, and those of bootstrap samples of the tasks.
+
+    Args:
+        n: Examples or steps; where it is 0 the law has no value, so the errors there are left out.
+        errors: Of each task after each, ``(T, K)``.
+        seed: Of the bootstrap.
+
+    Returns:
+        $(a, b, c)$ ``(3,)``, and ``(1000, 3)``; ``None`` both if fewer than 3 of ``n`` are above 0.
+    """
+    above = np.asarray(n, dtype=np.float64) > 0
+    if above.sum() < 3:
+        return None, None
+    errors = errors[:, above]
+    rng = np.random.default_rng(seed)
+    counts = rng.multinomial(len(errors), np.full(len(errors), 1 / len(errors)), RESAMPLES)
+    spread = errors.std(axis=0, ddof=1)
+    weights = 1 / np.maximum(spread, max(1e-3 * spread.max(), math.ulp(1.0))) ** 2
+    means = np.concatenate([errors.mean(axis=0, keepdims=True), counts @ errors / len(errors)])
+    laws = fit_power_law(np.asarray(n, dtype=np.float64)[above], means, weights)
+    return laws[0], laws[1:]
 
 
 def fit_power_law(n: np.ndarray, errors: np.ndarray, weights: np.ndarray) -> np.ndarray:

@@ -218,6 +218,7 @@ def test_errors_after_more_inner_steps_are_those_of_the_learner_that_takes_them(
     np.testing.assert_array_equal(found.errors_by_step[:, 2], other.errors[:, 1])
     assert found.error_after(10).estimate < found.error_after(0).estimate
     assert found.hardness is None
+    assert found.step_law is None
     assert other.errors_by_step.shape == (30, 0)
     assert "10 inner steps" in repr(found)
     plain = mltk.algorithms.Prototypical(mltk.models.Sequential([]))
@@ -235,3 +236,32 @@ def test_the_hardness_of_tasks_is_that_of_their_most_shots():
     expected = mltk.hardness_metric(blobs.sample(20, block, numpy), 3, relative=True)
     np.testing.assert_allclose(found.hardness, expected, rtol=1e-12)
     assert "hardness" in repr(found)
+
+
+@dataclass(frozen=True)
+class Slow:
+    """Is wrong by what a power law of its steps says, whatever the task is."""
+
+    inner_steps: int = 1
+
+    def adapt(self, meta_params, support_x, support_y):
+        return None
+
+    def predict(self, state, query_x):
+        return query_x[..., :1] * 0 + np.sqrt(0.2 + 3 * max(self.inner_steps, 0.1) ** -0.8)
+
+
+@dataclass(frozen=True)
+class Zero(Noise):
+    """Tasks whose targets are all zero."""
+
+    def sample(self, n_tasks, rng, backend):
+        episode = super().sample(n_tasks, rng, backend)
+        return replace(episode, query_y=0 * episode.query_y)
+
+
+def test_the_law_of_inner_steps_is_found_again_without_the_errors_before_any():
+    found = analysed(Slow(), Zero(1, 2), shots=(1,), inner_steps=(0, 1, 3, 10), episodes=5)
+    np.testing.assert_allclose(found.step_law, [0.2, 3, 0.8], rtol=1e-4)
+    assert found.law is None
+    assert "steps^-c" in repr(found)
