@@ -123,7 +123,7 @@ def check_range(name: str, value: Any) -> None:
 def check_scale(name: str, value: Any, *, positive: bool = False) -> None:
     """Raise `SettingError` unless the setting is a finite number that is not negative (or is positive)."""
     if not is_number(value) or value < 0 or (positive and value == 0):
-        expected = "positive" if positive else "of at least 0"
+        expected = "above 0" if positive else "of at least 0"
         raise SettingError(f"{name} is {value!r}; expected a finite number {expected}")
 
 

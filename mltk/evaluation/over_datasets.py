@@ -50,7 +50,7 @@ class Ranking(Summary):
         >>> import mltk
         >>> scores = [[0.91, 0.89, 0.85], [0.71, 0.74, 0.65], [0.55, 0.52, 0.50], [0.83, 0.80, 0.79]]
         >>> print(mltk.evaluation.rank_over_datasets(scores, ("maml", "ridge", "matching")))
-        maml 1.25, ridge 1.75, matching 3.00 (mean ranks over 4 datasets; no difference is found within 1.66)
+        maml 1.25, ridge 1.75, matching 3.00 (mean ranks over 4 datasets; no difference found within 1.66)
     """
 
     names: tuple[str, ...]
@@ -75,7 +75,7 @@ class Ranking(Summary):
         said = ", ".join(f"{self.names[each]} {self.ranks[each]:.2f}" for each in order)
         return (
             f"{said} (mean ranks over {self.datasets} datasets; "
-            f"no difference is found within {self.critical_difference:.2f})"
+            f"no difference found within {self.critical_difference:.2f})"
         )
 
     def summary(self) -> tuple[str, Lines]:
@@ -155,7 +155,7 @@ def rank_tables(tables: Mapping[str, Table], *, level: float = 0.95) -> Ranking:
         ...     tasks = mltk.data.Blobs(ways=ways, shots=2, queries=5)
         ...     tables[f"{ways} ways"] = mltk.MetaLearningEvaluator(pairs, tasks, backend=be).run(episodes=40)
         >>> print(mltk.evaluation.rank_tables(tables))
-        Prototypical 1.00, RidgeRegression 2.00 (mean ranks over 3 datasets; those within 1.13 do not differ)
+        Prototypical 1.00, RidgeRegression 2.00 (mean ranks over 3 datasets; no difference found within 1.13)
     """
     if not isinstance(tables, Mapping) or not all(isinstance(each, Table) for each in tables.values()):
         raise SettingError(f"tables is {tables!r}; expected a dict of tables, by the names of their datasets")

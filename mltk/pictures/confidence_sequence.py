@@ -67,9 +67,8 @@ def confidence_sequence_figure(result: ABResult) -> Figure:
         upper.axhline(0, color=BLACK, linewidth=0.6, linestyle=":")
         slim = known.sum() == 1 or np.array_equal(*band)  # without an edge it could not be seen
         edge = 6 if slim else 1
-        upper.fill_between(
-            times[known], *band, color=PALE, linewidth=edge, zorder=0.5, label="confidence sequence"
-        )
+        label = "confidence sequence" if known.any() else None
+        upper.fill_between(times[known], *band, color=PALE, linewidth=edge, zorder=0.5, label=label)
         upper.plot(times, means, color=BLACK, linewidth=1.2, marker=marker, label="mean difference")
         ends = np.concatenate([*band, means[-1:], [-scale * result.margin, scale * result.margin]])
         room = 0.1 * (ends.max() - ends.min()) or 1.0

@@ -54,7 +54,7 @@ LABELS = np.zeros((2, 3), dtype=np.int64)
         ((X, LABELS), {"ways": 0}, SettingError, "ways is 0; expected an integer of at least 1"),
         ((X, Y), {"ways": 2}, SettingError, "targets has dtype float64; expected integer labels"),
         ((X, Y.astype(np.float32)), {}, MismatchError, "targets"),
-        ((X, Y), {"reg_lambda": 0.0}, SettingError, "reg_lambda is 0.0; expected a finite number positive"),
+        ((X, Y), {"reg_lambda": 0.0}, SettingError, "reg_lambda is 0.0; expected a finite number above 0"),
         ((X, Y), {"reg_lambda": -1}, SettingError, "reg_lambda is -1"),
         ((X, Y), {"reg_lambda": np.nan}, SettingError, "reg_lambda is nan"),
         (
