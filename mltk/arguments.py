@@ -24,6 +24,7 @@ from mltk.errors import (
     ShapeError,
     TreeError,
 )
+from mltk.plain_arrays import check_plain
 from mltk.tree import Array, Tree
 
 
@@ -237,6 +238,33 @@ def check_finite_on_host(backend: Backend, name: str, array: Array) -> None:
     if backend.device == "cpu":
         with contextlib.suppress(ArrayError):
             check_finite(backend, name, array)
+
+
+def numbers(name: str, values: Any, *axes: str | int) -> np.ndarray:
+    """Finite numbers in NumPy's double precision.
+
+    Args:
+        name: The argument that they came in.
+        values: An array of the host, or lists.
+        *axes: The name of each axis, or its extent.
+
+    Raises:
+        ArrayError: If they are no numbers.
+        ShapeError: If they have other axes, or there are none.
+        NotFiniteError: If one is NaN or infinite.
+    """
+    check_plain(name, values)
+    try:
+        found = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise ArrayError(f"{name} is {values!r}; expected an array of numbers") from None
+    fits = [isinstance(axis, str) or axis == size for axis, size in zip(axes, found.shape, strict=False)]
+    if found.ndim != len(axes) or not all(fits) or not found.size:
+        expected = ", ".join(map(str, axes)) + "," * (len(axes) == 1)
+        raise ShapeError(f"{name} has shape {found.shape}; expected ({expected})")
+    if not np.isfinite(found).all():
+        raise NotFiniteError(f"{name} holds NaN or infinity; expected finite numbers")
+    return found
 
 
 def check_labels(name: str, labels: np.ndarray, ways: int | None) -> None:

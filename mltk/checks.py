@@ -71,12 +71,12 @@ def at_least(least: int) -> Check:
     return partial(check_count, at_least=least)
 
 
-def check_counts(name: str, value: Any) -> None:
-    """Raise `SettingError` unless the setting is a tuple or list of integers of at least 1."""
+def check_counts(name: str, value: Any, *, at_least: int = 1) -> None:
+    """Raise `SettingError` unless the setting is a tuple or list of integers of at least ``at_least``."""
     if not isinstance(value, tuple | list):
-        raise SettingError(f"{name} is {value!r}; expected a tuple of integers of at least 1")
+        raise SettingError(f"{name} is {value!r}; expected a tuple of integers of at least {at_least}")
     for each in value:
-        check_count(f"each of {name}", each)
+        check_count(f"each of {name}", each, at_least=at_least)
 
 
 def check_switch(name: str, value: Any) -> None:

@@ -96,14 +96,7 @@ def evaluate(
     if workers is not None:
         check_count("workers", workers)
     check_count("seed", seed, at_least=0)
-    runs = list(meta_params) if isinstance(meta_params, list | tuple) else [cast("Tree", meta_params)]
-    if not runs:
-        raise SettingError("meta_params is an empty list; expected the meta-parameters of at least one run")
-    if backend is None:
-        if isinstance(runs[0], dict) and not tree.leaves(runs[0]):
-            raise SettingError("backend is None, and meta_params holds no array to tell; expected a backend")
-        backend = backend_of(runs[0])
-    check_backend(backend)
+    runs, backend = of_runs(meta_params, backend)
     drawn = wanted(blocks(tasks, episodes, seed, backend), episodes)
     first = next(drawn)
     how: Any = {"algorithm": algorithm, "meta_params": runs, "batch": batch, "regression": first.ways is None}
@@ -119,6 +112,27 @@ def evaluate(
         classes=numbers([part.classes for part in parts]),
         groups=numbers([part.groups for part in parts]),
     )
+
+
+def of_runs(meta_params: Tree | Sequence[Tree], backend: Backend | None) -> tuple[list[Tree], Backend]:
+    """The meta-parameters of each run, and where to compute.
+
+    Args:
+        meta_params: Those of one run, or a list of those of several.
+        backend: ``None`` for that of the first.
+
+    Raises:
+        SettingError: If there are none, or nothing tells the backend.
+    """
+    runs = list(meta_params) if isinstance(meta_params, list | tuple) else [cast("Tree", meta_params)]
+    if not runs:
+        raise SettingError("meta_params is an empty list; expected the meta-parameters of at least one run")
+    if backend is None:
+        if isinstance(runs[0], dict) and not tree.leaves(runs[0]):
+            raise SettingError("backend is None, and meta_params holds no array to tell; expected a backend")
+        backend = backend_of(runs[0])
+    check_backend(backend)
+    return runs, backend
 
 
 class Judged(NamedTuple):

@@ -37,7 +37,7 @@ from mltk.errors import SettingError, ShapeError
 from mltk.evaluation.interval import Interval
 from mltk.summary import Lines, Summary
 from mltk.task_analysis.measures import Measures
-from mltk.task_analysis.of_means import correlation, mapped, of_means, values_of_tasks
+from mltk.task_analysis.of_means import accuracies_of_tasks, correlation, mapped, of_means
 
 
 @dataclass(frozen=True, repr=False)
@@ -100,19 +100,19 @@ def ceiling(accuracies: np.ndarray, queries: int) -> tuple[Interval, Interval]:
     See `mltk.task_analysis.ceiling`.
 
     Args:
-        accuracies: Of each task, ``(T,)`` in NumPy, at least 4.
+        accuracies: Of each task, ``(T,)`` in NumPy, at least 4, as fractions.
         queries: $M$, how many queries each is the mean of, at least 2.
 
     Returns:
         $\rho$ and $\sqrt\rho$, which is 0 where luck explains all variance, with intervals over tasks.
 
     Raises:
-        SettingError: If there are too few queries, or all accuracies are equal.
+        SettingError: If there are too few queries, all accuracies are equal, or one is not from 0 to 1.
         ShapeError: If the accuracies are not ``(T,)`` with at least 4 tasks.
         NotFiniteError: If one is NaN or infinite.
     """
     check_count("queries", queries, at_least=2)
-    a = values_of_tasks("accuracies", accuracies)
+    a = accuracies_of_tasks(accuracies)
     if np.ptp(a) == 0:
         raise SettingError(f"accuracies are all {a[0]:g}; expected tasks that differ")
 
@@ -123,7 +123,7 @@ def ceiling(accuracies: np.ndarray, queries: int) -> tuple[Interval, Interval]:
         found: np.ndarray = np.where(none, -np.inf, 1 - luck / np.where(none, 1, variance))
         return found
 
-    found = of_means(np.stack([a, a * a]), reliability)
+    found = mapped(of_means(np.stack([a, a * a]), reliability), lambda bound: min(1.0, bound))
     return found, mapped(found, lambda bound: math.sqrt(min(1.0, max(0.0, bound))))
 
 
@@ -142,7 +142,7 @@ def predicted(measured: Measures, accuracies: np.ndarray, queries: int) -> Predi
     """
     check_has("measured", measured, "without_query_labels", "mltk.task_analysis.measures(episode)")
     reliability, highest = ceiling(accuracies, queries)
-    a = values_of_tasks("accuracies", accuracies)
+    a = accuracies_of_tasks(accuracies)
     correlations = {}
     for name, values in measured.items():
         if values.shape != a.shape:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from mltk.backend import common_backend
 from mltk.ops.kernels import kernels_of
 from mltk.task_analysis.class_means import probabilities
+from mltk.task_analysis.features import check_vectors
 from mltk.tree import Array
 
 
@@ -18,6 +20,10 @@ def mean_confidence(logits: Array) -> Array:
 
     Returns:
         ``(T,)``, from one over the ways to 1.
+
+    Raises:
+        MltkError: If these are no finite vectors.
     """
+    check_vectors(common_backend(logits=[logits]), "logits", logits)
     xp = kernels_of(logits).xp
     return xp.mean(xp.max(probabilities(logits), axis=-1), axis=-1)

@@ -10,6 +10,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from mltk import tree
+from mltk.backend import common_backend
+from mltk.errors import TreeError
 from mltk.heads.similarity import normalize
 from mltk.ops.kernels import kernels_of
 from mltk.tree import Array, Tree
@@ -35,6 +37,10 @@ def gradient_alignment(support: Tree, query: Tree) -> Alignment:
             axis, such as the ``grad`` of ``engine.linearize`` (`mltk.contracts.Engine`).
         query: That of its query loss.
 
+    Raises:
+        TreeError: If they are no trees with leaves of the same names and shapes, all of as many tasks.
+        MltkError: If they hold something else than arrays of one backend.
+
     Examples:
         >>> import mltk
         >>> from mltk.contracts import Objective
@@ -47,8 +53,22 @@ def gradient_alignment(support: Tree, query: Tree) -> Alignment:
         >>> alignment.within.shape, alignment.between.shape
         ((3,), (3, 3))
     """
+    shapes = [_shapes(name, gradient) for name, gradient in (("support", support), ("query", query))]
+    if shapes[0] != shapes[1]:
+        raise TreeError(f"query has leaves {shapes[1]}; expected {shapes[0]} as support")
+    common_backend(support=tree.leaves(support), query=tree.leaves(query))
     a, b = (normalize(flattened(gradient)).unit for gradient in (support, query))
     return Alignment(kernels_of(a).sum(a, (-1,), times=b), a @ a.mT)
+
+
+def _shapes(name: str, gradient: Tree) -> dict[str, tuple[int, ...]]:
+    """The shape of each leaf; they are checked to have one task axis."""
+    found = {}
+    if isinstance(gradient, dict):
+        found = {key: tuple(getattr(leaf, "shape", ())) for key, leaf in tree.flatten(gradient).items()}
+    if len({shape[:1] for shape in found.values()} - {(0,)}) != 1 or () in found.values():
+        raise TreeError(f"{name} has leaves {found}; expected a tree of arrays (T, ...) of as many tasks")
+    return found
 
 
 def flattened(gradient: Tree) -> Array:

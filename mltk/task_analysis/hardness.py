@@ -177,6 +177,9 @@ def _forward(
     check_switch("relu_queries", relu_queries)
     kernels, head = kernels_of(query), _head(temperature)
     xp = kernels.xp
+    least = float(xp.finfo(query.dtype).smallest_normal) ** 0.5
+    if temperature < least:  # then cosines over it, or sums of them, may be infinite
+        raise SettingError(f"temperature is {temperature}; expected at least {least:.1g} for {query.dtype}")
     rectified, slope = kernels.relu(support)
     asked, query_slope = kernels.relu(query) if relu_queries else (query, 1.0)
     logits, residuals = head.forward({}, rectified, one_hot(support_y, ways, support), asked)

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mltk.errors import SettingError, ShapeError
+from mltk.errors import SettingError
 from mltk.evaluation.interval import Interval
 from mltk.evaluation.student import quantile
 from mltk.summary import Lines, Summary
-from mltk.task_analysis.of_means import correlation, of_means, values_of_tasks
+from mltk.task_analysis.of_means import accuracies_of_tasks, correlation, of_means, of_same_tasks
 
 
 @dataclass(frozen=True, repr=False)
@@ -81,11 +81,9 @@ def fit_by_hardness(hardness: np.ndarray, accuracies: np.ndarray) -> HardnessFit
     Raises:
         ShapeError: If they are not one number a task.
         NotFiniteError: If one is NaN or infinite.
-        SettingError: If all tasks are equally hard.
+        SettingError: If all tasks are equally hard, or an accuracy is not from 0 to 1.
     """
-    x, y = values_of_tasks("hardness", hardness), values_of_tasks("accuracies", accuracies)
-    if x.shape != y.shape:
-        raise ShapeError(f"accuracies has shape {y.shape}; expected {x.shape} as hardness")
+    x, y = of_same_tasks(hardness=hardness, accuracies=accuracies_of_tasks(accuracies))
     if np.ptp(x) <= 1e-12 * np.abs(x).max():
         raise SettingError(f"hardness is {x[0]:g} for all tasks; expected tasks that differ")
     centre = x.mean()

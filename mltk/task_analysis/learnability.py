@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from mltk.backend import backend_of, check_backend
-from mltk.checks import check_count, check_counts, check_has
+from mltk.checks import check_count, check_counts, check_has, check_number
 from mltk.contracts import Backend
 from mltk.data.source import TaskSource
 from mltk.episode import Episode
@@ -17,12 +16,12 @@ from mltk.errors import SettingError
 from mltk.evaluation.blocks import batches, blocks, wanted
 from mltk.evaluation.interval import Interval
 from mltk.evaluation.student import half_width
-from mltk.evaluation.unseen_tasks import metric, predictions
+from mltk.evaluation.unseen_tasks import metric, of_runs, predictions
 from mltk.progress import Progress, showing
 from mltk.summary import Lines, Summary
 from mltk.task_analysis.confusion import Confusion, count_confused
 from mltk.task_analysis.hardness import hardness_metric
-from mltk.task_analysis.power_law import law_of_tasks, needed
+from mltk.task_analysis.power_law import in_words, law_of_tasks, needed
 from mltk.task_analysis.variance import variance_components
 from mltk.tree import Tree
 
@@ -107,8 +106,9 @@ class Learnability(Summary):
         holds beyond the shots that were tried.
 
         Raises:
-            SettingError: If there is no fit.
+            SettingError: If there is no fit, or the error is no number.
         """
+        check_number("error", error)
         if self.law is None or self.resampled is None:
             raise SettingError(f"shots is {self.shots}; expected at least 3 for a fit")
         low, high = np.quantile(needed(self.resampled, error), [0.025, 0.975], method="inverted_cdf")
@@ -232,15 +232,16 @@ class LearnabilityAnalyzer:
             SettingError: If an argument is not valid, or the source has too few examples.
             MltkError: As `mltk.evaluate`.
         """
-        check_counts("shots", tuple(shots))
+        shots, inner_steps = (tuple(x) if isinstance(x, Iterable) else x for x in (shots, inner_steps))
+        check_counts("shots", shots)
+        check_counts("inner_steps", inner_steps, at_least=0)
+        check_count("len(shots)", len(shots))
         check_count("episodes", episodes, at_least=2)
         check_count("redraws", redraws, at_least=2)
+        check_count("seed", seed, at_least=0)
         shots = tuple(sorted(set(shots)))
         learners = [(steps, self._with_steps(steps)) for steps in sorted(set(inner_steps))]
-        given = self.meta_params
-        starts: Sequence[Tree] = [given] if isinstance(given, dict) else list(given)
-        backend = backend_of(starts[0]) if self.backend is None else self.backend
-        check_backend(backend)
+        starts, backend = of_runs(self.meta_params, self.backend)
         names = getattr(self.tasks, "class_names", None)
         confusion = None if names is None else _none_confused(names)
         errors, optimum, crossed, done = [], [], [], 0
@@ -298,7 +299,6 @@ class LearnabilityAnalyzer:
 
     def _with_steps(self, inner_steps: int) -> LearnabilityAnalyzer:
         """The same with another number of inner steps."""
-        check_count("each of inner_steps", inner_steps, at_least=0)
         if not (is_dataclass(self.learner) and hasattr(self.learner, "inner_steps")):
             raise SettingError(
                 f"learner is {type(self.learner).__name__}, which has no setting inner_steps; "
@@ -314,13 +314,7 @@ class LearnabilityAnalyzer:
 
 def _law_line(name: str, law: np.ndarray | None, resampled: np.ndarray | None) -> Lines:
     """Its parameters and their intervals, if there is one."""
-    if law is None or resampled is None:
-        return []
-    ends = np.quantile(resampled, [0.025, 0.975], axis=0).T
-    parts = zip("abc", law, ends, strict=True)
-    return [
-        (name, ", ".join(f"{each} {value:.3g} [{low:.3g}, {high:.3g}]" for each, value, (low, high) in parts))
-    ]
+    return [] if law is None or resampled is None else [(name, in_words(law, resampled))]
 
 
 def _none_confused(names: Sequence[str]) -> Confusion:

@@ -22,7 +22,7 @@ from mltk.heads.calibrated import raise_diagonal
 from mltk.heads.linear import ROUNDING
 from mltk.heads.similarity import centred, sqeuclidean
 from mltk.ops.kernels import kernels_of
-from mltk.task_analysis.features import labelled
+from mltk.task_analysis.features import labelled, without_scale
 from mltk.tree import Array
 
 ROUNDED = 1e-10
@@ -73,7 +73,7 @@ def leave_one_out_nearest(features: Array, labels: Array, *, ways: int) -> Array
         MltkError: As `mltk.task_analysis.features.labelled`.
     """
     x, target = labelled(features, labels, ways)
-    xp = kernels_of(x).xp
+    x, xp = without_scale(x), kernels_of(x).xp
     itself = xp.eye(x.shape[-2], dtype=xp.bool, device=x.device)
     distances = xp.where(itself, math.inf, sqeuclidean(*centred(x, x)))
     scale = xp.max(xp.where(itself, 0.0, distances), axis=(-2, -1), keepdims=True)

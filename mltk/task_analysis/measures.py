@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mltk.checks import check_has
 from mltk.episode import Episode
 from mltk.errors import SettingError
 from mltk.normalization import modes, support_statistics
@@ -75,7 +76,13 @@ class Measures(Summary, Mapping[str, np.ndarray]):
 
     @staticmethod
     def joined(parts: Sequence[Measures]) -> Measures:
-        """The measures of several episodes as those of one: those that all of them have."""
+        """The measures of several episodes as those of one: those that all of them have.
+
+        Raises:
+            SettingError: If there are none.
+        """
+        if not isinstance(parts, Sequence) or not parts or not all(isinstance(p, Measures) for p in parts):
+            raise SettingError(f"parts is {parts!r}; expected the measures of at least one episode")
         names = [name for name in parts[0] if all(name in part for part in parts)]
         arrays = {name: np.concatenate([part[name] for part in parts]) for name in names}
         return Measures(arrays, {name: parts[0].needs[name] for name in names})
@@ -172,6 +179,7 @@ def _logits(episode: Episode, support: Array, query: Array, learner: tuple[Learn
     if not isinstance(learner, tuple) or len(learner) != 2:
         raise SettingError(f"learner is {learner!r}; expected a pair (learner, meta_params)")
     algorithm, meta_params = learner
+    check_has("the learner of learner", algorithm, "predict", "mltk.algorithms.MAML(...)")
     state = algorithm.adapt(meta_params, episode.support_x, episode.support_y)
     return algorithm.predict(state, episode.query_x)
 

@@ -12,6 +12,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from mltk.arguments import numbers
+from mltk.errors import SettingError
+
 SLOWEST, FASTEST = 0.02, 8.0
 """The range of $c$ that is searched."""
 
@@ -51,11 +54,21 @@ def fit_power_law(n: np.ndarray, errors: np.ndarray, weights: np.ndarray) -> np.
     Args:
         n: Examples or steps ``(K,)``, above 0, at least 3 different ones.
         errors: Means to fit, ``(B, K)``.
-        weights: Weights of their squares ``(K,)``.
+        weights: Weights of their squares ``(K,)``, above 0.
 
     Returns:
         $(a, b, c)$, ``(B, 3)``.
+
+    Raises:
+        SettingError: If a number of examples or a weight is not above 0, or there are too few.
+        MltkError: If the arrays do not fit each other, or one holds NaN or infinity.
     """
+    n = numbers("n", n, "K")
+    errors, weights = numbers("errors", errors, "B", n.size), numbers("weights", weights, n.size)
+    if n.min() <= 0 or len(np.unique(n)) < 3:
+        raise SettingError(f"n is {n}; expected at least 3 different numbers above 0")
+    if weights.min() <= 0:
+        raise SettingError(f"weights is {weights}; expected numbers above 0")
     low = np.full(len(errors), np.log(SLOWEST))
     high = np.full(len(errors), np.log(FASTEST))
     for _ in range(10):
@@ -65,6 +78,21 @@ def fit_power_law(n: np.ndarray, errors: np.ndarray, weights: np.ndarray) -> np.
         row = np.arange(len(errors))
         low, high = grid[row, np.maximum(best - 1, 0)], grid[row, np.minimum(best + 1, 40)]
     return np.stack([a[row, best], b[row, best], np.exp(grid[row, best])], axis=1)
+
+
+def in_words(law: np.ndarray, resampled: np.ndarray) -> str:
+    """A law ``(3,)``, the middle 95 % of those of resamples ``(B, 3)``, and whether $c$ is told by errors."""
+    ends = np.quantile(resampled, [0.025, 0.975], axis=0).T
+    parts = [
+        f"{part} {value:.3g} [{low:.3g}, {high:.3g}]"
+        for part, value, (low, high) in zip("abc", law, ends, strict=True)
+    ]
+    at_an_end = [not 1.05 * SLOWEST < rate < FASTEST / 1.05 for rate in (law[2], *ends[2])]
+    text = ", ".join(parts)
+    if any(at_an_end):
+        told = "the errors do not tell it" if at_an_end[0] else "the interval ends there"
+        text += f"; c is searched from {SLOWEST:g} to {FASTEST:g}: {told}"
+    return text
 
 
 def needed(law: np.ndarray, target: float) -> np.ndarray:

@@ -19,7 +19,7 @@ import math
 
 from mltk.heads.prototypes import PrototypicalHead
 from mltk.ops.kernels import kernels_of
-from mltk.task_analysis.features import labelled
+from mltk.task_analysis.features import labelled, without_scale
 from mltk.tree import Array
 
 RANK = 1e-12
@@ -80,6 +80,7 @@ def _scatter(features: Array, labels: Array, ways: int) -> tuple[Array, Array, A
     """
     x, target = labelled(features, labels, ways)
     xp = kernels_of(x).xp
+    x = without_scale(x)
     x = x - x[..., :1, :]  # constant features are zeros, whatever they are
     means = PrototypicalHead().fit({}, x, target)["prototypes"]
     own = target @ means

@@ -17,16 +17,17 @@ from __future__ import annotations
 from typing import Any
 
 from mltk import tree
+from mltk.backend import common_backend
 from mltk.contracts import Model
 from mltk.episode import Episode
-from mltk.errors import SettingError
+from mltk.errors import SettingError, ShapeError
 from mltk.heads.linear import LinearSolution
 from mltk.heads.similarity import normalize
 from mltk.normalization import modes, support_statistics
 from mltk.ops.kernels import kernels_of
 from mltk.ops.one_hot import one_hot
 from mltk.task_analysis.class_means import class_means, probabilities
-from mltk.task_analysis.features import model_and_params
+from mltk.task_analysis.features import check_vectors, model_and_params
 from mltk.task_analysis.hardness import check_classification
 from mltk.tree import Array, Tree
 
@@ -81,8 +82,14 @@ def task2vec_distances(vectors: Array) -> Array:
 
     Returns:
         ``(T, T)``, from 0 to 1; 1 where one of two vectors is zero.
+
+    Raises:
+        MltkError: If these are no finite vectors.
     """
-    xp = kernels_of(vectors).xp
+    backend, xp = common_backend(vectors=[vectors]), kernels_of(vectors).xp
+    if vectors.ndim != 2:
+        raise ShapeError(f"vectors has shape {tuple(vectors.shape)}; expected (T, F)")
+    check_vectors(backend, "vectors", vectors[None])
     a, b = vectors[:, None, :], vectors[None, :, :]
     both = a + b
     both = xp.where(both > 0, both, 1.0)

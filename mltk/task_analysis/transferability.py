@@ -43,7 +43,7 @@ from mltk.heads.evidence import evidence
 from mltk.ops.kernels import kernels_of
 from mltk.ops.one_hot import one_hot
 from mltk.task_analysis.class_means import probabilities
-from mltk.task_analysis.features import labelled
+from mltk.task_analysis.features import labelled, without_scale
 from mltk.tree import Array
 
 RANK = 1e-13
@@ -67,7 +67,7 @@ def leep(source_logits: Array, labels: Array, *, ways: int) -> Array:
     Raises:
         MltkError: As `mltk.task_analysis.features.labelled`.
     """
-    logits, target = labelled(source_logits, labels, ways)
+    logits, target = labelled(source_logits, labels, ways, name="source_logits")
     return _log_expected(probabilities(logits), target)
 
 
@@ -86,7 +86,7 @@ def nce(source_logits: Array, labels: Array, *, ways: int) -> Array:
     Raises:
         MltkError: As `mltk.task_analysis.features.labelled`.
     """
-    logits, target = labelled(source_logits, labels, ways)
+    logits, target = labelled(source_logits, labels, ways, name="source_logits")
     xp = kernels_of(logits).xp
     return _log_expected(one_hot(xp.argmax(logits, axis=-1), logits.shape[-1], logits), target)
 
@@ -110,7 +110,7 @@ def h_score(features: Array, labels: Array, *, ways: int, shrink: bool = True) -
     check_switch("shrink", shrink)
     x, target = labelled(features, labels, ways)
     kernels, examples = kernels_of(x), x.shape[-2]
-    xp, gram = kernels.xp, _gram(x)
+    xp, gram = kernels.xp, _gram(without_scale(x))
     lengths = xp.linalg.diagonal(gram)
     trace = xp.sum(lengths, axis=-1) / examples
     squares = kernels.sum(gram, (-2, -1), times=gram) / examples**2
@@ -161,7 +161,7 @@ def logme(features: Array, labels: Array, *, ways: int) -> Array:
 
     Args:
         features: Vectors ``(T, N, d)``, of any backend.
-        labels: Their labels ``(T, N)``.
+        labels: Their labels ``(T, N)``; classes without an example do not count.
         ways: Classes a task.
 
     Returns:
@@ -171,7 +171,10 @@ def logme(features: Array, labels: Array, *, ways: int) -> Array:
         MltkError: As `mltk.task_analysis.features.labelled`.
     """
     x, target = labelled(features, labels, ways)
-    return kernels_of(x).xp.mean(evidence(x, target).log_evidence, axis=-1) / x.shape[-2]
+    xp = kernels_of(x).xp
+    found = evidence(without_scale(x), target).log_evidence
+    there = xp.astype(xp.max(target, axis=-2) > 0, x.dtype)
+    return xp.sum(there * found, axis=-1) / xp.sum(there, axis=-1) / x.shape[-2]
 
 
 def _log_expected(theta: Array, target: Array) -> Array:

@@ -12,6 +12,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from mltk.arguments import numbers
+from mltk.errors import ShapeError
+
 EFFECTS = {
     "tasks": "t",
     "support draws": "tr",
@@ -37,7 +40,14 @@ def variance_components(values: np.ndarray) -> dict[str, float]:
 
     Returns:
         Variances by the names of `EFFECTS`; their sum is the variance of the metric of one new episode.
+
+    Raises:
+        ShapeError: If the values are not of this shape.
+        NotFiniteError: If one is NaN or infinite.
     """
+    values = numbers("values", values, *AXES.upper())
+    if min(values.shape[:3]) < 2:
+        raise ShapeError(f"values has shape {values.shape}; expected 2 tasks, supports and queries at least")
     sizes = dict(zip(AXES, values.shape, strict=True))
     effects = {name: axes for name, axes in EFFECTS.items() if sizes["s"] > 1 or "s" not in axes}
     found: dict[str, float] = {}

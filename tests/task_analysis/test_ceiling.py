@@ -100,6 +100,31 @@ def test_the_interval_is_the_jackknifes():
     )
 
 
+@pytest.mark.parametrize(
+    ("y", "estimate"),
+    [
+        ([2, 1, 4, 3], 0.6),  # each of the four correlations without a task is 1/2
+        ([1, 2, 3, 4], 1.0),
+        ([0.3] * 7 + [0.7], 3**-0.5),  # without the last it is undefined
+        ([0.1, 0.1, 0.1, 0.1], np.nan),
+        ([0.1 + 0.2, 0.3, 0.3, 0.3], np.nan),
+    ],
+)
+def test_nothing_is_known_of_a_correlation_that_does_not_vary(y, estimate):
+    found = correlation(0.1 * np.arange(len(y)), y)
+    np.testing.assert_allclose(found.estimate, estimate, rtol=1e-9)
+    bounds = (-1, 1) if np.isfinite(estimate) else (np.nan, np.nan)
+    np.testing.assert_array_equal((found.low, found.high), bounds)
+
+
+def test_nothing_is_known_of_a_reliability_that_does_not_vary_and_none_is_above_one():
+    found, highest = ceiling([0, 0, 1, 1], 2)
+    assert (found.estimate, found.low, found.high) == (1, -np.inf, 1)
+    assert (highest.estimate, highest.low, highest.high) == (1, 0, 1)
+    found, _ = ceiling([0.1, 0.9, 0.8, 0.2, 0.7], 25)
+    assert found.low < 0.9 < found.estimate < found.high == 1
+
+
 def test_each_measure_stands_beside_the_ceiling():
     truth, accuracies, _ = answers(200, 25, 8, 2, 3)
     rng = np.random.default_rng(0)

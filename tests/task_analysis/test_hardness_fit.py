@@ -9,10 +9,10 @@ from mltk.errors import SettingError, ShapeError
 from mltk.task_analysis import fit_by_hardness
 
 
-def noisy(seed, tasks=60, intercept=1.5, slope=-0.4):
+def noisy(seed, tasks=60, intercept=1.25, slope=-0.35):
     rng = np.random.default_rng(seed)
     x = rng.uniform(1, 3, tasks)
-    return x, intercept + slope * x + 0.1 * rng.normal(size=tasks)
+    return x, intercept + slope * x + 0.03 * rng.normal(size=tasks)
 
 
 @given(st.integers(0, 99), st.integers(4, 30))
@@ -35,8 +35,8 @@ def test_band_and_area_hold_the_truth():
         at = np.asarray([1.0, 2.5])
         held.append(
             [
-                *(np.abs(fit.line(at) - (1.5 - 0.4 * at)) <= fit.band(at)),
-                fit.area.low <= 281.25 <= fit.area.high,
+                *(np.abs(fit.line(at) - (1.25 - 0.35 * at)) <= fit.band(at)),
+                fit.area.low <= 100 * 1.25**2 / 0.7 <= fit.area.high,
             ]
         )
     shares = np.mean(held, axis=0)
@@ -49,12 +49,12 @@ def test_a_line_that_does_not_fall_has_no_area():
     fit = fit_by_hardness(x, 0.1 * x)
     assert fit.area.estimate == np.inf
     assert "inf" in str(fit)
-    below = fit_by_hardness(x, -0.1 - 0.1 * x)
+    below = fit_by_hardness(x - 10, 0.9 - 0.1 * x)
     assert below.area.estimate == 0
 
 
 def test_bad_input_is_refused():
     with pytest.raises(SettingError, match="hardness is 2 for all tasks"):
-        fit_by_hardness(np.full(5, 2.0), np.arange(5.0))
+        fit_by_hardness(np.full(5, 2.0), np.arange(5) / 5)
     with pytest.raises(ShapeError, match=r"accuracies has shape \(4,\); expected \(5,\) as hardness"):
-        fit_by_hardness(np.arange(5.0), np.arange(4.0))
+        fit_by_hardness(np.arange(5.0), np.arange(4) / 4)

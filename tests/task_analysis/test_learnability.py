@@ -11,7 +11,7 @@ from mltk.data import Blobs, LinearRegression, Sinusoid
 from mltk.errors import SettingError
 from mltk.task_analysis import Confusion, fit_power_law, variance_components
 from mltk.task_analysis.confusion import count_confused
-from mltk.task_analysis.power_law import needed
+from mltk.task_analysis.power_law import in_words, needed
 from mltk.task_analysis.variance import AXES, EFFECTS
 
 
@@ -168,6 +168,20 @@ def test_rising_errors_are_fitted_by_a_constant():
     np.testing.assert_allclose(found[:2], [2, 0])
 
 
+@pytest.mark.parametrize(
+    ("rate", "spread", "told"),
+    [
+        (0.5, 1.01, None),
+        (0.5, 100, "c is searched from 0.02 to 8: the interval ends there"),
+        (0.02, 1.01, "c is searched from 0.02 to 8: the errors do not tell it"),
+        (7.9, 1.01, "c is searched from 0.02 to 8: the errors do not tell it"),
+    ],
+)
+def test_a_law_at_the_end_of_the_search_is_not_told_as_known(rate, spread, told):
+    resampled = np.asarray([[0, 1, min(max(rate * by, 0.02), 8)] for by in (1 / spread, 1, spread)])
+    assert in_words(np.asarray([0, 1, rate]), resampled).partition("; ")[2] == (told or "")
+
+
 def test_shots_needed_say_never():
     tasks = LinearRegression(3, 5)
     found = analysed(Best(tasks), tasks, shots=(1, 2, 4, 8), episodes=60)
@@ -264,4 +278,5 @@ def test_the_law_of_inner_steps_is_found_again_without_the_errors_before_any():
     found = analysed(Slow(), Zero(1, 2), shots=(1,), inner_steps=(0, 1, 3, 10), episodes=5)
     np.testing.assert_allclose(found.step_law, [0.2, 3, 0.8], rtol=1e-4)
     assert found.law is None
-    assert "steps^-c" in repr(found)
+    (line,) = [line for line in repr(found).splitlines() if "steps^-c" in line]
+    assert line.endswith(f"  {in_words(found.step_law, found.step_resampled)}")

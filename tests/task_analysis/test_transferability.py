@@ -1,8 +1,10 @@
 """Measures of how well features suit a task: against the definitions as they stand, and closed forms."""
 
+from functools import partial
+
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from routes import ROUTES
 
@@ -222,6 +224,24 @@ def test_logme_is_the_evidence_by_the_density_of_the_targets(sizes, seed):
     # Public code sums the logarithms of min(N, d) eigenvalues beside d / 2 ln α.
     missing = max(0, d - examples) / 2 * np.log(found.alpha[0]).mean() / examples
     assert (abs(missing) > 1) == (d > examples)
+
+
+def test_logme_leaves_out_classes_without_examples():
+    x, labels = np.random.default_rng(0).normal(size=(2, 6, 3)), np.tile([0, 0, 1, 1, 2, 2], (2, 1))
+    np.testing.assert_array_equal(logme(x, 2 * labels, ways=7), logme(x, labels, ways=3))
+
+
+@settings(max_examples=20)
+@given(
+    tasks(flaws=("", "constant", "duplicates")),
+    st.sampled_from([1e-300, 1e-160, 1e-100, 1e100, 1e160, 1e300]),
+)
+def test_most_do_not_depend_on_the_scale(task, scale):
+    x, labels, ways = task
+    for measure in (fisher_ratio, nc1, h_score, partial(h_score, shrink=False), logme, leave_one_out_nearest):
+        expected = measure(x, labels, ways=ways)
+        found = measure(scale * x, labels, ways=ways)
+        np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-9)
 
 
 def test_classes_that_are_points():
