@@ -32,7 +32,7 @@ coverage: $(VENV)/package $(VENV)/dev
 lint: $(VENV)/package $(VENV)/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	$(BIN)/mypy --num-workers auto
 
 bench: $(VENV)/package $(VENV)/bench
 	mkdir -p runs/bench

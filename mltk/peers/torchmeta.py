@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
-from unittest import mock
 
 from mltk.peers.peer import Adapter, Case, Result
 
@@ -74,41 +71,3 @@ def _with_parameters_as_argument(plain: Any) -> Any:
     module = modules.MetaSequential(*map(layer_of, plain)).to(next(plain.parameters()).dtype)
     module.load_state_dict(plain.state_dict())
     return module
-
-
-def hardness_of_torchmeta(support: Any, support_y: Any, query: Any, query_y: Any, ways: int) -> Any:
-    """What `torchmeta.utils.metrics.hardness_metric` gives for features at hand; ``None`` where it is not.
-
-    The network that it fetches on every call gives them: those of the support set, then of the queries. Its
-    file is loaded by itself, since the rest of version 1.8 wants an old torchvision.
-
-    Args:
-        support: Features ``(T, N, d)``, NumPy.
-        support_y: Their labels ``(T, N)``.
-        query: Features ``(T, M, d)``.
-        query_y: Their labels ``(T, M)``.
-        ways: Classes a task.
-
-    Returns:
-        The hardness ``(T,)``, NumPy.
-    """
-    import torch
-
-    found = find_spec("torchmeta")
-    if found is None or not found.submodule_search_locations:
-        return None
-    folder = Path(found.submodule_search_locations[0], "utils")
-    outputs = iter([torch.as_tensor(support), torch.as_tensor(query)])
-
-    class Network(torch.nn.Module):
-        def forward(self, images: Any) -> Any:
-            return next(outputs)
-
-    sources = [(folder / name).read_text() for name in ("prototype.py", "metrics.py")]
-    space: dict[str, Any] = {}
-    for source in sources:
-        exec(source.replace("from torchmeta.utils.prototype import get_prototypes", ""), space)
-    images = [torch.zeros((*labels.shape, 3, 1, 1)) for labels in (support_y, query_y)]
-    sets = [(x, torch.as_tensor(y)) for x, y in zip(images, (support_y, query_y), strict=True)]
-    with mock.patch.object(torch.hub, "load", return_value=Network()):
-        return space["hardness_metric"](dict(zip(("train", "test"), sets, strict=True)), ways).numpy()

@@ -1,6 +1,9 @@
 """Hardness of a task: its definition, its gradient by hand, and what does not change it."""
 
 import math
+from importlib.util import find_spec
+from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -11,7 +14,6 @@ from routes import NUMPY, ROUTES
 
 import mltk
 from mltk.errors import ArrayError, LabelError, SettingError, ShapeError
-from mltk.peers.torchmeta import hardness_of_torchmeta
 from mltk.task_analysis import hardness_value_and_grad
 from mltk.task_analysis.features import embedded
 
@@ -188,6 +190,32 @@ def test_features_take_the_statistics_that_predictions_take():
     state = learner.adapt(params, episode.support_x, episode.support_y)
     _, query = embedded(episode, (model, params))
     np.testing.assert_array_equal(query, model.apply(state["embedding"], episode.query_x))
+
+
+def hardness_of_torchmeta(support, support_y, query, query_y, ways):
+    """What `torchmeta.utils.metrics.hardness_metric` gives for features at hand; ``None`` where it is not.
+
+    The network that it fetches on every call gives them: those of the support set, then of the queries. Its
+    file is loaded by itself, since the rest of version 1.8 wants an old torchvision.
+    """
+    found = find_spec("torchmeta")
+    if found is None or not found.submodule_search_locations:
+        return None
+    folder = Path(found.submodule_search_locations[0], "utils")
+    outputs = iter([torch.as_tensor(support), torch.as_tensor(query)])
+
+    class Network(torch.nn.Module):
+        def forward(self, images):
+            return next(outputs)
+
+    sources = [(folder / name).read_text() for name in ("prototype.py", "metrics.py")]
+    space = {}
+    for source in sources:
+        exec(source.replace("from torchmeta.utils.prototype import get_prototypes", ""), space)
+    images = [torch.zeros((*labels.shape, 3, 1, 1)) for labels in (support_y, query_y)]
+    sets = [(x, torch.as_tensor(y)) for x, y in zip(images, (support_y, query_y), strict=True)]
+    with mock.patch.object(torch.hub, "load", return_value=Network()):
+        return space["hardness_metric"](dict(zip(("train", "test"), sets, strict=True)), ways).numpy()
 
 
 def test_is_torchmetas_for_the_same_features():
