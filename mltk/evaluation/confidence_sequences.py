@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mltk.checks import check_count
+from mltk.checks import check_count, is_number
 from mltk.errors import SettingError, ShapeError
 
 FIRST = 50
@@ -104,6 +104,7 @@ def asymptotic(values: np.ndarray, *, alpha: float = 0.05, best_at: int = 500) -
         >>> f"{sequence.low[-1]:.3f} to {sequence.high[-1]:.3f}"
         '0.481 to 0.511'
     """
+    check_count("best_at", best_at)
     return Moments().update(_checked(values, alpha), alpha=alpha, best_at=best_at)[1]
 
 
@@ -274,7 +275,7 @@ def _checked(values: np.ndarray, alpha: float) -> np.ndarray:
     values = np.asarray(values, dtype=np.float64)
     if values.ndim < 1 or values.size == 0:
         raise ShapeError(f"values has shape {values.shape}; expected (..., n) with at least one value")
-    if not 0 < alpha < 1:
+    if not is_number(alpha) or not 0 < alpha < 1:
         raise SettingError(f"alpha is {alpha!r}; expected a number between 0 and 1")
     if not np.isfinite(values).all():
         raise SettingError("values holds NaN or infinity; expected finite numbers")

@@ -14,7 +14,7 @@ from mltk.algorithms.embedding_based import EmbeddingBased
 from mltk.checks import check_count, check_has
 from mltk.contracts import Backend
 from mltk.data.source import TaskSource
-from mltk.episode import IDENTITIES, Episode
+from mltk.episode import Episode
 from mltk.errors import SettingError
 from mltk.evaluation.blocks import BLOCK, batches, blocks, wanted
 from mltk.evaluation.calibration import calibration
@@ -22,7 +22,7 @@ from mltk.evaluation.entry import Entry, backend_of_all, check_named, entry_of
 from mltk.evaluation.result import Evaluation
 from mltk.evaluation.table import LearnerOutcome, Table
 from mltk.evaluation.transductive import of_first_tasks
-from mltk.evaluation.unseen_tasks import in_parts, metric, numbers, predictions
+from mltk.evaluation.unseen_tasks import identities, in_parts, metric, predictions
 from mltk.heads.functions import matching_log_probabilities
 from mltk.progress import Progress, showing
 from mltk.task_analysis.features import Features, embedded
@@ -120,7 +120,7 @@ class MetaLearningEvaluator:
                 parts.append(part)
                 if report is not None:
                     report(sum(each.by_learner[0].values.size for each in parts), episodes, None)
-        identities = {name: numbers([getattr(part, name) for part in parts]) for name in IDENTITIES}
+        of_tasks = identities(parts, self.tasks)
         hardness = [part.hardness for part in parts if part.hardness is not None]
         known = len(hardness) == len(parts)
         outcomes = {}
@@ -129,7 +129,7 @@ class MetaLearningEvaluator:
             transductive = of_first_tasks(entry.learner, entry.meta_params, first, backend=backend)
             values = np.concatenate([each.values for each in judged])
             name = "mse" if first.ways is None else "accuracy"
-            outcomes[entry.name] = _outcome(Evaluation(name, values, transductive, **identities), judged)
+            outcomes[entry.name] = _outcome(Evaluation(name, values, transductive, **of_tasks), judged)
         return Table(outcomes, self.seed, np.concatenate(hardness) if known else None)
 
 

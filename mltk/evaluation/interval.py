@@ -106,4 +106,6 @@ def from_variances(
         [quantile(freedom, level) ** 2 * variance for variance, freedom in parts] if known else [math.inf]
     )
     half = math.sqrt(sum(squares))
+    if half < 1e-13 * abs(estimate):  # values that are equal, rounded
+        half = 0.0
     return Interval(estimate, estimate - half, estimate + half, over, level, units, reason)

@@ -103,6 +103,8 @@ def rank_over_datasets(
         MissingLibraryError: If SciPy is not installed.
     """
     found = _checked(scores)
+    if not isinstance(names, Sequence) or len(set(names)) < len(names):
+        raise SettingError(f"names is {names!r}; expected different texts, one for each learner")
     if found.ndim != 2 or found.shape[0] < 2 or found.shape[1] < 2 or found.shape[1] != len(names):
         raise ShapeError(
             f"scores has shape {found.shape} for {len(names)} names; "

@@ -23,6 +23,7 @@ import numpy as np
 from mltk.checks import check_choice, check_count, is_number
 from mltk.errors import SettingError, ShapeError
 from mltk.evaluation import jackknife
+from mltk.evaluation.paired import difference
 from mltk.evaluation.result import Evaluation
 from mltk.evaluation.student import quantile
 from mltk.installation import needed_for
@@ -69,6 +70,8 @@ class TaskPlan(Summary):
         goal = f"a difference of {self.effect:g} with power {self.power:g}"
         if self.tasks is not None:
             return f"{self.tasks} tasks of {of} find {goal}"
+        if self.units is None:
+            return f"more than {MOST:,} tasks of {of} are needed to find {goal}"
         needed = "more than can be had" if self.units_needed is None else f"at least {self.units_needed}"
         return (
             f"no number of tasks of {of} finds {goal}: all of them together reach {self.reached:.2f}; "
@@ -124,6 +127,8 @@ def plan(
     check_choice("over", over, ("tasks", "classes", "groups"))
     if units is not None:
         check_count("units", units, at_least=2)
+        if over == "tasks":
+            raise SettingError(f"units is {units}, of which there are none over tasks; expected None")
     deviation, differences = _differences(pilot)
 
     def found(variance: float, freedom: float) -> float:
@@ -172,15 +177,16 @@ def _differences(pilot: Any) -> tuple[float, Evaluation | None]:
             raise SettingError(f"pilot is {pilot!r}; expected a positive standard deviation")
         return float(pilot), None
     if isinstance(pilot, tuple | list) and len(pilot) == 2 and isinstance(pilot[0], Evaluation):
-        one, other = pilot
-        same = one.values.shape == other.values.shape
-        if not same or not np.array_equal(np.asarray(one.classes), np.asarray(other.classes)):
-            raise ShapeError("pilot holds evaluations of different tasks; expected one seed and one source")
-        pilot = Evaluation(one.metric, one.values - other.values, classes=one.classes, groups=one.groups)
+        pilot = difference(*pilot)
     if not isinstance(pilot, Evaluation):
-        pilot = Evaluation("difference", np.asarray(pilot, dtype=np.float64))
+        try:
+            pilot = Evaluation("difference", np.asarray(pilot, dtype=np.float64))
+        except (TypeError, ValueError) as error:
+            raise SettingError(
+                f"pilot is {pilot!r}; expected two evaluations, differences or their standard deviation"
+            ) from error
     values = pilot.values
-    if values.ndim != 1 or values.size < 2 or not np.isfinite(values).all():
+    if values.size < 2 or not np.isfinite(values).all():
         raise ShapeError(f"pilot has shape {values.shape}; expected finite differences (N,) of at least 2")
     return float(values.std(ddof=1)), pilot
 

@@ -25,7 +25,7 @@ class Evaluation(Summary):
         transductive: Whether the prediction for a query was found to depend on the other queries of its task;
             ``None`` if that could not be found out.
         classes: The classes of each task, integers ``(episodes, ways)``, with -1 where a task has fewer;
-            ``None`` if they are not known.
+            turned images are of one class; ``None`` if they are not known.
         groups: Their groups, likewise.
         by_run: The metric of each task for each of several runs, ``(runs, episodes)``; ``None`` for one.
 

@@ -25,6 +25,9 @@ FINEST = 2000
 WIDEST = 10**6
 """The largest sum, in such units, whose distribution is counted."""
 
+LONGEST = 2**29
+"""The most additions by which a distribution is counted: a second or so."""
+
 DRAWN = 9999
 """Choices of signs that are drawn where they cannot be counted."""
 
@@ -53,7 +56,7 @@ def sign_flips(differences: np.ndarray, *, seed: int = 0) -> SignFlips:
     """The two-sided sign-flip permutation test of differences that are symmetric around zero.
 
     Args:
-        differences: ``(N,)``, of at least one task.
+        differences: ``(N,)``, of at least one task; beyond some thousand the signs are drawn.
         seed: Of the signs, where they are drawn.
 
     Raises:
@@ -69,7 +72,7 @@ def sign_flips(differences: np.ndarray, *, seed: int = 0) -> SignFlips:
         return SignFlips(1.0, True)
     differences = differences / np.abs(differences).max()
     whole = _multiples(differences)
-    if whole is not None:
+    if whole is not None and whole.size * np.abs(whole).sum() <= LONGEST:
         return SignFlips(_counted(np.abs(whole), abs(int(whole.sum()))), True)
     found = abs(differences.sum()) - TIE * np.abs(differences).sum()
     if differences.size <= FEW:

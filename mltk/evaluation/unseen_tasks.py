@@ -13,7 +13,7 @@ from mltk.backend import backend_of, check_backend
 from mltk.checks import check_count, check_has
 from mltk.contracts import Backend
 from mltk.data.source import TaskSource
-from mltk.episode import Episode
+from mltk.episode import IDENTITIES, Episode
 from mltk.errors import NotFiniteError, SettingError, ShapeError
 from mltk.evaluation.blocks import BLOCK, batches, blocks, stretches, wanted
 from mltk.evaluation.in_processes import in_processes
@@ -109,8 +109,7 @@ def evaluate(
         by_run.mean(axis=0),
         transductive,
         by_run=by_run if len(runs) > 1 else None,
-        classes=numbers([part.classes for part in parts]),
-        groups=numbers([part.groups for part in parts]),
+        **identities(parts, tasks),
     )
 
 
@@ -250,8 +249,19 @@ def metric(episode: Episode, outputs: np.ndarray) -> np.ndarray:
     return np.asarray(np.mean(np.argmax(outputs, axis=2) == targets, axis=axes))
 
 
-def numbers(parts: Sequence[np.ndarray | None]) -> np.ndarray | None:
-    """The classes or groups of all tasks, -1 where one has fewer ways; ``None`` if some are unknown."""
+def identities(parts: Sequence[Any], tasks: TaskSource) -> dict[str, np.ndarray | None]:
+    """The classes and groups of all tasks, -1 where one has fewer ways; ``None`` if some are unknown.
+
+    An image that was turned is of the class that it was: easy characters are easy turned, too.
+    """
+    found = {name: _numbers([getattr(part, name) for part in parts]) for name in IDENTITIES}
+    distinct = getattr(tasks, "distinct_classes", None)
+    if found["classes"] is not None and distinct is not None:
+        found["classes"] = np.where(found["classes"] < 0, -1, found["classes"] % distinct)
+    return found
+
+
+def _numbers(parts: Sequence[np.ndarray | None]) -> np.ndarray | None:
     known = [part for part in parts if part is not None]
     if len(known) < len(parts):
         return None

@@ -178,6 +178,17 @@ def test_neither_is_better_where_most_tasks_and_the_mean_disagree():
     assert (found.decision, found.tasks) == ("a better", 50)
 
 
+def test_errors_that_are_alike_but_rarely_are_not_called_equivalent_too_soon():
+    rash, steady = Erring(1.0, 100.0, 0.02), Erring(1.0, 1.0, 0.0)
+    for seed in range(12):
+        found = mltk.ABTest((rash, {}), (steady, {}), Zeros(), margin=0.05, seed=seed, backend=NUMPY).run(300)
+        assert not found.decision.startswith("equivalent")
+    found = mltk.ABTest((steady, {}), (Erring(1.0, 2.0, 0.0), {}), Zeros(), margin=0.05, backend=NUMPY).run(
+        400
+    )
+    assert (found.decision, found.tasks) == ("equivalent within the margin", 369)
+
+
 def test_where_all_tasks_were_alike_what_is_too_rare_to_have_shown_is_not_ruled_out():
     same = mltk.ABTest((Knowing(0.7, 1), {}), (Knowing(0.7, 1), {}), Coin(), backend=NUMPY).run(100)
     assert same.interval.high == -same.interval.low == pytest.approx(np.log(40) / 100)

@@ -224,3 +224,24 @@ def test_levels_are_between_0_and_1(level):
 def test_there_must_be_a_run():
     with pytest.raises(SettingError, match="meta_params is an empty list"):
         mltk.evaluate(PLAIN, [], mltk.data.Blobs(2, 1, 1), episodes=3, backend=NUMPY)
+
+
+def test_turned_images_are_of_the_class_that_they_were():
+    glyphs = mltk.data.Glyphs(2, 6, 6, image_size=8)
+    tasks = glyphs.tasks(3, 1, 2, rotations=True)
+    pixels = mltk.algorithms.Prototypical(mltk.models.Sequential([mltk.ops.Flatten()]))
+    found = mltk.evaluate(pixels, {}, tasks, episodes=40, backend=NUMPY)
+    table = mltk.MetaLearningEvaluator({"pixels": (pixels, {})}, tasks, backend=NUMPY).run(40)
+    rng = np.random.default_rng(np.random.SeedSequence(0, spawn_key=(1, 0)))
+    drawn = tasks.sample(20, rng, NUMPY).classes
+    assert drawn.max() >= 12
+    for each in (found, table["pixels"]):
+        np.testing.assert_array_equal(each.classes[:20], drawn % 12)
+    assert found.interval("classes").units == 12
+
+
+def test_values_that_are_all_alike_have_an_interval_of_no_width():
+    assert (
+        str(Evaluation("accuracy", np.full(30, 0.1 + 0.7)))
+        == "accuracy 0.800 ± 0.000 (95 % interval over 30 tasks)"
+    )

@@ -207,3 +207,11 @@ def test_an_evaluation_is_of_its_tasks(wrong, said):
         Evaluation("accuracy", **{"values": np.zeros(3)} | wrong)
     with pytest.raises(SettingError, match="one run"):
         Evaluation("accuracy", np.zeros(3), by_run=np.zeros((1, 3))).interval("seeds")
+
+
+def test_many_differences_are_drawn_and_agree_with_the_normal_law():
+    steps = np.random.default_rng(0).integers(-90, 92, 20_000)
+    found = sign_flips(steps / 500)
+    normal = 2 * stats.norm.sf(abs(steps.sum()) / np.sqrt((steps**2).sum()))
+    assert not found.exact
+    assert found.p == pytest.approx(normal, abs=0.02)

@@ -98,12 +98,15 @@ def test_pilots_may_be_two_evaluations_differences_or_their_deviation():
         ({"over": "seeds"}, SettingError, "over is 'seeds'"),
         ({"over": "classes"}, SettingError, "does not say which classes"),
         ({"units": 1}, SettingError, "units is 1"),
+        ({"units": 5}, SettingError, "units is 5, of which there are none"),
         ({"pilot": 0.0}, SettingError, "pilot is 0.0"),
+        ({"pilot": "x"}, SettingError, "pilot is 'x'; expected two evaluations"),
+        ({"pilot": {}}, SettingError, "pilot is {}; expected two evaluations"),
         ({"pilot": np.zeros(1)}, ShapeError, r"pilot has shape \(1,\)"),
         (
             {"pilot": (Evaluation("mse", np.zeros(3)), Evaluation("mse", np.zeros(4)))},
             ShapeError,
-            "different",
+            "not of the same ones",
         ),
         (
             {"pilot": Evaluation("mse", np.arange(3.0), classes=np.zeros((3, 1), int)), "over": "classes"},
@@ -115,3 +118,9 @@ def test_pilots_may_be_two_evaluations_differences_or_their_deviation():
 def test_what_makes_no_sense_is_refused(options, error, said):
     with pytest.raises(error, match=said):
         mltk.evaluation.plan(**{"effect": 0.01, "pilot": 0.04, **options})
+
+
+def test_beyond_all_numbers_it_says_so():
+    assert str(plan(1e-9, pilot=0.039)).startswith(
+        "more than 1,000,000,000 tasks of these classes are needed to find"
+    )

@@ -235,6 +235,11 @@ class ImageTasks(Checked):
         return tuple(f"{name} turned by {90 * q}°" if q else name for q in range(turned) for name in names)
 
     @property
+    def distinct_classes(self) -> int:
+        """How many classes there are, without turned ones: class ``c`` is ``c % distinct_classes`` turned."""
+        return self.dataset.n_classes
+
+    @property
     def class_digests(self) -> tuple[tuple[str, ...], ...]:
         """Digests of the images of the dataset's classes, which come first in ``class_names``."""
         return self.dataset.class_digests
