@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 import size
+from typer.testing import CliRunner
+
+from mltk.cli import app
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -26,6 +29,20 @@ def test_the_readme_shows_evaluations(page, number, block, capsys, tmp_path, mon
     monkeypatch.chdir(tmp_path)
     exec(compile(block, f"{page}, block {number}", "exec"), {})
     assert "95 % interval" in capsys.readouterr().out
+
+
+def test_the_commands_of_the_readme_run_in_order_and_give_what_python_gives(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    python = re.search(r"```python\n(.*?)```", README, re.S)[1].replace("steps=500", "steps=9")
+    exec(compile(python, "README", "exec"), {})
+    said = capsys.readouterr().out
+    for command in re.findall(r"^mltk .*", README.partition("On the command line")[2], re.M)[:4]:
+        done = CliRunner().invoke(app, command.replace("--steps 500", "--steps 9").split()[1:])
+        assert done.exit_code == 0, done.output
+        if command.startswith("mltk evaluate"):
+            assert done.output.splitlines()[-1] == said.splitlines()[-1]
+    assert "runs/maml − runs/meta-sgd: mse" in done.output
 
 
 @pytest.mark.parametrize(("page", "number", "block"), blocks(*sorted((ROOT / "docs").glob("*.md"))))

@@ -11,6 +11,7 @@ import typer
 
 from mltk.algorithms import StochasticMAML
 from mltk.cli.held_out import tasks_to_test_on
+from mltk.cli.out import file
 from mltk.cli.recipes import Wishes
 from mltk.errors import SettingError
 from mltk.evaluation import Entry, MetaLearningEvaluator
@@ -27,11 +28,18 @@ class Over(StrEnum):
     GROUPS = "groups"
 
 
+NAMES = {Over.CLASSES: "class_names", Over.GROUPS: "group_names"}
+"""Where tasks say what they are of."""
+
+
 def compare(
     folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Run folders.", show_default=False)],
     episodes: Annotated[int, typer.Option(min=2, help="How many tasks.")] = 1000,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the tasks.")] = 0,
-    over: Annotated[Over, typer.Option(help="What differences are for: others of these.")] = Over.TASKS,
+    over: Annotated[
+        Over,
+        typer.Option(help="Intervals are for other tasks of these classes, other classes, or other groups."),
+    ] = Over.TASKS,
     ways: Annotated[int | None, typer.Option(min=2, help="Classes a task, for images.")] = None,
     shots: Annotated[int | None, typer.Option(min=1, help="Support images of each class.")] = None,
     queries: Annotated[int | None, typer.Option(min=1, help="Query images of each class.")] = None,
@@ -42,8 +50,14 @@ def compare(
         int | None,
         typer.Option(min=1, help="Processes that share the tasks.", show_default=False),
     ] = None,
-    json: Annotated[Path | None, typer.Option(help="Write everything there.", show_default=False)] = None,
-    markdown: Annotated[Path | None, typer.Option(help="Write the table there.", show_default=False)] = None,
+    json: Annotated[
+        Path | None,
+        typer.Option(parser=file, metavar="<path>", help="Write everything there.", show_default=False),
+    ] = None,
+    markdown: Annotated[
+        Path | None,
+        typer.Option(parser=file, metavar="<path>", help="Write the table there.", show_default=False),
+    ] = None,
 ) -> None:
     """Put trained learners to the same new tasks, and compare them in pairs.
 
@@ -71,6 +85,10 @@ def compare(
         tasks = found
         entries[str(folder)] = Entry(str(folder), saved.algorithm, saved.run.meta_params)
     assert tasks is not None
+    if over is not Over.TASKS and not getattr(tasks, NAMES[over], ()):
+        raise SettingError(
+            f"--over is {over.value}, but the tasks do not say which {over.value} they are of; expected tasks"
+        )
     evaluator = MetaLearningEvaluator(entries, tasks, seed=seed)
     with reporting(sys.stderr) as report:
         table = evaluator.run(
@@ -79,11 +97,11 @@ def compare(
             progress=lambda done, all_, loss: report("evaluation", done, all_, loss),
         )
     typer.echo(str(table))
-    comparisons = table.comparisons(over=over)
+    comparisons = table.comparisons(over=over.value)
     for each in comparisons:
         typer.echo(str(each))
     if json is not None:
         table.to_json(json, comparisons=comparisons)
     if markdown is not None:
         text = table.to_markdown() + "\n"
-        replace_file(markdown, lambda file: file.write(text.encode()))
+        replace_file(markdown, lambda opened: opened.write(text.encode()))

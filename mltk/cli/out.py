@@ -1,7 +1,8 @@
-"""The option ``--out``: a folder that is written."""
+"""Options that name what is written: the folder of ``--out``, and files."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import typer
@@ -12,3 +13,11 @@ def folder(text: str) -> Path:
     if not text:
         raise typer.BadParameter("the path is empty; expected that of a folder (. is the present one)")
     return Path(text)
+
+
+def file(text: str) -> Path:
+    """A file by its path, in a folder that is there: else nothing is computed, since it could not be kept."""
+    path = Path(text)
+    if not text or path.is_dir() or not os.access(path.parent, os.W_OK):
+        raise typer.BadParameter(f"{text!r} cannot be written; expected a file in a folder that is there")
+    return path

@@ -56,6 +56,21 @@ def test_vectors_are_compared_too(run):
     assert output(run(*words, "--workers", 2)).splitlines()[-1] == said.splitlines()[-1]
 
 
+def test_what_cannot_be_said_or_kept_is_refused_before_anything_is_evaluated(run):
+    for name in ("maml", "meta-sgd"):
+        output(run("train", name, "--data", "sinusoid", "--steps", 2, "--out", f"runs/{name}"))
+    words = ("compare", "runs/maml", "runs/meta-sgd", "--episodes", 10**9)
+    for over in ("classes", "groups"):
+        found = run(*words, "--over", over)
+        assert found.exit_code == 1
+        assert f"error: --over is {over}, but the tasks do not say which {over} they are of" in found.output
+    for option in ("--json", "--markdown"):
+        for path in ("missing/x", "runs", ""):
+            found = run(*words, option, path)
+            assert found.exit_code == 2
+            assert f"{path!r} cannot be written; expected a file in a folder that is there" in found.output
+
+
 def test_runs_of_other_tasks_are_refused(run):
     train(run, "prototypical")
     output(run("train", "maml", "--data", "sinusoid", "--steps", 2, "--out", "runs/maml"))
