@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar, cast
 
 from mltk.algorithms.embedding_based import EmbeddingBased
+from mltk.errors import ShapeError
 from mltk.heads.bayesian import BayesianRidgeHead, BayesianRidgeSettings
 from mltk.heads.calibrated import double
 from mltk.heads.evidence import Prediction, bayesian_ridge
@@ -21,6 +22,9 @@ class BayesianRidge(BayesianRidgeSettings, EmbeddingBased):
     outputs share. Meta-training goes through the choice of it. Classes are regressed on one-hot targets, and
     the cross-entropy of the outputs, times a learned scale, is the loss. For regression set ``scale=1.0``.
     Formulas stand with `mltk.heads.BayesianRidgeHead`.
+
+    One example of each class says nothing of the noise: to the evidence one-hot targets that are all
+    different are noise themselves, and weights are zero. Such tasks are refused.
 
     Attributes:
         embedding: The network; its outputs are vectors.
@@ -38,6 +42,14 @@ class BayesianRidge(BayesianRidgeSettings, EmbeddingBased):
     """
 
     head_type: ClassVar = BayesianRidgeHead
+
+    def _target(self, y: Array, ways: int | None, like: Array) -> Array:
+        if ways is not None and y.shape[-1] <= ways:
+            raise ShapeError(
+                f"support_y has {y.shape[-1]} labels of {ways} classes, of which the evidence tells nothing; "
+                "expected more examples than classes, or RidgeRegression, whose regulariser is learned"
+            )
+        return super()._target(y, ways, like)
 
     def predictive(self, state: Tree, query_x: Array) -> Prediction:
         """The Gaussian predictive distribution of the outputs, in double precision.

@@ -183,7 +183,7 @@ def _on_images(algorithm: str, family: str, wishes: Wishes) -> Recipe:
     ways = given(wishes.ways, min(WAYS if in_one_go else 5, dataset.n_classes))
     tasks = dataset.tasks(
         ways,
-        given(wishes.shots, 1),
+        given(wishes.shots, 5 if algorithm == "bayesian-ridge" else 1),
         given(wishes.queries, 1 if in_one_go else 5),
         rotations=family == "omniglot",
         jitter=data.Jitter(),

@@ -10,6 +10,7 @@ from routes import NUMPY
 import mltk
 from mltk import tree
 from mltk.algorithms import BayesianRidge, RidgeRegression
+from mltk.errors import ShapeError
 from mltk.heads import BayesianRidgeHead, RidgeHead
 from mltk.heads.evidence import largest_evidence
 
@@ -109,3 +110,18 @@ def test_one_example_says_nothing_of_the_noise():
     assert np.abs(LEARNER.predict(state, episode.query_x)).max() < 1e-8
     _, grads = LEARNER.value_and_grad(LEARNER.init(NUMPY, 0), episode)
     assert all(np.isfinite(leaf).all() for leaf in tree.leaves(grads))
+
+
+def test_one_example_of_each_class_is_refused():
+    """One-hot targets that are all different are white noise: the evidence is largest for weights of zero."""
+    x = np.random.default_rng(0).normal(size=(50, 5, 8))
+    found = mltk.heads.evidence(x, np.tile(np.eye(5), (50, 1, 1)), shared=True)
+    assert np.abs(found.weights).max() < 1e-8
+    episode = mltk.data.Blobs(5, 1, 2).sample(2, 0, NUMPY)
+    meta = ITSELF.init(NUMPY, 0)
+    for refused in (
+        lambda: ITSELF.adapt(meta, episode.support_x, episode.support_y),
+        lambda: ITSELF.value_and_grad(meta, episode),
+    ):
+        with pytest.raises(ShapeError, match="support_y has 5 labels of 5 classes"):
+            refused()

@@ -82,7 +82,7 @@ def test_every_learner_trains_on_glyphs_and_is_evaluated_on_other_characters(alg
     said = output(run("evaluate", "here", "--episodes", 4, "--queries", 1))
     assert said.startswith(f"here: {kind} after 2 meta-iterations\n")
     # A network has its outputs; an embedding takes any number of classes.
-    assert f"{3 if algorithm in NETWORKS else 5}-way 1-shot, on 400 unseen classes" in said
+    assert f"{3 if algorithm in NETWORKS else 5}-way {saved.tasks.shots}-shot, on 400 unseen classes" in said
     assert re.search(r"accuracy 0\.\d+ ± \d.* \(95 % interval over 4 tasks\)", said)
 
 
