@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from mltk import tree
 from mltk.backend import common_backend
+from mltk.episode import check_inputs
 from mltk.errors import TreeError
 from mltk.heads.similarity import normalize
 from mltk.ops.kernels import kernels_of
@@ -56,8 +57,11 @@ def gradient_alignment(support: Tree, query: Tree) -> Alignment:
     shapes = [_shapes(name, gradient) for name, gradient in (("support", support), ("query", query))]
     if shapes[0] != shapes[1]:
         raise TreeError(f"query has leaves {shapes[1]}; expected {shapes[0]} as support")
-    common_backend(support=tree.leaves(support), query=tree.leaves(query))
-    a, b = (normalize(flattened(gradient)).unit for gradient in (support, query))
+    backend = common_backend(support=tree.leaves(support), query=tree.leaves(query))
+    rows = {"support": flattened(support), "query": flattened(query)}
+    for name, each in rows.items():
+        check_inputs(backend, name, each[None])
+    a, b = (normalize(each).unit for each in rows.values())
     return Alignment(kernels_of(a).sum(a, (-1,), times=b), a @ a.mT)
 
 

@@ -239,7 +239,7 @@ class LearnabilityAnalyzer:
         check_count("episodes", episodes, at_least=2)
         check_count("redraws", redraws, at_least=2)
         check_count("seed", seed, at_least=0)
-        shots = tuple(sorted(set(shots)))
+        shots = tuple(sorted({int(count) for count in shots}))
         learners = [(steps, self._with_steps(steps)) for steps in sorted(set(inner_steps))]
         starts, backend = of_runs(self.meta_params, self.backend)
         names = getattr(self.tasks, "class_names", None)

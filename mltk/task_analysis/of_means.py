@@ -64,11 +64,15 @@ def of_means(moments: np.ndarray, statistic: Callable[[np.ndarray, int], np.ndar
     total = moments.sum(axis=1, keepdims=True)
     estimate = float(statistic(total / tasks, tasks)[0])
     without = statistic((total - moments) / (tasks - 1), tasks - 1)
-    half = math.inf
-    if np.isfinite(without).all() and np.ptp(without) > ROUNDED * max(1.0, np.abs(without).max()):
+    half, reason = math.inf, ""
+    if not np.isfinite(without).all():
+        reason = "without some of which it is undefined"
+    elif np.ptp(without) <= ROUNDED * max(1.0, np.abs(without).max()):
+        reason = "without any of which it is the same"
+    else:
         squares = float(np.sum((without - without.mean()) ** 2))
         half = quantile(tasks - 1, 0.95) * math.sqrt((tasks - 1) / tasks * squares)
-    return Interval(estimate, estimate - half, estimate + half, over="tasks", units=tasks)
+    return Interval(estimate, estimate - half, estimate + half, over="tasks", units=tasks, reason=reason)
 
 
 def mapped(found: Interval, function: Callable[[float], float]) -> Interval:

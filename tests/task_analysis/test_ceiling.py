@@ -101,20 +101,21 @@ def test_the_interval_is_the_jackknifes():
 
 
 @pytest.mark.parametrize(
-    ("y", "estimate"),
+    ("y", "estimate", "reason"),
     [
-        ([2, 1, 4, 3], 0.6),  # each of the four correlations without a task is 1/2
-        ([1, 2, 3, 4], 1.0),
-        ([0.3] * 7 + [0.7], 3**-0.5),  # without the last it is undefined
-        ([0.1, 0.1, 0.1, 0.1], np.nan),
-        ([0.1 + 0.2, 0.3, 0.3, 0.3], np.nan),
+        ([2, 1, 4, 3], 0.6, "without any of which it is the same"),  # each time it is 1/2
+        ([1, 2, 3, 4], 1.0, "without any of which it is the same"),
+        ([0.3] * 7 + [0.7], 3**-0.5, "without some of which it is undefined"),  # without the last
+        ([0.1, 0.1, 0.1, 0.1], np.nan, "without some of which it is undefined"),
+        ([0.1 + 0.2, 0.3, 0.3, 0.3], np.nan, "without some of which it is undefined"),
     ],
 )
-def test_nothing_is_known_of_a_correlation_that_does_not_vary(y, estimate):
+def test_nothing_is_known_of_a_correlation_that_does_not_vary(y, estimate, reason):
     found = correlation(0.1 * np.arange(len(y)), y)
     np.testing.assert_allclose(found.estimate, estimate, rtol=1e-9)
     bounds = (-1, 1) if np.isfinite(estimate) else (np.nan, np.nan)
     np.testing.assert_array_equal((found.low, found.high), bounds)
+    assert str(found).endswith(f"tasks, {reason})")
 
 
 def test_nothing_is_known_of_a_reliability_that_does_not_vary_and_none_is_above_one():

@@ -62,6 +62,10 @@ REFUSED = [
     (lambda: task2vec_distances(np.ones((2, 3), int)), "vectors has dtype int64; expected floating"),
     (lambda: task2vec_distances(np.full((2, 3), np.inf)), "vectors holds NaN or infinity"),
     (lambda: gradient_alignment({}, {}), r"support has leaves \{\}; expected a tree"),
+    (
+        lambda: gradient_alignment(*[{"0": np.ones((2, 3), int)}] * 2),
+        "support has dtype int64; expected floating",
+    ),
     (lambda: gradient_alignment(GRADIENT, 3), r"query has leaves \{\}; expected a tree"),
     (lambda: gradient_alignment(GRADIENT, {"0": GRADIENT["0"]["bias"]}), "query has leaves.* as support"),
     (lambda: gradient_alignment({"0": [1.0]}, {"0": [1.0]}), r"support has leaves \{'0': \(\)\}"),
@@ -119,7 +123,8 @@ def test_features_that_have_a_gradient_must_be_finite():
 
 
 def test_shots_are_needed_for_a_number():
-    found = learn(shots=(1, 2, 4))
+    found = learn(shots=np.asarray([1, 2, 4]))
+    assert "4 shots" in str(found)
     for error in ("x", None, math.nan):
         with pytest.raises(MltkError, match="error is"):
             found.shots_needed(error)
