@@ -52,6 +52,7 @@ from mltk.evaluation.interval import Interval
 from mltk.evaluation.side_by_side import advantages, check_same_metric, evidence_for, leads, scores
 from mltk.files import replace_file
 from mltk.outside import read_bytes, read_json, reading
+from mltk.plain import plain
 from mltk.progress import Progress, showing
 from mltk.summary import Lines, Summary
 from mltk.training.config import differences
@@ -138,9 +139,8 @@ class ABResult(Summary):
         return Interval(mean, low, high, self.over, 1 - self.alpha, self.tasks * (self.ways or 1), why)
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it as plain numbers, texts and lists."""
-        found = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        return {name: each.tolist() if hasattr(each, "tolist") else each for name, each in found.items()}
+        """All of it as plain numbers, texts and lists; ``None`` for what is infinite."""
+        return dict(plain(self))
 
     def __str__(self) -> str:
         said = self.decision

@@ -12,7 +12,7 @@ import numpy as np
 from mltk.contracts import Backend
 from mltk.data.source import ClassSource
 from mltk.episode import Episode, form, joined
-from mltk.errors import ShapeError
+from mltk.errors import SettingError, ShapeError
 
 BLOCK = 20
 """Tasks that are drawn together, from a generator of their own."""
@@ -69,6 +69,8 @@ def wanted(drawn: Iterator[Episode], episodes: int) -> Iterator[Episode]:
         ShapeError: If a block has another number of tasks than the source was asked for.
     """
     for number, block in enumerate(drawn):
+        if not isinstance(block, Episode):
+            raise SettingError(f"tasks.sample gave {type(block).__name__}; expected an mltk.Episode")
         tasks = block.support_x.shape[0]
         if tasks != BLOCK:
             raise ShapeError(f"tasks.sample({BLOCK}, …) gave {tasks} tasks; expected {BLOCK}")

@@ -27,7 +27,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -43,6 +43,7 @@ from mltk.evaluation.reliability import (
     reliability,
 )
 from mltk.evaluation.student import half_width, quantile
+from mltk.plain import plain
 from mltk.summary import Lines, Summary
 from mltk.tree import Array
 
@@ -107,14 +108,8 @@ class Calibration(Summary):
         return f"Calibration of {self.bins.counts.sum():,} predictions in {self.bins.counts.size} bins", lines
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything as plain numbers, lists and dicts, as JSON takes them."""
-        found = asdict(self)
-        found["brier_parts"] = self.brier_parts._asdict()
-        found["bins"] = {
-            name: values.tolist() if isinstance(values, np.ndarray) else values
-            for name, values in self.bins._asdict().items()
-        }
-        return found | {"squared_error": self.bins.squared_error}
+        """Everything as plain numbers, lists and dicts; ``None`` for what is infinite, as JSON takes it."""
+        return dict(plain(self)) | {"squared_error": self.bins.squared_error}
 
     @classmethod
     def from_dict(cls, told: Mapping[str, Any]) -> Calibration:

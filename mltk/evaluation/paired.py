@@ -14,6 +14,7 @@ from mltk.evaluation.interval import Interval, decimals
 from mltk.evaluation.result import Evaluation
 from mltk.evaluation.sign_flips import sign_flips
 from mltk.installation import needed_for
+from mltk.plain import plain
 from mltk.summary import Lines, Summary
 
 
@@ -77,9 +78,8 @@ class Comparison(Summary):
         return f"Comparison: {self}", lines
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it as plain numbers and texts."""
-        found = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        return found | {"names": list(self.names), "difference": dict(vars(self.difference))}
+        """All of it as plain numbers and texts; ``None`` for what is infinite."""
+        return dict(plain(self))
 
 
 def difference(x: Evaluation, y: Evaluation) -> Evaluation:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from mltk.evaluation.result import Evaluation
 from mltk.files import replace_file
 from mltk.installation import needed_for
 from mltk.outside import read_bytes, read_json, reading
+from mltk.plain import plain
 from mltk.summary import Lines, Summary
 
 LARGEST = 2**30
@@ -172,7 +172,7 @@ class Table(Summary):
         told = self.to_dict()
         if comparisons:
             told["comparisons"] = [each.to_dict() for each in comparisons]
-        text = json.dumps(_finite(told), indent=1, allow_nan=False) + "\n"
+        text = json.dumps(plain(told), indent=1, allow_nan=False) + "\n"
         replace_file(Path(path), lambda file: file.write(text.encode()))
 
     @classmethod
@@ -331,12 +331,3 @@ def _array(
     if array.ndim != len(shape) or array.dtype.kind != kind or array.shape[0] != shape[0]:
         raise ValueError(f"an array has shape {array.shape} and dtype {array.dtype}; expected {shape}")
     return np.asarray(np.where(np.isnan(array), null, array)) if kind == "f" else array
-
-
-def _finite(told: Any) -> Any:
-    """The same, without the numbers that JSON has not."""
-    if isinstance(told, dict):
-        return {name: _finite(each) for name, each in told.items()}
-    if isinstance(told, list):
-        return [_finite(each) for each in told]
-    return None if isinstance(told, float) and not math.isfinite(told) else told

@@ -12,6 +12,7 @@ from mltk.checks import check_has
 from mltk.episode import Episode
 from mltk.errors import SettingError
 from mltk.normalization import modes, support_statistics
+from mltk.plain import plain
 from mltk.summary import Lines, Summary
 from mltk.task_analysis.class_means import class_means, loss_gradient
 from mltk.task_analysis.confidence import mean_confidence
@@ -98,11 +99,7 @@ class Measures(Summary, Mapping[str, np.ndarray]):
     def to_dict(self) -> dict[str, dict[str, Any]]:
         """Each measure's ``"needs"`` and ``"values"``, as lists for JSON; what is not finite is ``None``."""
         return {
-            name: {
-                "needs": self.needs[name],
-                "values": [float(value) if np.isfinite(value) else None for value in values],
-            }
-            for name, values in self.arrays.items()
+            name: {"needs": self.needs[name], "values": plain(values)} for name, values in self.arrays.items()
         }
 
     def summary(self) -> tuple[str, Lines]:
