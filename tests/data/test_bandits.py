@@ -302,3 +302,12 @@ def test_the_posterior_of_bandits_is_calibrated():
     assert_mean_fits((found - tasks.means) * found, 0.0)
     best = found.argmax(axis=1)[:, None]
     assert_mean_fits(np.take_along_axis(found - tasks.means, best, axis=1), 0.0)
+
+
+def test_expected_payoffs_are_the_same_on_every_backend(backend64):
+    family = Bandits(3, 4, noise=0.3)
+    found, expected = (
+        family.bayes_means(family.sample(2, 0, backend).rollout(everywhere(backend.asarray(np.zeros(3))), 0))
+        for backend in (backend64, NUMPY)
+    )
+    np.testing.assert_allclose(backend64.to_numpy(found), expected, rtol=1e-12, atol=1e-15)

@@ -148,3 +148,13 @@ def test_what_has_no_posterior_is_refused():
     for parts in ((x[..., :2], y, x), (x, y[:, :2], x), (x, y + 1, x), (x, y, x[0])):
         with pytest.raises(ShapeError):
             Blobs(3, 1, 1).bayes_predict(*parts)
+
+
+def test_every_backend_has_the_same(backend64):
+    tasks = Blobs(3, 2, 2)
+    found, expected = (tasks.sample(3, 0, backend) for backend in (backend64, NUMPY))
+    for function in (tasks.bayes_predict, tasks.bayes_error):
+        value = function(found.support_x, found.support_y, found.query_x)
+        assert backend64.owns(value)
+        same = function(expected.support_x, expected.support_y, expected.query_x)
+        np.testing.assert_array_equal(backend64.to_numpy(value), same)

@@ -128,7 +128,7 @@ class Blobs(Checked):
 
         Centre and turn of the means are unknown; all classes are as likely for a query. The most probable
         class is right more often than what any learner says that sees one query at a time. It is computed on
-        the host in float64: with 5 ways, shots and features about 2 ms a query on one core.
+        the host in float64: with 5 ways, shots and features about 3 ms a query on one core.
 
         Args:
             support_x: Inputs ``(T, N, features)``, of any backend; ``N`` need not be ``ways · shots``, nor
