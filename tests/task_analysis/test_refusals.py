@@ -66,6 +66,7 @@ REFUSED = [
         lambda: gradient_alignment(*[{"0": np.ones((2, 3), int)}] * 2),
         "support has dtype int64; expected floating",
     ),
+    (lambda: gradient_alignment(*[{"0": np.ones((0, 3))}] * 2), r"support has leaves \{'0': \(0, 3\)\}"),
     (lambda: gradient_alignment(GRADIENT, 3), r"query has leaves \{\}; expected a tree"),
     (lambda: gradient_alignment(GRADIENT, {"0": GRADIENT["0"]["bias"]}), "query has leaves.* as support"),
     (lambda: gradient_alignment({"0": [1.0]}, {"0": [1.0]}), r"support has leaves \{'0': \(\)\}"),
