@@ -139,6 +139,12 @@ def check_part(name: str, value: Any) -> None:
         raise SettingError(f"{name} is {value!r}; expected a number from 0 to 1")
 
 
+def check_between(name: str, value: Any) -> None:
+    """Raise `SettingError` unless the setting is a number between 0 and 1, and neither of them."""
+    if not is_number(value) or not 0 < value < 1:
+        raise SettingError(f"{name} is {value!r}; expected a number between 0 and 1")
+
+
 def check_has(name: str, value: Any, method: str, example: str) -> None:
     """Raise `SettingError` unless the setting is an object with a method, not its name or its class."""
     if isinstance(value, type) or not callable(getattr(value, method, None)):

@@ -41,7 +41,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from mltk.checks import check_choice, check_count, check_has, check_scale, is_number
+from mltk.checks import check_between, check_choice, check_count, check_has, check_scale
 from mltk.contracts import Backend
 from mltk.data.source import ClassSource, TaskSource
 from mltk.errors import RunError, SettingError
@@ -213,8 +213,7 @@ class ABTest:
         check_choice("over", self.over, OVER)
         if self.over == "classes":
             self._check_classes()
-        if not is_number(self.alpha) or not 0 < self.alpha < 1:
-            raise SettingError(f"alpha is {self.alpha!r}; expected a number between 0 and 1")
+        check_between("alpha", self.alpha)
         if len({entry.name for entry in self._entries}) < 2:
             raise SettingError(f"a and b are both called {self._entries[0].name}; expected two names")
 

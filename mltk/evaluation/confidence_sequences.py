@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mltk.checks import check_count, is_number
+from mltk.checks import check_between, check_count
 from mltk.errors import SettingError, ShapeError
 
 FIRST = 50
@@ -275,8 +275,7 @@ def _checked(values: np.ndarray, alpha: float) -> np.ndarray:
     values = np.asarray(values, dtype=np.float64)
     if values.ndim < 1 or values.size == 0:
         raise ShapeError(f"values has shape {values.shape}; expected (..., n) with at least one value")
-    if not is_number(alpha) or not 0 < alpha < 1:
-        raise SettingError(f"alpha is {alpha!r}; expected a number between 0 and 1")
+    check_between("alpha", alpha)
     if not np.isfinite(values).all():
         raise SettingError("values holds NaN or infinity; expected finite numbers")
     return values

@@ -22,8 +22,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from mltk.backend import common_backend
-from mltk.checks import check_count, check_range
-from mltk.errors import DtypeError, SettingError, ShapeError
+from mltk.checks import check_between, check_count
+from mltk.errors import DtypeError, ShapeError
 from mltk.evaluation.interval import Interval
 from mltk.evaluation.probabilities import checked_probabilities, judged, of_labels, with_labels
 from mltk.evaluation.student import half_width
@@ -106,7 +106,7 @@ def conformal_sets(
         SettingError: If a setting is not valid.
         MltkError: If the arrays are not of this form.
     """
-    check_alpha(alpha)
+    check_between("alpha", alpha)
     check_count("seed", seed, at_least=0)
     p, y = judged(probabilities, labels)
     tasks, queries = y.shape
@@ -136,13 +136,6 @@ def coverage(sets: Array, labels: Array) -> Coverage:
     y = with_labels(sets, labels)
     of_tasks = of_labels(sets, y).mean(axis=1)
     return Coverage(_interval(of_tasks), _interval(sets.sum(axis=-1).mean(axis=1)), of_tasks)
-
-
-def check_alpha(alpha: float) -> None:
-    """Raise `SettingError` unless this lies between 0 and 1."""
-    check_range("(0, alpha)", (0.0, alpha))
-    if not 0 < alpha < 1:
-        raise SettingError(f"alpha is {alpha!r}; expected a number between 0 and 1")
 
 
 def _interval(values: np.ndarray) -> Interval:

@@ -6,8 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mltk.checks import is_number
-from mltk.errors import SettingError
+from mltk.checks import check_between
 from mltk.evaluation.student import quantile
 
 SINGULAR = {"tasks": "task", "classes": "class", "groups": "group"}
@@ -99,8 +98,7 @@ def from_variances(
     Raises:
         SettingError: If the level is not between 0 and 1.
     """
-    if not is_number(level) or not 0 < level < 1:
-        raise SettingError(f"level is {level!r}; expected a number between 0 and 1")
+    check_between("level", level)
     known = all(freedom >= 1 and math.isfinite(variance) for variance, freedom in parts)
     squares = (
         [quantile(freedom, level) ** 2 * variance for variance, freedom in parts] if known else [math.inf]

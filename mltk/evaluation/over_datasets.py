@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mltk.checks import check_count, check_scale, is_number
+from mltk.checks import check_between, check_count, check_scale
 from mltk.errors import NotFiniteError, SettingError, ShapeError
 from mltk.evaluation.result import Evaluation
 from mltk.evaluation.table import Table
@@ -110,8 +110,7 @@ def rank_over_datasets(
             f"scores has shape {found.shape} for {len(names)} names; "
             "expected (datasets, learners), both at least 2"
         )
-    if not is_number(level) or not 0 < level < 1:
-        raise SettingError(f"level is {level!r}; expected a number between 0 and 1")
+    check_between("level", level)
     with needed_for("ranking"):
         from scipy.special import fdtrc
         from scipy.stats import chi2, rankdata, studentized_range

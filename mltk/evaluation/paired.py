@@ -61,10 +61,11 @@ class Comparison(Summary):
         found = self.difference
         digits = decimals(found.half_width)
         estimate, low, high = (f"{each:+.{digits}f}" for each in (found.estimate, found.low, found.high))
+        corrected = "" if self.holm == self.sign_flip else f" (Holm {self.holm:.3g})"
         return (
             f"{self.names[0]} − {self.names[1]}: {self.metric} {estimate} [{low}, {high}] "
             f"over {found.population}; "
-            f"p over tasks = {self.sign_flip:.3g} (Holm {self.holm:.3g})"
+            f"p over tasks = {self.sign_flip:.3g}{corrected}"
         )
 
     def summary(self) -> tuple[str, Lines]:

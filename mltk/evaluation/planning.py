@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from mltk.checks import check_choice, check_count, is_number
+from mltk.checks import check_between, check_choice, check_count, is_number
 from mltk.errors import SettingError, ShapeError
 from mltk.evaluation import jackknife
 from mltk.evaluation.paired import difference
@@ -119,9 +119,8 @@ def plan(
         >>> print(mltk.evaluation.plan(0.01, pilot=0.039))
         122 tasks of these classes find a difference of 0.01 with power 0.8
     """
-    for name, value in (("power", power), ("level", level)):
-        if not is_number(value) or not 0 < value < 1:
-            raise SettingError(f"{name} is {value!r}; expected a number between 0 and 1")
+    check_between("power", power)
+    check_between("level", level)
     if not is_number(effect) or effect == 0:
         raise SettingError(f"effect is {effect!r}; expected a number that is not 0")
     check_choice("over", over, ("tasks", "classes", "groups"))

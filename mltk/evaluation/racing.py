@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from mltk.checks import check_count, check_has, check_switch, is_number
+from mltk.checks import check_between, check_count, check_has, check_switch
 from mltk.contracts import Backend
 from mltk.data.source import TaskSource
 from mltk.errors import SettingError
@@ -123,8 +123,7 @@ def race(
     check_count("max_tasks", max_tasks)
     check_count("seed", seed, at_least=0)
     check_switch("halving", halving)
-    if not is_number(alpha) or not 0 < alpha < 1:
-        raise SettingError(f"alpha is {alpha!r}; expected a number between 0 and 1")
+    check_between("alpha", alpha)
     entries = [entry_of(value, name, called=name) for name, value in check_named("learners", learners)]
     chosen = backend_of_all(entries, backend)
     names, count = [entry.name for entry in entries], len(entries)

@@ -29,9 +29,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mltk.checks import check_number, check_scale
+from mltk.checks import check_between, check_number, check_scale
 from mltk.errors import SettingError, ShapeError
-from mltk.evaluation.conformal import ConformalSets, check_alpha
+from mltk.evaluation.conformal import ConformalSets
 from mltk.evaluation.probabilities import host, judged, of_labels
 from mltk.summary import Lines, Summary
 from mltk.tree import Array
@@ -151,7 +151,7 @@ def controlled_sets(probabilities: Array, labels: Array, *, alpha: float = 0.1) 
         >>> round(sets.threshold, 3)
         0.4
     """
-    check_alpha(alpha)
+    check_between("alpha", alpha)
     scores = 1 - of_labels(*judged(probabilities, labels))
     found = control_risk(lambda level: np.mean(scores > level, axis=1), np.unique(scores), alpha=alpha)
     return ConformalSets(alpha, found.threshold, found.tasks)

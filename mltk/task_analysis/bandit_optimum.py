@@ -18,7 +18,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mltk.checks import check_count
+from mltk.checks import check_between, check_count
 from mltk.errors import SettingError
 
 TOLERANCE = 1e-8
@@ -48,8 +48,7 @@ def gittins_index(successes: float, failures: float, *, discount: float) -> floa
         0.7029
     """
     _check_arm((successes, failures))
-    if not 0 < discount < 1:
-        raise SettingError(f"discount is {discount}; expected a number between 0 and 1")
+    check_between("discount", discount)
     horizon = math.ceil(math.log(TOLERANCE * (1 - discount)) / math.log(discount))
     for_ever = 1 / (1 - discount)
     better = successes / (successes + failures)

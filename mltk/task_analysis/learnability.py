@@ -263,7 +263,8 @@ class LearnabilityAnalyzer:
                 if confusion is not None and episode.classes is not None:
                     outputs = predictions(self.learner, starts[0], by_shots[-1], _names(done))
                     labels = backend.to_numpy(episode.query_y)
-                    count_confused(confusion, episode.classes, labels, outputs.argmax(axis=-1))
+                    predicted = outputs[..., : episode.ways].argmax(axis=-1)
+                    count_confused(confusion, episode.classes, labels, predicted)
                 done += len(found[0])
                 if report is not None:
                     report(done, 2 * episodes, float(found.mean()))
