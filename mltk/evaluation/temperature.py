@@ -29,6 +29,7 @@ from mltk.errors import SettingError, ShapeError
 from mltk.evaluation.blocks import BLOCK, batches, blocks, wanted
 from mltk.evaluation.probabilities import of_classes, of_labels, with_labels
 from mltk.evaluation.unseen_tasks import predictions
+from mltk.training.weights import weighted_value_and_grad
 from mltk.tree import Array, Tree
 
 
@@ -67,7 +68,7 @@ class Tempered(Checked):
 
     def value_and_grad(self, meta_params: Tree, episode: Any) -> tuple[Array, Tree]:
         """The learner's own, of its logits as they are."""
-        return self.learner.value_and_grad(meta_params, episode)
+        return weighted_value_and_grad(self.learner, meta_params, episode)
 
 
 def tempered(

@@ -1,5 +1,7 @@
 """The temperature: derivatives by the complex step, the optimum by SciPy, and a factor that is known."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -132,3 +134,19 @@ def test_tasks_may_have_different_numbers_of_queries_but_not_of_classes():
     uneven = Uneven(few, mltk.data.Blobs(4, 1, 2, features=3))
     with pytest.raises(MltkError, match=r"for \[3, 4\] classes; expected equally many"):
         mltk.evaluation.tempered(learner, meta, uneven, episodes=40)
+
+
+def test_weights_of_tasks_reach_a_learner_of_ones_own():
+    class Own:
+        def __init__(self, learner):
+            self.learner = learner
+
+        def value_and_grad(self, meta_params, episode):
+            return self.learner.value_and_grad(meta_params, replace(episode, weights=None))  # knows of none
+
+    sinusoids, be = mltk.data.Sinusoid(shots=4, queries=3), mltk.backend("numpy")
+    maml = mltk.algorithms.MAML(mltk.models.mlp([1, 5, 1]), "mse")
+    weighted = replace(sinusoids.sample(3, 0, be), weights=np.asarray([0.0, 0.5, 3.0]))
+    params = maml.init(be, 0)
+    found = mltk.evaluation.Tempered(Own(maml), 2.0).value_and_grad(params, weighted)[0]
+    assert float(found) == pytest.approx(float(maml.value_and_grad(params, weighted)[0]))

@@ -13,6 +13,7 @@ from scipy import special, stats
 
 import mltk
 from mltk import tree
+from mltk.data.source import Proposal
 from mltk.episode import joined
 from mltk.errors import DivergedError, NotFiniteError, RunError, SettingError
 from mltk.task_analysis.curricula import (
@@ -313,3 +314,65 @@ def test_what_is_refused(tasks):
             replace(tasks, tasks=Drawn(broken)), tasks.start(), 12 if "Uni" in kind.__name__ else 3, META
         )
     assert not isinstance(error.value, DivergedError)
+
+
+class Own:
+    """A proposer of one's own, which does what a test says."""
+
+    def __init__(self, found=lambda p: p, start=lambda: {"n": np.asarray(0)}):
+        self.found, self.begin = found, start
+
+    def sample(self, n_tasks, rng, backend):
+        return SINUSOIDS.sample(n_tasks, rng, backend)
+
+    def start(self):
+        return self.begin()
+
+    def propose(self, n_tasks, rng, backend, *, learner, meta_params, state):
+        return self.found(
+            Proposal(self.sample(n_tasks, rng, backend), {"n": state["n"] + 1}, {"x": np.float32(2)})
+        )
+
+
+def test_a_proposer_of_ones_own(tmp_path):
+    run = mltk.train(MAML, Own(), backend=NUMPY, steps=3, log_every=1, out=tmp_path / "x")
+    assert [line["x"] for line in run.history] == [2.0] * 3
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        (lambda p: p.episode, "tasks.propose gave Episode; expected a Proposal"),
+        (lambda p: p._replace(episode=p.episode.take(slice(1))), "gave 1 tasks; expected 4"),
+        (lambda p: p._replace(state={}), "the state of tasks.propose is {}"),
+        (lambda p: p._replace(figures={"loss": 1.0}), "have 'loss'; expected other names"),
+    ],
+)
+def test_what_is_no_proposal_is_refused(found, said):
+    with pytest.raises(SettingError, match=said):
+        mltk.train(MAML, Own(found), backend=NUMPY, steps=2)
+    with pytest.raises(SettingError, match=r"tasks.start gave None"):
+        mltk.train(MAML, Own(start=lambda: None), backend=NUMPY, steps=2)
+
+
+def test_candidates_must_be_as_many_as_asked_for():
+    for wrong in (Drawn(joined(FAMILY)), mltk.data.Bandits()):
+        for curriculum in (HardMining(wrong), UniformDifficulty(wrong), Curriculum(wrong, steps=3)):
+            with pytest.raises(SettingError, match=r"tasks.sample\(.* gave (3|Env|Roll|.*)"):
+                mltk.train(MAML, curriculum, backend=NUMPY, steps=2, meta_batch=4)
+
+
+def test_turned_classes_are_known_through_a_curriculum():
+    turned = mltk.data.Glyphs(2, 5, 4, image_size=16).tasks(3, 2, 2, rotations=True)
+    found = mltk.evaluate(
+        PROTOTYPICAL, PROTOTYPICAL.init(NUMPY, 0), HardMining(turned), episodes=60, backend=NUMPY
+    )
+    assert found.interval("classes").units == 10
+
+
+def test_a_learner_may_know_more_classes_than_a_task_has():
+    more = mltk.algorithms.MAML(
+        mltk.models.Sequential([mltk.ops.Flatten(), mltk.ops.Linear(256, 5)]), "cross_entropy"
+    )
+    for tasks in BY_CLASS:
+        assert 0 < proposed(tasks, tasks.start(), 2, more.init(NUMPY, 0), learner=more).figures["error"] < 1

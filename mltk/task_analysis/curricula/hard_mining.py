@@ -49,7 +49,7 @@ class HardMining(OfTasks):
         state: dict[str, np.ndarray],
     ) -> Proposal:
         """See `mltk.data.source.Proposer`; logged is the mean difficulty of the candidates."""
-        episode = self.tasks.sample(self.candidates * n_tasks, rng, backend)
+        episode = self.candidates_of(self.candidates * n_tasks, rng, backend)
         found = difficulty(learner, meta_params, episode)
         hardest = np.argsort(-found, kind="stable")[:n_tasks]
         return Proposal(chosen(episode, hardest.tolist()), state, {"difficulty": float(found.mean())})

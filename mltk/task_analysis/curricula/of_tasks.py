@@ -17,7 +17,7 @@ from mltk.evaluation.unseen_tasks import predictions
 from mltk.ops.named_losses import loss
 from mltk.tree import Tree
 
-OF_CLASSES = ("class_names", "class_digests", "names_identify", "group_names")
+OF_CLASSES = ("class_names", "class_digests", "names_identify", "group_names", "distinct_classes")
 """What a source may say of its classes, which is the same for those who wrap it."""
 
 
@@ -53,6 +53,20 @@ class OfTasks(Checked):
     def start(self) -> dict[str, np.ndarray]:
         """See `mltk.data.source.Proposer`."""
         return {}
+
+    def candidates_of(self, n_tasks: int, rng: np.random.Generator, backend: Backend) -> Episode:
+        """As many tasks as are asked for.
+
+        Raises:
+            SettingError: If the source draws something else.
+        """
+        episode = self.tasks.sample(n_tasks, rng, backend)
+        found = len(episode.support_x) if isinstance(episode, Episode) else type(episode).__name__
+        if found != n_tasks:
+            raise SettingError(
+                f"tasks.sample({n_tasks}, …) gave {found}; expected an Episode of {n_tasks} tasks"
+            )
+        return episode
 
 
 @dataclass(frozen=True)

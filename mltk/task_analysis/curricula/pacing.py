@@ -60,7 +60,7 @@ class Curriculum(OfTasks):
     ) -> Proposal:
         """See `mltk.data.source.Proposer`; logged is the part, and the mean difficulty of the candidates."""
         part = min(1.0, self.first + (1 - self.first) * int(state["step"]) / self.steps)
-        episode = self.tasks.sample(self.candidates * n_tasks, rng, backend)
+        episode = self.candidates_of(self.candidates * n_tasks, rng, backend)
         found = difficulty(learner, meta_params, episode)
         allowed = np.argsort(found, kind="stable")[: max(n_tasks, math.ceil(part * len(found)))]
         tasks = rng.choice(allowed, n_tasks, replace=False)

@@ -78,7 +78,7 @@ class UniformDifficulty(OfTasks):
         state: dict[str, np.ndarray],
     ) -> Proposal:
         """See `mltk.data.source.Proposer`; logged are mean difficulty and effective number of tasks."""
-        episode = self.tasks.sample(n_tasks, rng, backend)
+        episode = self.candidates_of(n_tasks, rng, backend)
         found = difficulty(learner, meta_params, episode)
         weights = importance(found, state)
         effective = effective_number(weights)
