@@ -14,7 +14,7 @@ LIMITS = {
     "code lines of mltk without the oracle": 19_280,
     "code lines of the oracle": 9_950,
     "lines of the longest file": 400,
-    "lines of the tests": 38_030,
+    "lines of the tests": 38_150,
 }
 
 

@@ -12,6 +12,7 @@ from mltk import data
 from mltk.cli.recipes import Recipe, Wishes, given
 from mltk.contracts import Backend
 from mltk.data.images.class_identity import seen, trained_on
+from mltk.data.source import chosen_from
 from mltk.errors import MltkError, SettingError
 from mltk.training.runs import SavedRun
 from mltk.training.trained_classes import read_classes
@@ -27,14 +28,15 @@ QUERIES = 5
 def tasks_to_test_on(saved: SavedRun, wishes: Wishes) -> tuple[data.TaskSource, str]:
     """Tasks to test a trained learner on, and what to say of them.
 
-    Images show classes that were held out from training, or those of a folder, upright and as they are. By
+    They are those that a curriculum chooses from. Images show classes that were held out from training, or
+    those of a folder, upright and as they are. By
     default the tasks are 5-way, or as many ways as the network has outputs, with the shots of the training
     and 5 queries; less where the dataset has not as many.
 
     Raises:
         SettingError: If ways, shots or queries are given for other tasks than images.
     """
-    tasks = saved.tasks
+    tasks = chosen_from(saved.tasks)
     if not isinstance(tasks, data.ImageTasks):
         if wishes != Wishes():
             raise SettingError(

@@ -106,6 +106,12 @@ class Proposer(TaskSource, Protocol):
         """
 
 
+def chosen_from(tasks: TaskSource) -> TaskSource:
+    """The source that a curriculum chooses its tasks from; any other source itself."""
+    found: TaskSource = getattr(tasks, "tasks", tasks) if hasattr(tasks, "propose") else tasks
+    return found
+
+
 def generator(rng: int | np.random.Generator, n_tasks: int) -> np.random.Generator:
     """The generator that ``n_tasks`` tasks are drawn with: a new one for a seed.
 

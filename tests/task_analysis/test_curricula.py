@@ -13,6 +13,8 @@ from scipy import special, stats
 
 import mltk
 from mltk import tree
+from mltk.cli.held_out import tasks_to_test_on
+from mltk.cli.recipes import Wishes
 from mltk.data.source import Proposal
 from mltk.episode import joined
 from mltk.errors import DivergedError, NotFiniteError, RunError, SettingError
@@ -376,3 +378,26 @@ def test_a_learner_may_know_more_classes_than_a_task_has():
     )
     for tasks in BY_CLASS:
         assert 0 < proposed(tasks, tasks.start(), 2, more.init(NUMPY, 0), learner=more).figures["error"] < 1
+
+
+def test_pairs_of_a_group_are_drawn_alike_whatever_those_of_others_are():
+    rng, allowed = np.random.default_rng(0), np.ones((20_000, 6), bool)
+    allowed[::2, 4:], allowed[1::2, :4] = False, False
+    potentials = np.zeros((6, 6))
+    potentials[0, 1] = potentials[1, 0] = 2.0
+    potentials[4, 5] = potentials[5, 4] = 1e4
+    drawn = BY_CLASS[1].draw(potentials, allowed, 2, rng)
+    pairs = potentials[:4, :4]
+    orders = list(permutations(range(4), 2))
+    wanted = 10_000 * np.array([chance(pairs, order) for order in orders])
+    counts = [(drawn[::2] == order).all(axis=1).sum() for order in orders]
+    assert stats.chisquare(counts, wanted).pvalue > 1e-4
+    assert (drawn[1::2] >= 4).all()
+
+
+def test_the_command_line_tests_a_curriculum_on_unseen_classes(tmp_path):
+    for name, tasks in (("plain", GLYPHS), ("pairs", BY_CLASS[1])):
+        mltk.train(PROTOTYPICAL, tasks, backend=NUMPY, steps=2, out=tmp_path / name)
+    for_test = [tasks_to_test_on(mltk.load_run(tmp_path / name), Wishes()) for name in ("plain", "pairs")]
+    assert for_test[0] == for_test[1]
+    assert "unseen classes" in for_test[1][1]

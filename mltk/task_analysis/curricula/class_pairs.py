@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mltk.evaluation.e_process import log_mean_exp
 from mltk.task_analysis.curricula.by_class import ByClass, Errors, perturbed
 
 
@@ -48,9 +49,10 @@ class ClassPairs(ByClass):
         self, potentials: np.ndarray, allowed: np.ndarray, ways: int, rng: np.random.Generator
     ) -> np.ndarray:
         """See `ByClass.draw`; the first of a pair is drawn in proportion to the sum of its possible pairs."""
-        weights = np.exp(potentials - potentials.max())
-        np.fill_diagonal(weights, 0)
-        logs = np.log(np.maximum(allowed @ weights, np.finfo(np.float64).tiny))
+        pairs = np.where(np.eye(len(potentials), dtype=bool), -np.inf, potentials)
+        groups, of_task = np.unique(allowed, axis=0, return_inverse=True)
+        sums = np.stack([log_mean_exp(np.where(group, pairs, -np.inf)) for group in groups])
+        logs = sums[of_task.reshape(-1)]
         drawn, left = np.empty((len(allowed), ways), np.int64), allowed.copy()
         for place in range(ways):
             drawn[:, place] = np.argmax(perturbed(logs, left, rng), axis=1)
