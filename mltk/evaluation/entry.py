@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -80,7 +81,7 @@ def check_named(name: str, learners: Any) -> list[tuple[str, Any]]:
     """
     if not isinstance(learners, Mapping) or not learners:
         raise SettingError(
-            f"{name} is {learners!r}; expected a dict of pairs (learner, meta_params), by name"
+            f"{name} is {reprlib.repr(learners)}; expected a dict of pairs (learner, meta_params), by name"
         )
     for key in learners:
         if not isinstance(key, str):

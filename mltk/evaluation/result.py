@@ -48,6 +48,9 @@ class Evaluation(Summary):
     by_run: np.ndarray | None = None
 
     def __post_init__(self) -> None:
+        for name in ("values", "classes", "groups", "by_run"):
+            if not isinstance(array := getattr(self, name), np.ndarray | None):
+                raise SettingError(f"{name} is {type(array).__name__}; expected a NumPy array")
         if self.values.ndim != 1 or not self.values.size:
             raise ShapeError(f"values has shape {self.values.shape}; expected (episodes,), at least one")
         for name, array in (("classes", self.classes), ("groups", self.groups)):

@@ -21,6 +21,7 @@ from mltk.installation import needed_for
 from mltk.outside import read_bytes, read_json, reading
 from mltk.plain import plain
 from mltk.summary import Lines, Summary
+from mltk.training.fingerprint import digest
 
 LARGEST = 2**30
 """Bytes of a file that is read."""
@@ -172,7 +173,9 @@ class Table(Summary):
         told = self.to_dict()
         if comparisons:
             told["comparisons"] = [each.to_dict() for each in comparisons]
-        text = json.dumps(plain(told), indent=1, allow_nan=False) + "\n"
+        told = plain(told)
+        told["digest"] = digest(json.dumps(told))
+        text = json.dumps(told, indent=1, allow_nan=False) + "\n"
         replace_file(Path(path), lambda file: file.write(text.encode()))
 
     @classmethod
@@ -195,6 +198,8 @@ class Table(Summary):
             tasks = told["episodes"]
             of = {name: _array(told[name], (tasks, None), "i") for name in IDENTITIES}
             outcomes = {n: _outcome(each, told["metric"], tasks, of) for n, each in told["learners"].items()}
+            if told.pop("digest") != digest(json.dumps(told)):
+                raise ValueError("something in it was changed")
             return cls(outcomes, told["seed"], _array(told["hardness"], (tasks,), null=np.nan))
 
     def to_markdown(self) -> str:

@@ -49,6 +49,8 @@ def evaluate(
     have been judged: see `mltk.evaluation.is_transductive`. Where that fails, the evaluation says that it is
     unknown.
 
+    Every task counts alike: `Episode.weights` are for training.
+
     The values of the tasks are checked before anything is adapted to them: on a device those of labels and
     targets alone, which are small, since predictions are fetched all the same.
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from mltk import ops
 from mltk.data.images.tasks import ImageTasks
+from mltk.data.source import chosen_from
 
 LOSSES: dict[type, str] = {
     ops.MeanSquaredError: "mean squared error",
@@ -32,12 +33,15 @@ def learner_in_words(algorithm: Any) -> str:
 
 
 def tasks_in_words(tasks: Any) -> str:
-    """The name of a task family or dataset, with ways and shots where it has them."""
-    source = tasks.dataset if isinstance(tasks, ImageTasks) else tasks
+    """The name of a task family or dataset, with ways and shots where it has them, and its curriculum."""
+    inner = chosen_from(tasks)
+    source = inner.dataset if isinstance(inner, ImageTasks) else inner
     words = [type(source).__name__]
     for count in ("ways", "shots"):
-        if isinstance(number := getattr(tasks, count, None), int):
+        if isinstance(number := getattr(inner, count, None), int):
             words.append(f"{number} {count if number != 1 else count.removesuffix('s')}")
+    if inner is not tasks:
+        words.append(type(tasks).__name__)
     return ", ".join(words)
 
 
@@ -49,5 +53,6 @@ def loss_in_words(algorithm: Any, tasks: Any) -> str:
     if hasattr(algorithm, "returns"):  # a policy
         return "cost of a trajectory (no unit)"
     if hasattr(algorithm, "predict"):  # a head on an embedding
-        return LOSSES[ops.MeanSquaredError if getattr(tasks, "ways", None) is None else ops.CrossEntropy]
+        ways = getattr(chosen_from(tasks), "ways", None)
+        return LOSSES[ops.MeanSquaredError if ways is None else ops.CrossEntropy]
     return "loss"

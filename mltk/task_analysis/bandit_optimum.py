@@ -18,8 +18,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mltk.checks import check_between, check_count
+from mltk.checks import check_between, check_count, is_number
 from mltk.errors import SettingError
+
+MOST = 2**27
+"""States of arms whose values are kept at once: a gigabyte."""
 
 TOLERANCE = 1e-8
 """What is known of an arm is its expectation from where on the rest counts less than this."""
@@ -87,13 +90,18 @@ def best_return(arms: Sequence[tuple[float, float]], *, pulls: int, discount: fl
         >>> mltk.task_analysis.best_return([(1, 1), (1, 1)], pulls=2)  # 1/2, and then 2/3 or 1/2 again
         1.0833333333333333
     """
+    if not isinstance(arms, tuple | list):
+        raise SettingError(f"arms is {arms!r}; expected a list of pairs")
     for each in arms:
         _check_arm(each)
     check_count("pulls", pulls)
-    if not arms or not 0 < discount <= 1:
+    if not arms or not is_number(discount) or not 0 < discount <= 1:
         raise SettingError(f"arms is {arms} and discount {discount}; expected an arm, and 0 < discount <= 1")
-
     axes = 2 * len(arms) - 1  # successes and failures of each arm; the last failures are what is left
+    if (pulls + 1) ** axes > MOST:
+        raise SettingError(
+            f"{pulls} pulls of {len(arms)} arms have too many states; expected at most {MOST:,}"
+        )
     value = np.zeros((pulls + 1,) * axes)
     for pulled in range(pulls - 1, -1, -1):
         counts: list[np.ndarray] = list(np.indices((pulled + 1,) * axes, sparse=True))
@@ -110,5 +118,5 @@ def best_return(arms: Sequence[tuple[float, float]], *, pulls: int, discount: fl
 
 
 def _check_arm(arm: tuple[float, float]) -> None:
-    if not all(number > 0 and math.isfinite(number) for number in arm):
-        raise SettingError(f"an arm is {arm}; expected two finite numbers above 0")
+    if not isinstance(arm, tuple | list) or len(arm) != 2 or not all(is_number(n) and n > 0 for n in arm):
+        raise SettingError(f"an arm is {arm!r}; expected two finite numbers above 0")

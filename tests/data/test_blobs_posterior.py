@@ -9,7 +9,7 @@ from scipy.special import hyp0f1, roots_gegenbauer, roots_hermitenorm
 
 from mltk.data import Blobs
 from mltk.data.families.blobs_posterior import log_mean_exponential
-from mltk.errors import SettingError, ShapeError
+from mltk.errors import NotFiniteError, SettingError, ShapeError
 
 
 @pytest.mark.parametrize("features", [1, 2, 5])
@@ -148,6 +148,8 @@ def test_what_has_no_posterior_is_refused():
     for parts in ((x[..., :2], y, x), (x, y[:, :2], x), (x, y + 1, x), (x, y, x[0])):
         with pytest.raises(ShapeError):
             Blobs(3, 1, 1).bayes_predict(*parts)
+    with pytest.raises(NotFiniteError, match="query_x holds NaN"):
+        Blobs(3, 1, 1).bayes_predict(x, y, x * np.nan)
 
 
 def test_every_backend_has_the_same(backend64):

@@ -9,6 +9,7 @@ from test_batches import Ragged
 import mltk
 from mltk.errors import LabelError, MismatchError, RunError, SettingError
 from mltk.evaluation import Calibration, Evaluation, LearnerOutcome, Table, compare_all
+from mltk.training.fingerprint import digest
 
 NUMPY = mltk.backend("numpy")
 GLYPHS = mltk.data.Glyphs(alphabets=4).tasks(ways=5, shots=1, queries=3)
@@ -86,6 +87,7 @@ def test_the_table_is_text_markdown_json_and_a_frame(found, tmp_path):
     assert "prototypical" in table._repr_html_()
     table.to_json(tmp_path / "table.json")
     read = json.loads((tmp_path / "table.json").read_text())
+    assert read.pop("digest")
     assert read == table.to_dict()
     ridge = read["learners"]["ridge"]
     assert ridge["accuracy"] == table["ridge"].mean
@@ -143,10 +145,15 @@ def test_files_of_something_else_or_damaged_ones_are_refused(found, tmp_path):
 
     for text in ("", "{", "[]", "1", '{"learners": {}}', '{"learners": {"a": 1}}', path.read_text()[:-9]):
         refused(text)
+
+    def signed(told):
+        told = {key: each for key, each in told.items() if key != "digest"}
+        refused(json.dumps(told | {"digest": digest(json.dumps(told))}))
+
     for name in ("metric", "episodes", "seed", "classes", "groups", "hardness"):
-        refused(json.dumps({key: each for key, each in whole.items() if key != name}))
-        refused(json.dumps(whole | {name: "x"}))
-        refused(json.dumps(whole | {name: [0.5]}))
+        signed({key: each for key, each in whole.items() if key != name})
+        signed(whole | {name: "x"})
+        signed(whole | {name: [0.5]})
     ridge = whole["learners"]["ridge"]
     for name in ("values", "losses", "matching_losses", "calibration", "transductive", "seconds"):
         others = ([0.5], "x", {}) if name != "values" else ([0.5], "x", None, [None] * 50, [[0.5]] * 50)
@@ -154,11 +161,14 @@ def test_files_of_something_else_or_damaged_ones_are_refused(found, tmp_path):
             {key: each for key, each in ridge.items() if key != name},
             *(ridge | {name: x} for x in others),
         ):
-            refused(json.dumps(whole | {"learners": {"ridge": bad}}))
+            signed(whole | {"learners": {"ridge": bad}})
     for part in ridge["calibration"]:
         broken = ridge["calibration"] | {part: {"counts": [1]}}
         if part != "squared_error":  # which follows from the bins
-            refused(json.dumps(whole | {"learners": {"ridge": ridge | {"calibration": broken}}}))
+            signed(whole | {"learners": {"ridge": ridge | {"calibration": broken}}})
+    better = json.loads(json.dumps(whole))
+    better["learners"]["ridge"]["values"][0] += 0.1
+    refused(json.dumps(better))
     with pytest.raises(RunError, match=r"y\.json is missing"):
         Table.from_json(tmp_path / "y.json")
 

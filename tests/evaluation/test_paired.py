@@ -205,6 +205,8 @@ def test_runs_are_paired():
 def test_an_evaluation_is_of_its_tasks(wrong, said):
     with pytest.raises(ShapeError, match=said):
         Evaluation("accuracy", **{"values": np.zeros(3)} | wrong)
+    with pytest.raises(SettingError, match="values is list; expected a NumPy array"):
+        Evaluation("accuracy", [0.5])
     with pytest.raises(SettingError, match="one run"):
         Evaluation("accuracy", np.zeros(3), by_run=np.zeros((1, 3))).interval("seeds")
 

@@ -238,6 +238,9 @@ def test_learners_tasks_and_losses_in_words():
     policies = mltk.algorithms.StochasticMAML(mltk.models.mlp([2, 2]))
     assert loss_in_words(policies, mltk.data.Navigation()) == "cost of a trajectory (no unit)"
     assert tasks_in_words(glyphs) == "Glyphs, 5 ways, 1 shot"
+    hard = mltk.task_analysis.curricula.HardMining(glyphs)
+    assert tasks_in_words(hard) == "Glyphs, 5 ways, 1 shot, HardMining"
+    assert loss_in_words(mltk.algorithms.Prototypical(model), hard) == "cross-entropy (nats)"
     assert loss_in_words(anil, glyphs) == "cross-entropy (nats)"
     assert loss_in_words(mltk.algorithms.Prototypical(model), glyphs) == "cross-entropy (nats)"
     assert loss_in_words(mltk.algorithms.RidgeRegression(model), HARMONIC) == "mean squared error"

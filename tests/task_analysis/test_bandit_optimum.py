@@ -94,9 +94,12 @@ def test_the_best_return_is_that_of_every_way_to_play(arms, pulls, discount):
 
 
 def test_what_is_no_bandit_is_refused():
-    for arguments in ((0, 1, 0.9), (1, -1, 0.9), (1, np.inf, 0.9), (1, 1, 1.0), (1, 1, 0.0)):
+    out_of_range = ((0, 1, 0.9), (1, -1, 0.9), (1, np.inf, 0.9), (1, 1, 1.0), (1, 1, 0.0))
+    for arguments in (*out_of_range, ("1", 1, 0.9), (None, 1, 0.9), (1, 1, "a")):
         with pytest.raises(SettingError):
             gittins_index(*arguments[:2], discount=arguments[2])
-    for arms, pulls, discount in (([], 1, 1.0), (ARMS, 0, 1.0), (ARMS, 1, 1.5), ([(1, 0)], 1, 1.0)):
+    out_of_range = (([], 1, 1.0), (ARMS, 0, 1.0), (ARMS, 1, 1.5), ([(1, 0)], 1, 1.0), ([(1, 1)] * 20, 1, 1.0))
+    no_arms = (([(1, 1, 1)], 1, 1.0), ([1], 1, 1.0), (None, 1, 1.0), (ARMS, 1, "a"))
+    for arms, pulls, discount in (*out_of_range, *no_arms):
         with pytest.raises(SettingError):
             best_return(arms, pulls=pulls, discount=discount)

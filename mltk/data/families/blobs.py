@@ -14,7 +14,7 @@ from mltk.contracts import Backend
 from mltk.data.families.blobs_posterior import log_class_evidence
 from mltk.data.source import generator
 from mltk.episode import Episode
-from mltk.errors import SettingError, ShapeError
+from mltk.errors import NotFiniteError, SettingError, ShapeError
 from mltk.installation import needed_for
 from mltk.tree import Array
 
@@ -141,6 +141,7 @@ class Blobs(Checked):
 
         Raises:
             ShapeError: If a shape is not as above.
+            NotFiniteError: If an input is NaN or infinite.
             SettingError: If there are more than 5 ways, or fewer features than ways.
         """
         backend = common_backend(support_x=(support_x,), support_y=(support_y,), query_x=(query_x,))
@@ -154,6 +155,8 @@ class Blobs(Checked):
         for name, found in (("support_x", x), ("query_x", queries)):
             if found.ndim != 3 or (len(found), found.shape[-1]) != (len(x), features):
                 raise ShapeError(f"{name} has shape {found.shape}; expected (T, N, {features})")
+            if not np.isfinite(found).all():
+                raise NotFiniteError(f"{name} holds NaN or infinity; expected finite numbers")
         if labels.shape != x.shape[:2] or not np.isin(labels, np.arange(self.ways)).all():
             raise ShapeError(
                 f"support_y has shape {labels.shape} and values from {labels.min()} to {labels.max()}; "

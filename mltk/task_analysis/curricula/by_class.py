@@ -11,6 +11,7 @@ import numpy as np
 from mltk.checks import NonNegative, Part, check_has
 from mltk.contracts import Backend, Learner
 from mltk.data.source import ClassSource, Proposal
+from mltk.errors import SettingError
 from mltk.task_analysis.class_means import probabilities
 from mltk.task_analysis.curricula.of_tasks import OfTasks, outputs_of
 from mltk.tree import Tree
@@ -52,7 +53,11 @@ class ByClass(OfTasks):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_has("tasks", self.tasks, "of_classes", "mltk.data.Glyphs(...).tasks(...)")
+        for method in ("of_classes", "allowed"):
+            check_has("tasks", self.tasks, method, "mltk.data.Glyphs(...).tasks(...)")
+        for name in ("ways", "class_names"):
+            if not hasattr(self.tasks, name):
+                raise SettingError(f"tasks is {self.tasks!r}; expected a source with {name}")
 
     @abstractmethod
     def draw(
