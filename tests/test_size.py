@@ -12,9 +12,9 @@ LIMITS = {
     "lines on the road of a MAML step": 1_800,
     "files in import cycles": 0,
     "code lines of mltk without the oracle": 19_280,
-    "code lines of the oracle": 9_950,
+    "code lines of the oracle": 9_940,
     "lines of the longest file": 400,
-    "lines of the tests": 38_150,
+    "lines of the tests": 38_100,
 }
 
 
