@@ -23,7 +23,7 @@ from mltk.training import load_run, train
 from mltk.version import __version__
 
 if TYPE_CHECKING:
-    from mltk import oracle, pictures
+    from mltk import oracle, pictures, toolkit
 
 __all__ = [
     "ABTest",
@@ -59,6 +59,7 @@ __all__ = [
     "ridge_regression",
     "surrogate",
     "task_analysis",
+    "toolkit",
     "train",
     "tree",
     "update_module",
@@ -66,7 +67,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> ModuleType:
-    """Oracle and pictures are imported when they are first used: who only trains needs none of them."""
-    if name in ("oracle", "pictures"):
+    """Oracle, pictures and toolkit are imported when first used: who only trains needs none of them."""
+    if name in ("oracle", "pictures", "toolkit"):
         return import_module(f"mltk.{name}")
     raise AttributeError(f"module 'mltk' has no attribute {name!r}")

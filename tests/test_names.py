@@ -32,7 +32,7 @@ PUBLIC = (
         "matching_loss",
     ),
     *("matching_log_probabilities", "pairwise_cosine_similarity", "pairwise_sqeuclidean"),
-    *("hardness_metric", "task_analysis", "LearnabilityAnalyzer"),
+    *("hardness_metric", "task_analysis", "LearnabilityAnalyzer", "toolkit"),
 )
 CONTENTS = (
     *(mltk, algorithms, data, evaluation, heads, models, ops, optim, transforms, task_analysis, curricula),

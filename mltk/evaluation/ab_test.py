@@ -57,6 +57,7 @@ from mltk.progress import Progress, showing
 from mltk.summary import Lines, Summary
 from mltk.training.config import differences
 from mltk.training.fingerprint import Facts, digest, fingerprint
+from mltk.watching import TasksSeen, Watch, watchers
 
 UNDECIDED = "budget spent"
 EQUIVALENT = "equivalent within the margin"
@@ -245,6 +246,7 @@ class ABTest:
         resume: ABResult | None = None,
         out: str | os.PathLike[str] | None = None,
         progress: bool | Progress | None = None,
+        watch: Watch = (),
     ) -> ABResult:
         """Go on until it is decided.
 
@@ -255,6 +257,7 @@ class ABTest:
             out: A file that keeps what was found, after every 20 tasks; if it is there, it is gone on from,
                 unless ``resume`` knows more.
             progress: Called with the number of tasks; ``None`` shows a bar in a terminal.
+            watch: Told of both learners on each 20 tasks: see `mltk.watching.Watcher`.
 
         Raises:
             SettingError: If ``max_tasks`` is not a positive integer, or ``resume`` is of another test: of
@@ -264,6 +267,7 @@ class ABTest:
         """
         check_count("max_tasks", max_tasks)
         path = None if out is None else Path(out)
+        told = watchers(watch)
         entries = self._entries
         backend = backend_of_all(entries, self.backend)
         if not isinstance(resume, ABResult | None):
@@ -279,7 +283,13 @@ class ABTest:
             of: Any = {"seed": self.seed, "backend": backend, "over": self.over}
             unseen = scores(entries, self.tasks, start=done, stop=max_tasks, **of)
             while known.decision == UNDECIDED and known.values.shape[1] < max_tasks:
-                known.add(*next(unseen))
+                metric, values = next(unseen)
+                first = known.values.shape[1]
+                known.add(metric, values)
+                for entry, of_entry in zip(entries, values, strict=True):
+                    who = (entry.name, entry.learner, self.tasks, self.seed, self.over)
+                    for watcher in told:
+                        watcher.on_tasks(TasksSeen(*who, first, metric, of_entry))
                 known.seconds = before + time.perf_counter() - began
                 if path is not None:
                     known.write(path)
@@ -378,17 +388,6 @@ class _Known:
     def result(self) -> ABResult:
         """What is known."""
         assert self.metric is not None
-        return ABResult(
-            self.names,
-            self.metric,
-            self.values,
-            self.decision,
-            self.low,
-            self.high,
-            self.log_evidence,
-            self.test.margin,
-            self.test.alpha,
-            self.seconds,
-            self.facts,
-            self.ways,
-        )
+        found = (self.names, self.metric, self.values, self.decision, self.low, self.high, self.log_evidence)
+        settings = (self.test.margin, self.test.alpha, self.seconds, self.facts, self.ways)
+        return ABResult(*found, *settings)

@@ -27,6 +27,7 @@ from mltk.heads.functions import matching_log_probabilities
 from mltk.progress import Progress, showing
 from mltk.task_analysis.features import Features, embedded
 from mltk.task_analysis.hardness import hardness_metric
+from mltk.watching import TasksSeen, Watch, watchers
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,12 @@ class MetaLearningEvaluator:
         return entry_of(self.learners[name], name, called=name)
 
     def run(
-        self, episodes: int, *, workers: int | None = None, progress: bool | Progress | None = None
+        self,
+        episodes: int,
+        *,
+        workers: int | None = None,
+        progress: bool | Progress | None = None,
+        watch: Watch = (),
     ) -> Table:
         """Adapt all learners to the same tasks, and judge what they predict.
 
@@ -98,6 +104,8 @@ class MetaLearningEvaluator:
                 All but the seconds is the same to the bit, however many: the probabilities of one process
                 with several threads may round otherwise.
             progress: Called with the number of tasks that are done; ``None`` shows a bar in a terminal.
+            watch: Told of each learner and batch of tasks, with their loss, matching loss and hardness: see
+                `mltk.watching.Watcher`.
 
         Raises:
             SettingError: If a setting is not valid, or no backend can be found.
@@ -114,12 +122,17 @@ class MetaLearningEvaluator:
         of: Any = {"tasks": self.tasks, "episodes": episodes, "seed": self.seed, "backend": backend}
         how: Any = {"learners": entries, "hardness_features": self.hardness_features, "batch": self.batch}
         how["regression"] = first.ways is None
-        parts = []
+        parts: list[SideBySide] = []
+        told, done = watchers(watch), 0
         with showing(progress, "evaluation") as report:
             for part in in_parts(judged_side_by_side, chain([first], drawn), workers, **of, **how):
                 parts.append(part)
+                for watcher in told:
+                    for entry, met in zip(entries, part.by_learner, strict=True):
+                        watcher.on_tasks(self._seen(entry, met, part, done))
+                done += part.by_learner[0].values.size
                 if report is not None:
-                    report(sum(each.by_learner[0].values.size for each in parts), episodes, None)
+                    report(done, episodes, None)
         of_tasks = identities(parts, self.tasks)
         hardness = [part.hardness for part in parts if part.hardness is not None]
         known = len(hardness) == len(parts)
@@ -131,6 +144,23 @@ class MetaLearningEvaluator:
             name = "mse" if first.ways is None else "accuracy"
             outcomes[entry.name] = _outcome(Evaluation(name, values, transductive, **of_tasks), judged)
         return Table(outcomes, self.seed, np.concatenate(hardness) if known else None)
+
+    def _seen(self, entry: Entry, met: Met, part: SideBySide, first: int) -> TasksSeen:
+        found = {"loss": met.loss, "matching_loss": met.matching, "hardness": part.hardness}
+        return TasksSeen(
+            entry.name,
+            entry.learner,
+            self.tasks,
+            self.seed,
+            "tasks",
+            first,
+            "mse" if part.hardness is None else "accuracy",
+            met.values,
+            {name: values for name, values in found.items() if values is not None},
+            met.seconds,
+            part.classes,
+            part.groups,
+        )
 
 
 class Met(NamedTuple):

@@ -20,6 +20,7 @@ from mltk.evaluation.in_processes import in_processes
 from mltk.evaluation.result import Evaluation
 from mltk.evaluation.transductive import of_first_tasks
 from mltk.tree import Tree
+from mltk.watching import TasksSeen, Watch, watchers
 
 if TYPE_CHECKING:
     from mltk.contracts import Learner
@@ -37,6 +38,7 @@ def evaluate(
     backend: Backend | None = None,
     batch: int = BLOCK,
     workers: int | None = None,
+    watch: Watch = (),
 ) -> Evaluation:
     """Adapt to unseen tasks and measure the predictions for their queries.
 
@@ -66,6 +68,7 @@ def evaluate(
         workers: How many processes share the tasks, with one thread each; ``None`` for this process alone.
             The result does not depend on how many: see `mltk.evaluation.in_processes`, also for what it asks
             of learners and tasks of one's own. Their start takes seconds.
+        watch: Told of each batch of tasks: see `mltk.watching.Watcher`; the values are means over the runs.
 
     Returns:
         The accuracy for classification, the mean squared error for regression.
@@ -98,16 +101,25 @@ def evaluate(
     if workers is not None:
         check_count("workers", workers)
     check_count("seed", seed, at_least=0)
+    told = watchers(watch)
     runs, backend = of_runs(meta_params, backend)
     drawn = wanted(blocks(tasks, episodes, seed, backend), episodes)
     first = next(drawn)
     how: Any = {"algorithm": algorithm, "meta_params": runs, "batch": batch, "regression": first.ways is None}
     of: Any = {"tasks": tasks, "episodes": episodes, "seed": seed, "backend": backend}
-    parts = list(in_parts(judged, chain([first], drawn), workers, **of, **how))
+    parts: list[Judged] = []
+    name, done = ("mse" if first.ways is None else "accuracy"), 0
+    for part in in_parts(judged, chain([first], drawn), workers, **of, **how):
+        parts.append(part)
+        values = part.by_run.mean(axis=0)
+        for watcher in told:
+            who = (type(algorithm).__name__, algorithm, tasks, seed, "tasks")
+            watcher.on_tasks(TasksSeen(*who, done, name, values, classes=part.classes, groups=part.groups))
+        done += len(values)
     transductive = of_first_tasks(algorithm, runs[0], first, backend=backend)
     by_run = np.concatenate([part.by_run for part in parts], axis=1)
     return Evaluation(
-        "mse" if first.ways is None else "accuracy",
+        name,
         by_run.mean(axis=0),
         transductive,
         by_run=by_run if len(runs) > 1 else None,

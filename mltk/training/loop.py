@@ -30,6 +30,7 @@ from mltk.training.run_folder import Checkpoint, RunFolder, check_shapes, from_a
 from mltk.training.threads import other_threads, threads
 from mltk.training.weights import weighted_value_and_grad
 from mltk.tree import Tree
+from mltk.watching import StepSeen, Watcher
 
 SETTINGS = ("steps", "meta_batch", "seed", "log_every", "checkpoint_every", "validate")
 """The settings of a run beside its algorithm, tasks, optimiser and backend."""
@@ -153,6 +154,7 @@ class Training:
     validate: bool
     folder: RunFolder | None
     progress: bool | Progress | None
+    watch: tuple[Watcher, ...] = ()
 
     @property
     def config(self) -> Config:
@@ -266,6 +268,7 @@ class Training:
                 if on_host:
                     loss = self._finite(float(loss), step)
                 loss_sum = loss_sum + loss
+                before = meta_params
                 updates, memory = self.optimizer.update(grads, memory, meta_params)
                 meta_params = apply_updates(meta_params, updates)
                 regular, last = step % self.log_every == 0, step == self.steps
@@ -281,9 +284,17 @@ class Training:
                 if last or asked or (self.folder is not None and step % self.checkpoint_every == 0):
                     state = replace(state, loss_sum=loss_sum)
                     self._save(state)
+                self._tell(step, loss, grads, before, episode, figures)
                 if interruption is not None and asked:
                     raise interruption.stop(self._how_to_go_on(step))
         return state
+
+    def _tell(
+        self, step: int, loss: Any, grads: Tree, before: Tree, episode: Episode, figures: dict[str, float]
+    ) -> None:
+        for watcher in self.watch:
+            known = (self.algorithm, self.tasks, self.seed, None if self.folder is None else self.folder.path)
+            watcher.on_step(StepSeen(step, self.steps, loss, grads, before, episode, *known, figures))
 
     def _how_to_go_on(self, step: int) -> str:
         assert self.folder is not None

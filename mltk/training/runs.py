@@ -34,6 +34,7 @@ from mltk.training.loop import (
 )
 from mltk.training.run_folder import RunFolder, check_shapes, from_arrays
 from mltk.training.trained_classes import keep_classes
+from mltk.watching import Watch, watchers
 
 LINES_A_RUN = 200
 """How many lines a run logs, about, unless told otherwise."""
@@ -105,6 +106,7 @@ def train(
     checkpoint_every: int | None = None,
     progress: bool | Progress | None = None,
     validate: bool = False,
+    watch: Watch = (),
 ) -> Run:
     """Meta-train: sample tasks, take the meta-gradient, let the optimiser step, and again.
 
@@ -132,6 +134,7 @@ def train(
             shows it in notebooks and where the standard error is a terminal.
         validate: Check the values of each sampled episode also on a device, which copies them to the host.
             On the host that is always done, and on a device for the first step.
+        watch: Told of each step after it was taken, and after its checkpoint: see `mltk.watching.Watcher`.
 
     Ctrl-C and SIGTERM (SIGHUP, too) take effect after the present step, once its checkpoint is written in
     ``out``; a second Ctrl-C at once. In other threads than the main one, and where the program handles these
@@ -175,6 +178,7 @@ def train(
         validate=validate,
         folder=out if out is None or isinstance(out, RunFolder) else _run_folder("out", out),
         progress=progress,
+        watch=watchers(watch),
     )
     folder = training.folder
     if folder is None:
