@@ -6,32 +6,22 @@ import shlex
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from mltk import data
-from mltk.cli.recipes import Recipe, Wishes, given
+from mltk.cli.recipes import Recipe, Wishes
 from mltk.contracts import Backend
-from mltk.data.images.class_identity import seen, trained_on
+from mltk.data.images.class_identity import trained_on
 from mltk.data.source import chosen_from
 from mltk.errors import MltkError, SettingError
+from mltk.evaluation.held_out import held_out_tasks, image_tasks, ways_for
 from mltk.training.runs import SavedRun
-from mltk.training.trained_classes import read_classes
 from mltk.tree import Tree
-
-WAYS = 5
-"""Classes a task, where the network does not fix them and nobody says."""
-
-QUERIES = 5
-"""Queries a class, where nobody says."""
 
 
 def tasks_to_test_on(saved: SavedRun, wishes: Wishes) -> tuple[data.TaskSource, str]:
-    """Tasks to test a trained learner on, and what to say of them.
+    """Tasks to test a trained learner on, and what to say of them: see `mltk.evaluation.held_out`.
 
-    They are those that a curriculum chooses from. Images show classes that were held out from training, or
-    those of a folder, upright and as they are. By
-    default the tasks are 5-way, or as many ways as the network has outputs, with the shots of the training
-    and 5 queries; less where the dataset has not as many.
+    Images are those of held-out classes, or of the folder that is wished.
 
     Raises:
         SettingError: If ways, shots or queries are given for other tasks than images.
@@ -43,11 +33,9 @@ def tasks_to_test_on(saved: SavedRun, wishes: Wishes) -> tuple[data.TaskSource, 
                 "--ways, --shots, --queries and --folder are for images; expected none of them"
             )
         return tasks, ""
-    dataset = tasks.dataset
-    dataset = dataset.held_out() if wishes.folder is None else _folder_like(dataset, wishes.folder)
-    found = _tasks(dataset, saved.algorithm, wishes, shots=tasks.shots)
-    training = None if saved.run.folder is None else read_classes(saved.run.folder)
-    return found, f"{found.ways}-way {found.shots}-shot, on {seen(found, training)}"
+    images = None if wishes.folder is None else _folder_like(tasks.dataset, wishes.folder)
+    sizes = {"ways": wishes.ways, "shots": wishes.shots, "queries": wishes.queries}
+    return held_out_tasks(saved, **sizes, dataset=images)
 
 
 def about_training(tasks: data.TaskSource) -> str:
@@ -84,9 +72,9 @@ def draw(training: Recipe, meta_params: Tree, folder: Path, *, backend: Backend,
         from mltk.pictures.episode import episode_picture
 
         try:
-            shown = _tasks(tasks.dataset.held_out(), training.learner, Wishes(), shots=tasks.shots)
+            shown = image_tasks(tasks.dataset.held_out(), training.learner, shots=tasks.shots)
         except MltkError:  # no other classes are at hand
-            shown = replace(tasks, ways=_ways(training.learner, tasks.dataset), jitter=None)
+            shown = replace(tasks, ways=ways_for(training.learner, tasks.dataset), jitter=None)
         path = folder / "episode.svg"
         episode_picture(
             training.learner, meta_params, shown, path, backend=backend, seed=seed, training=trained_on(tasks)
@@ -104,17 +92,3 @@ def _folder_like(dataset: data.ImageDataset, folder: Path) -> data.ImageFolder:
         return replace(dataset, root=str(folder), classes=None)
     channels, size, _ = dataset.image_shape
     return data.ImageFolder(folder, size, channels=channels)
-
-
-def _tasks(dataset: data.ImageDataset, learner: Any, wishes: Wishes, *, shots: int) -> data.ImageTasks:
-    """Tasks with what is asked for, and otherwise with what the dataset has enough images for."""
-    shots = given(wishes.shots, shots)
-    most = max(1, int(dataset.pictures.counts.min()) - shots)
-    ways = given(wishes.ways, _ways(learner, dataset))
-    return dataset.tasks(ways, shots, given(wishes.queries, min(QUERIES, most)))
-
-
-def _ways(learner: Any, dataset: data.ImageDataset) -> int:
-    """As many as the network has outputs, or 5; fewer, if the dataset has fewer classes."""
-    outputs: int | None = getattr(getattr(learner, "model", None), "out_features", None)
-    return max(2, min(outputs or WAYS, dataset.n_classes))
