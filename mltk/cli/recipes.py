@@ -7,19 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from mltk import data, models
+from mltk import data
 from mltk.backend import backend
 from mltk.checks import check_choice
-from mltk.cli.choices import ALGORITHMS, FAMILIES, IMAGES, TRANSFORMS, parameters_of
 from mltk.cli.own_images import own_images
-from mltk.contracts import Model
 from mltk.data.images.cifar_fs import SPLITS as CIFAR_FS_SPLITS
 from mltk.data.images.splits import OMNIGLOT_PARTS, OMNIGLOT_SPLITS
 from mltk.errors import SettingError
 from mltk.optim import Adam, Cosine, Transform
-
-HIDDEN = (40, 40)
-"""The hidden layers of the networks for vectors, those of Finn et al. (2017) for sinusoids."""
+from mltk.recipes import FAMILIES, IMAGES, SETTINGS, embeds, learner_for, parameters_of
 
 T = TypeVar("T")
 
@@ -81,33 +77,11 @@ class Recipe:
     meta_batch: int
 
 
-# Chosen by training prototypical networks on 25 alphabets of Omniglot and testing them on the other five.
-
-WIDTH = (32, 64, 128, 256)
-"""Channels of the blocks of Conv-4: few where there are many pixels."""
-
 WAYS = 60
 """Classes a task in training, where the network does not fix them: more than in any test."""
 
 STEPS = 12_000
 """Meta-iterations on Omniglot."""
-
-SETTINGS: dict[str, dict[str, Any]] = {
-    "meta-sgd": {"inner_lr": (0.005, 0.1)},
-    "implicit-maml": {"inner_lr": 0.01, "inner_steps": 16},
-    "network": {"hidden": (10,), "scale": 2.0},
-    "clip": {"limit": 10.0},
-    "harmonic": {"shots": 20, "queries": 20},
-    "linear-regression": {"features": 1},  # so that the fits can be drawn
-}
-"""Settings in place of the defaults of a learner, a transform or a family."""
-
-ON_BLOBS = {"inner_lr": 0.5, "inner_steps": 5}
-ON_IMAGES = {"inner_lr": 0.1, "inner_steps": 5}
-"""Settings of learners with an inner loop that hold where `SETTINGS` says nothing."""
-
-EMBEDDED_IMAGES: dict[str, dict[str, Any]] = {"matching": {"temperature": 0.1}, "ridge": {"reg_lambda": 10.0}}
-"""Settings of learners on embeddings of images."""
 
 PARTS: dict[str, tuple[str, ...]] = {
     "omniglot": (*OMNIGLOT_PARTS, *OMNIGLOT_SPLITS),
@@ -122,7 +96,7 @@ def recipe(algorithm: str, family: str, wishes: Wishes) -> Recipe:
     Raises:
         SettingError: If a wish does not fit the learner or the family.
     """
-    if _embeds(algorithm):
+    if embeds(algorithm):
         refuse(wishes, ("inner_lr", "inner_steps"), f"{algorithm} has no inner loop")
     if algorithm != "learned-optimizer":
         refuse(wishes, ("transform",), f"the learner is {algorithm}; expected learned-optimizer")
@@ -152,21 +126,8 @@ def _on_vectors(algorithm: str, family: str, wishes: Wishes) -> Recipe:
     tasks = make(**{name: given(getattr(wishes, name, None), value) for name, value in settings.items()})
     # What the network takes and gives is seen in a task.
     episode = tasks.sample(1, 0, backend("numpy"))
-    widths, outputs = [episode.support_x.shape[-1], *HIDDEN], episode.ways or episode.support_y.shape[-1]
-    if _embeds(algorithm):
-        # Ridge regression multiplies its outputs to make logits of them; values it gives as they are.
-        scale = {"scale": 1.0} if regression and "scale" in parameters_of(ALGORITHMS[algorithm]) else {}
-        learner = ALGORITHMS[algorithm](models.mlp(widths), **scale)
-        if regression and not learner.head.regresses:
-            others = (name for name in ALGORITHMS if _unrolls(name))
-            raise SettingError(
-                f"{algorithm} is for classification, but {family} is regression; "
-                f"expected ridge, bayesian-ridge or one of {', '.join(others)}"
-            )
-    else:
-        loss = "mse" if regression else "cross_entropy"
-        preset = ON_BLOBS if family == "blobs" else {}
-        learner = _gradient_based(algorithm, models.mlp([*widths, outputs]), loss, preset, wishes)
+    shape, outputs = episode.support_x.shape[2:], episode.ways or episode.support_y.shape[-1]
+    learner = learner_for(algorithm, shape, outputs, regression=regression, **_chosen(wishes))
     return Recipe(
         learner,
         tasks,
@@ -178,8 +139,7 @@ def _on_vectors(algorithm: str, family: str, wishes: Wishes) -> Recipe:
 
 def _on_images(algorithm: str, family: str, wishes: Wishes) -> Recipe:
     dataset = _images(family, wishes)
-    channels, size, _ = dataset.image_shape
-    in_one_go = _embeds(algorithm)
+    in_one_go = embeds(algorithm)
     ways = given(wishes.ways, min(WAYS if in_one_go else 5, dataset.n_classes))
     tasks = dataset.tasks(
         ways,
@@ -188,13 +148,7 @@ def _on_images(algorithm: str, family: str, wishes: Wishes) -> Recipe:
         rotations=family == "omniglot",
         jitter=data.Jitter(),
     )
-    learner: Any
-    if in_one_go:
-        embedding = models.conv4(channels, size, width=WIDTH)
-        learner = ALGORITHMS[algorithm](embedding, **EMBEDDED_IMAGES.get(algorithm, {}))
-    else:
-        network = models.conv4(channels, size, width=WIDTH, out_features=ways, statistics="support")
-        learner = _gradient_based(algorithm, network, "cross_entropy", ON_IMAGES, wishes)
+    learner = learner_for(algorithm, dataset.image_shape, ways, **_chosen(wishes))
     steps = given(wishes.steps, STEPS if family == "omniglot" else 1000)
     rate = given(wishes.meta_lr, 5e-3 if in_one_go else 1e-3)
     return Recipe(
@@ -227,21 +181,8 @@ def _check_part(family: str, part: str) -> None:
     check_choice("--part", part, PARTS[family])
 
 
-def _embeds(algorithm: str) -> bool:
-    """Whether a learner is a head on an embedding."""
-    return "embedding" in parameters_of(ALGORITHMS[algorithm])
-
-
-def _unrolls(algorithm: str) -> bool:
-    """Whether a learner takes gradient steps on a loss."""
-    return "loss" in parameters_of(ALGORITHMS[algorithm])
-
-
-def _gradient_based(algorithm: str, network: Model, loss: str, preset: dict[str, Any], wishes: Wishes) -> Any:
+def _chosen(wishes: Wishes) -> dict[str, Any]:
+    """What was asked for of the learner."""
     rates = {"inner_lr": wishes.inner_lr, "inner_steps": wishes.inner_steps}
-    settings = preset | SETTINGS.get(algorithm, {}) | {k: v for k, v in rates.items() if v is not None}
-    if algorithm == "learned-optimizer":
-        name = given(wishes.transform, "scale")
-        settings["transform"] = TRANSFORMS[name](**SETTINGS.get(name, {}))
-        settings["lr"] = settings.pop("inner_lr", 0.01)
-    return ALGORITHMS[algorithm](network, loss, **settings)
+    wished = {name: value for name, value in rates.items() if value is not None}
+    return {"transform": wishes.transform, "settings": wished}

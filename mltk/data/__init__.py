@@ -9,6 +9,7 @@ from mltk.data.families.navigation import Navigation
 from mltk.data.families.sinusoid import Sinusoid
 from mltk.data.files.fetch import data_home
 from mltk.data.images.cifar_fs import CIFARFS
+from mltk.data.images.class_part import ClassPart
 from mltk.data.images.folder import BrokenImageWarning, ImageFolder, SmallClassWarning
 from mltk.data.images.glyphs import Glyphs
 from mltk.data.images.jitter import Jitter
@@ -24,6 +25,7 @@ __all__ = [
     "Bandits",
     "Blobs",
     "BrokenImageWarning",
+    "ClassPart",
     "Glyphs",
     "Harmonic",
     "ImageDataset",

@@ -9,7 +9,7 @@ from PIL import Image
 from routes import NUMPY
 
 import mltk
-from mltk.data import CIFARFS, Glyphs, ImageFolder, ImageTasks, Jitter, Omniglot
+from mltk.data import CIFARFS, ClassPart, Glyphs, ImageFolder, ImageTasks, Jitter, Omniglot
 
 GLYPHS = {"alphabets": 2, "characters": 4, "drawings": 4, "image_size": 16}
 
@@ -100,6 +100,37 @@ def whose_images(kind):
         episode = drawn(tasks(dataset=dataset), 3)
         held = {image.tobytes() for image in dataset.images.astype(np.float64)}
         assert all(image.tobytes() in held for image in episode.support_x.reshape(-1, 1, 16, 16))
+
+
+@shows(ClassPart, of="dataset")
+@shows(ClassPart, of="share")
+@shows(ClassPart, of="kept_back")
+@shows(ClassPart, of="seed")
+def classes_are_kept_back(kind):
+    whole = glyphs(alphabets=6, characters=3)
+    for share, groups in ((0.5, 3), (1 / 3, 2)):
+        part = ClassPart(whole, share=share)
+        assert part.other == ClassPart(whole, share=share, kept_back=True)
+        assert len(part.other.group_names) == groups
+        assert set(part.other.group_names) | set(part.group_names) == set(whole.group_names)
+        assert not set(part.other.group_names) & set(part.group_names)
+        for each in (part, part.other):
+            place = [whole.class_names.index(name) for name in each.class_names]
+            expected = whole.images.reshape(18, 4, 1, 16, 16)[place].reshape(-1, 1, 16, 16)
+            np.testing.assert_array_equal(each.images, expected)
+            np.testing.assert_array_equal(each.take(np.arange(len(expected))), expected)
+            turned = each.take(len(expected) + np.arange(len(expected)), rotations=True)
+            np.testing.assert_array_equal(turned, np.rot90(expected, 1, (-2, -1)))
+            assert each.class_digests == tuple(whole.class_digests[p] for p in place)
+            assert each.held_out() == whole.held_out()
+    assert len({ClassPart(whole, seed=seed).class_names for seed in range(6)}) > 1
+    few = ClassPart(glyphs(characters=5), share=0.2)  # two groups: classes are dealt out one by one
+    assert few.other.n_classes == 2
+    arrays = mltk.data.Arrays(np.eye(8), np.arange(8) // 2)  # which hold nothing out themselves
+    part = ClassPart(arrays, share=0.5)
+    assert part.held_out() == part.other
+    both = np.concatenate([part.take(np.arange(4)), part.other.take(np.arange(4))])
+    np.testing.assert_array_equal(np.sort(both.argmax(axis=1)), np.arange(8))
 
 
 @shows(ImageTasks, of="within")

@@ -24,6 +24,7 @@ from mltk.data import (
     CIFARFS,
     Bandits,
     Blobs,
+    ClassPart,
     Glyphs,
     Harmonic,
     ImageFolder,
@@ -96,6 +97,7 @@ GOOD = {
     **dict.fromkeys((Harmonic, LinearRegression, Sinusoid), SETS),
     ImageFolder: {"root": "images", "image_size": 4},
     ImageTasks: SETS | {"ways": 2, "dataset": Glyphs(2, 2, 4)},
+    ClassPart: {"dataset": Glyphs(2, 2, 4)},
     **{kind: {"tasks": Sinusoid(**SETS)} for kind in (HardMining, UniformDifficulty)},
     Curriculum: {"tasks": Sinusoid(**SETS), "steps": 10},
     **{kind: {"tasks": ImageTasks(Glyphs(2, 2, 4), 2, 1, 1)} for kind in (ClassConditional, ClassPairs)},
@@ -184,6 +186,8 @@ REFUSED = {
     | {"difficulty": (1.01, nan, "hard"), "seed": (-1, 2**63), "image_size": (7,)},
     ImageFolder: {"root": (3,), "image_size": COUNT, "channels": (2,), "white": POSITIVE, "at_least": (0,)}
     | {"classes": (3, ())},
+    ClassPart: {"dataset": ("glyphs", Glyphs, None), "share": (0, 1, nan), "kept_back": FLAG}
+    | {"seed": COUNT_OR_ZERO},
     ImageTasks: EXAMPLES
     | {"ways": (1,), "rotations": FLAG, "jitter": (0.1,), "within": ("family",)}
     | {"dataset": ("omniglot", Glyphs, None)},
