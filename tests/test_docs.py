@@ -74,6 +74,7 @@ PACKAGES = (
     mltk.models,
     mltk.evaluation,
     mltk.task_analysis,
+    mltk.toolkit,
 )
 WITHOUT = {  # they need files from elsewhere, or are what others return, raise or derive from
     *("CIFARFS", "ImageFolder", "Omniglot"),

@@ -14,7 +14,7 @@ from torch import nn
 from torch.utils import data as torch_data
 
 import mltk
-from mltk import algorithms, data, errors, evaluation, heads, models, ops, optim, task_analysis
+from mltk import algorithms, data, errors, evaluation, heads, models, ops, optim, task_analysis, toolkit
 from mltk.optim import transforms
 from mltk.task_analysis import curricula
 
@@ -36,6 +36,7 @@ PUBLIC = (
 )
 CONTENTS = (
     *(mltk, algorithms, data, evaluation, heads, models, ops, optim, transforms, task_analysis, curricula),
+    toolkit,
     mltk_backends.torch,
 )
 DOTTED = re.compile(r"`(mltk(?:_backends)?(?:\.[A-Za-z_]\w*)+)[`(]")
@@ -44,6 +45,7 @@ NAMESAKES = {
     "Case": "what peers are timed on, and what candidates are judged on: each is what its own users call it",
     "Chain": "of outer optimisers and of transforms; saved runs name each with its package",
     "Clip": "the transform, and a catalogued mistake in it, which must not be made of it",
+    "Evidence": "for the hyperparameters of a Bayesian fit, as its field says, and for decisions about tasks",
     "MAML": "the learner, and the class of the same name that learn2learn's users know",
     "Scale": "the transform, and how a catalogued mistake scales",
     "Traced": "two independent computations of the oracle, each with what it notes on its way",

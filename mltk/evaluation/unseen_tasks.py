@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import chain, islice
+from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 import numpy as np
@@ -249,18 +249,31 @@ def metric(episode: Episode, outputs: np.ndarray) -> np.ndarray:
     Raises:
         ShapeError: If the predictions do not fit the targets.
     """
+    found = by_query(episode, outputs)
+    return np.asarray(np.mean(found, axis=tuple(range(1, found.ndim))))
+
+
+def by_query(episode: Episode, outputs: np.ndarray) -> np.ndarray:
+    """What `metric` is the mean of: whether each label was predicted, or squared errors, like ``query_y``.
+
+    Args:
+        episode: As for `metric`.
+        outputs: Likewise.
+
+    Raises:
+        ShapeError: If the predictions do not fit the targets.
+    """
     targets = episode.backend.to_numpy(episode.query_y)
-    axes = tuple(range(1, targets.ndim))
     if episode.ways is None:
         if outputs.shape != targets.shape:
             raise ShapeError(
                 f"the predictions have shape {outputs.shape}; expected {targets.shape} as query_y"
             )
-        return np.asarray(np.mean((outputs - targets) ** 2, axis=axes))
+        return np.asarray((outputs - targets) ** 2)
     if outputs.shape[:2] + outputs.shape[3:] != targets.shape:
         expected = (*targets.shape[:2], "ways", *targets.shape[2:])
         raise ShapeError(f"the predictions have shape {outputs.shape}; expected {expected}")
-    return np.asarray(np.mean(np.argmax(outputs, axis=2) == targets, axis=axes))
+    return np.asarray(np.argmax(outputs, axis=2) == targets)
 
 
 def identities(parts: Sequence[Any], tasks: TaskSource) -> dict[str, np.ndarray | None]:
@@ -298,19 +311,42 @@ def predictions(algorithm: Learner, meta_params: Tree, episode: Episode, names: 
         ShapeError: If a class of a task has no output.
         NotFiniteError: If the predictions for a task hold NaN or infinity.
     """
-    arrays = [episode.support_x, episode.support_y, episode.query_x]
-    if (
-        type(algorithm).__module__.partition(".")[0] != "mltk"
-    ):  # it may write to them, and others meet them, too
-        arrays = [episode.backend.xp.asarray(array, copy=True) for array in arrays]
-    state = algorithm.adapt(meta_params, *arrays[:2])
-    outputs = episode.backend.to_numpy(algorithm.predict(state, arrays[2])).astype(np.float64)
+    return next(predictions_for(algorithm, meta_params, episode, list(names), ("query_x",)))
+
+
+def predictions_for(
+    algorithm: Learner, meta_params: Tree, episode: Episode, names: Sequence[str], inputs: Iterable[str]
+) -> Iterator[np.ndarray]:
+    """`predictions` for several sets, one by one, after adapting once.
+
+    Args:
+        algorithm: As for `predictions`, as are the others.
+        meta_params: Its meta-parameters.
+        episode: The tasks.
+        names: What errors call them.
+        inputs: ``"query_x"`` or ``"support_x"``.
+
+    Raises:
+        MltkError: As `predictions`.
+    """
+    own = type(algorithm).__module__.partition(".")[0] == "mltk"
+
+    def arrays(*which: str) -> list[Any]:
+        """Of others they are copies: a learner may write to them, and another one meets them, too."""
+        found = [getattr(episode, name) for name in which]
+        return found if own else [episode.backend.xp.asarray(array, copy=True) for array in found]
+
+    state = algorithm.adapt(meta_params, *arrays("support_x", "support_y"))
     ways = episode.ways
-    if ways is not None and (outputs.ndim < 3 or outputs.shape[2] < ways):
-        found = outputs.shape[2] if outputs.ndim > 2 else "no"
-        raise ShapeError(f"the predictions have {found} outputs; expected at least {ways}, for as many ways")
-    finite = np.isfinite(outputs).reshape(len(outputs), -1).all(axis=1)
-    if not finite.all():
-        diverged = next(islice(names, int(np.argmin(finite)), None))
-        raise NotFiniteError(f"the predictions for {diverged} hold NaN or infinity: adapting diverged")
-    return outputs
+    for each in inputs:
+        outputs = episode.backend.to_numpy(algorithm.predict(state, *arrays(each))).astype(np.float64)
+        if ways is not None and (outputs.ndim < 3 or outputs.shape[2] < ways):
+            found = outputs.shape[2] if outputs.ndim > 2 else "no"
+            raise ShapeError(
+                f"the predictions have {found} outputs; expected at least {ways}, for as many ways"
+            )
+        finite = np.isfinite(outputs).reshape(len(outputs), -1).all(axis=1)
+        if not finite.all():
+            diverged = names[int(np.argmin(finite))]
+            raise NotFiniteError(f"the predictions for {diverged} hold NaN or infinity: adapting diverged")
+        yield outputs

@@ -13,6 +13,7 @@ from mltk.task_analysis.leave_one_out import leave_one_out_nearest, leave_one_ou
 from mltk.task_analysis.measures import Measures, measures
 from mltk.task_analysis.of_means import correlation
 from mltk.task_analysis.power_law import fit_power_law
+from mltk.task_analysis.regression import regression_measures
 from mltk.task_analysis.separation import fisher_ratio, nc1
 from mltk.task_analysis.task2vec import task2vec, task2vec_distances
 from mltk.task_analysis.transferability import h_score, leep, logme, nce, transrate
@@ -47,6 +48,7 @@ __all__ = [
     "nc1",
     "nce",
     "predicted",
+    "regression_measures",
     "task2vec",
     "task2vec_distances",
     "transrate",

@@ -47,15 +47,27 @@ def leave_one_out_ridge(features: Array, labels: Array, *, ways: int, reg_lambda
     """
     check_scale("reg_lambda", reg_lambda, positive=True)
     x, target = labelled(features, labels, ways)
+    return _accuracy(_largest(target - missed(x, target, reg_lambda), 1.0), target)
+
+
+def missed(x: Array, target: Array, reg_lambda: float) -> Array:
+    """By how much ridge regression without an example misses its targets, $C_i / [...]_{ii}$ as above.
+
+    Args:
+        x: $X$, vectors ``(T, N, d)``.
+        target: $Y$, ``(T, N, o)``.
+        reg_lambda: As for `leave_one_out_ridge`.
+
+    Returns:
+        Targets less predictions, ``(T, N, o)``.
+    """
     kernels = kernels_of(x)
     xp = kernels.xp
     least = kernels.at_least(ROUNDING * kernels.sum(x, (-2, -1), times=x), reg_lambda)
     factor = kernels.cholesky(raise_diagonal(x @ x.mT, least))
     identity = xp.eye(x.shape[-2], dtype=x.dtype, device=x.device)
     inverse = kernels.cholesky_solve(factor, identity + xp.zeros_like(factor))
-    missed = inverse @ target / xp.linalg.diagonal(inverse)[..., None]
-    outputs = target - missed
-    return _accuracy(_largest(outputs, 1.0), target)
+    return inverse @ target / xp.linalg.diagonal(inverse)[..., None]
 
 
 def leave_one_out_nearest(features: Array, labels: Array, *, ways: int) -> Array:

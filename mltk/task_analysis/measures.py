@@ -96,6 +96,14 @@ class Measures(Summary, Mapping[str, np.ndarray]):
         """The measures that are known before any query is."""
         return self._needing(SUPPORT)
 
+    def take(self, tasks: np.ndarray | slice) -> Measures:
+        """Those of some of the tasks.
+
+        Args:
+            tasks: Their numbers, or whether each is one of them.
+        """
+        return Measures({name: values[tasks] for name, values in self.arrays.items()}, self.needs)
+
     def to_dict(self) -> dict[str, dict[str, Any]]:
         """Each measure's ``"needs"`` and ``"values"``, as lists for JSON; what is not finite is ``None``."""
         return {
@@ -130,8 +138,8 @@ def measures(
         embedding: Where features come from: a pair of a model and its parameters, which may be the
             meta-parameters of a learner with this model; a function from inputs ``(T, N, *features)`` to
             vectors ``(T, N, d)``; or ``None`` for the inputs, flattened. Gradients are measured of a pair
-            alone, and Task2Vec where its batch norms do not take the statistics of the current set. LEEP and
-            NCE read the features as logits of source classes.
+            with parameters alone, and Task2Vec where its batch norms do not take the statistics of the
+            current set. LEEP and NCE read the features as logits of source classes.
         learner: A learner and its meta-parameters, whose confidence is measured; ``None`` for that of the
             classifier by class means on the features.
 
@@ -158,7 +166,7 @@ def measures(
         found[name] = (SUPPORT, measure(support, labels, ways=ways))
     everything = (backend.xp.concat(pair, axis=1) for pair in ((support, query), (labels, episode.query_y)))
     found["fisher_ratio_with_queries"] = (LABELS, fisher_ratio(*everything, ways=ways))
-    if isinstance(embedding, tuple):
+    if isinstance(embedding, tuple) and embedding[0].shapes:
         found |= _of_gradients(episode, embedding, support)
     return Measures(
         {

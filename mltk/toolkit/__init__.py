@@ -1,1 +1,5 @@
 """The toolkit: what is around a learner, to choose it, to foresee and to watch it, and to recover."""
+
+from mltk.toolkit.evidence import Evidence, gather, known
+
+__all__ = ["Evidence", "gather", "known"]
