@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import shutil
 import stat
 import sys
 import uuid
@@ -100,6 +101,27 @@ def replace_whole(path: Path, write: Callable[[BinaryIO], Any]) -> None:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
     sync_folder(path.parent)
+
+
+def stand_also_at(path: Path, second: Path) -> None:
+    """Give a file a second name, in place of what stands there; `replace_whole` parts them again.
+
+    Where the system has no such links, the second is a copy.
+
+    Raises:
+        OSError: If that is not possible; both are then as they were.
+    """
+    temporary = second.with_name(f".{second.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        os.link(path, temporary, follow_symlinks=False)
+    except (OSError, NotImplementedError):
+        with open_to_read(path) as file:
+            replace_whole(second, lambda copy: shutil.copyfileobj(file, copy))
+        return
+    try:
+        os.replace(temporary, second)
+    finally:  # replacing a name by another one of the same file leaves both
+        temporary.unlink(missing_ok=True)
 
 
 def remove_leftovers(path: Path) -> None:

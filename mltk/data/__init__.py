@@ -17,6 +17,7 @@ from mltk.data.images.omniglot import Omniglot
 from mltk.data.images.pictures import Pictures
 from mltk.data.images.tasks import ImageDataset, ImageTasks
 from mltk.data.prefetch import Prefetch
+from mltk.data.retrying import Retrying
 from mltk.data.source import TaskSource
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "Omniglot",
     "Pictures",
     "Prefetch",
+    "Retrying",
     "Sinusoid",
     "SmallClassWarning",
     "TaskSource",

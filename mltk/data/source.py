@@ -107,9 +107,16 @@ class Proposer(TaskSource, Protocol):
 
 
 def chosen_from(tasks: TaskSource) -> TaskSource:
-    """The source that a curriculum chooses its tasks from; any other source itself."""
-    found: TaskSource = getattr(tasks, "tasks", tasks) if hasattr(tasks, "propose") else tasks
-    return found
+    """The source that a curriculum chooses its tasks from, or that one which retries draws them from.
+
+    Any other source is its own.
+    """
+    while hasattr(tasks, "propose") or getattr(tasks, "passes_on", False):
+        inner: TaskSource = getattr(tasks, "tasks", tasks)
+        if inner is tasks:
+            break
+        tasks = inner
+    return tasks
 
 
 def generator(rng: int | np.random.Generator, n_tasks: int) -> np.random.Generator:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from itertools import chain, zip_longest
@@ -18,10 +18,11 @@ from mltk import tree
 from mltk.contracts import Backend, Learner
 from mltk.data.source import TaskSource
 from mltk.episode import Episode
-from mltk.errors import DivergedError, LabelError, NotFiniteError, RunError, SettingError, ShapeError
+from mltk.errors import DivergedError, LabelError, NotFiniteError, RunError, SettingError
 from mltk.optim import Transform, apply_updates
 from mltk.progress import Progress, duration, showing
 from mltk.summary import Lines, Summary, tree_in_words
+from mltk.training.calibration import beside, calibrated, with_calibrated
 from mltk.training.config import Config, differences, to_config, versions
 from mltk.training.draws import draws, state_at_start
 from mltk.training.fingerprint import fingerprint
@@ -91,41 +92,12 @@ def differing_contents(old: Config, new: Config) -> list[str]:
     return [*lines, hint] if lines else []
 
 
-def calibrated(algorithm: Learner, meta_params: Tree, tasks: TaskSource, seed: int) -> Tree:
-    """Meta-parameters that are ready for prediction: the same for the same seed of training."""
-    calibrate = getattr(algorithm, "calibrate", None)
-    return meta_params if calibrate is None else calibrate(meta_params, tasks, seed=seed)
-
-
-def beside(meta_params: Tree, calibrated: Tree, backend: Backend) -> dict[str, np.ndarray]:
-    """What calibration adds to meta-parameters or changes in them; nothing if not all of it is finite."""
-    before, after = tree.flatten(meta_params), tree.flatten(calibrated)
-    names = [name for name in after if after[name] is not before.get(name)]
-    found = {name: backend.to_numpy(after[name]) for name in names}
-    return found if all(np.isfinite(leaf).all() for leaf in found.values()) else {}
-
-
-def with_calibrated(meta_params: Tree, calibrated: dict[str, np.ndarray], backend: Backend) -> Tree:
-    """Meta-parameters with what `beside` has found.
-
-    Raises:
-        ShapeError: If that is of another shape than the meta-parameters.
-    """
-    params = tree.flatten(meta_params)
-    for name, leaf in calibrated.items():
-        # Statistics have the shape of the parameters beside them.
-        like = params.get(name, params.get(f"{name.rpartition('.')[0]}.weight"))
-        if like is not None and (tuple(like.shape) != leaf.shape or leaf.dtype.kind != "f"):
-            raise ShapeError(f"{name!r} is {leaf.dtype} {leaf.shape}; expected {like.dtype} {like.shape}")
-    return tree.unflatten(params | {name: backend.asarray(leaf) for name, leaf in calibrated.items()})
-
-
 @dataclass(frozen=True)
 class State:
     """Where a training stands.
 
-    ``loss_sum`` is over the steps since the last regular line; ``calibrated`` and ``proposer`` are those of
-    `Checkpoint`.
+    ``loss_sum`` is over the steps since the last regular line; ``calibrated``, ``proposer`` and ``rate`` are
+    those of `Checkpoint`.
     """
 
     step: int
@@ -136,11 +108,16 @@ class State:
     history: list[dict[str, Any]]
     calibrated: dict[str, np.ndarray] = field(default_factory=dict)
     proposer: dict[str, np.ndarray] = field(default_factory=dict)
+    rate: float = 1.0
 
 
 @dataclass(frozen=True)
 class Training:
-    """The settings of `train`."""
+    """The settings of `train`, and what whoever recovers trainings puts in.
+
+    ``drawn_from`` stands in front of the tasks where they are drawn, and ``keep`` is told of each state whose
+    numbers are finite, before its checkpoint is written.
+    """
 
     algorithm: Learner
     tasks: TaskSource
@@ -155,6 +132,13 @@ class Training:
     folder: RunFolder | None
     progress: bool | Progress | None
     watch: tuple[Watcher, ...] = ()
+    drawn_from: TaskSource | None = None
+    keep: Callable[[State], None] | None = None
+
+    @property
+    def source(self) -> TaskSource:
+        """What tasks are drawn from."""
+        return self.tasks if self.drawn_from is None else self.drawn_from
 
     @property
     def config(self) -> Config:
@@ -183,7 +167,7 @@ class Training:
                 "trained (mltk.evaluate needs no training)"
             )
         rng = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(0,)))
-        memory, known = self.optimizer.init(meta_params), state_at_start(self.tasks)
+        memory, known = self.optimizer.init(meta_params), state_at_start(self.source)
         return State(0, meta_params, memory, rng, 0.0, [], proposer=known)
 
     def resumed(self, *, keep_log_every: bool) -> tuple[Training, State]:
@@ -208,9 +192,9 @@ class Training:
             raise RunError(f"{self.folder.path} holds a run with other settings:\n  " + "\n  ".join(lines))
         state = training.start()
         if self.folder.checkpoint_path.exists():
-            state = training._restore(state, self.folder.read_checkpoint())
+            state = training.restored(state, self.folder.read_checkpoint())
         if (other := other_threads(old, new)) and state.step < self.steps:
-            warnings.warn(f"{self.folder.path} goes on with {other}", stacklevel=3)
+            warnings.warn(f"{self.folder.path} goes on with {other}", stacklevel=5)
         # In this order a kill between the two leaves a folder that can still be resumed.
         if old_steps < self.steps:
             self.folder.write_config(old | {"steps": self.steps})
@@ -239,16 +223,16 @@ class Training:
         """Meta-parameters that are ready for prediction; what that takes is added to the last checkpoint."""
         if state.calibrated:
             return with_calibrated(state.meta_params, state.calibrated, self.backend)
-        meta_params = calibrated(self.algorithm, state.meta_params, self.tasks, self.seed)
+        meta_params = calibrated(self.algorithm, state.meta_params, self.source, self.seed)
         found = beside(state.meta_params, meta_params, self.backend)
         if found and self.folder is not None:
-            self._save(replace(state, calibrated=found))
+            self.save(replace(state, calibrated=found))
         return meta_params
 
     def _loop(self, state: State, progress: Progress | None) -> State:
         on_host = self.backend.device == "cpu"
         meta_params, memory, rng, loss_sum = state.meta_params, state.optimizer, state.rng, state.loss_sum
-        history, known = list(state.history), state.proposer
+        history, known, rate = list(state.history), state.proposer, state.rate
         seconds = history[-1]["seconds"] if history else 0.0
         start = time.perf_counter()
         if progress is not None:
@@ -256,7 +240,8 @@ class Training:
         steps = range(state.step + 1, self.steps + 1)
         # Without a folder there is nothing to be written before the end.
         interruption = Interruption() if self.folder is not None else None
-        sampling = draws(self.algorithm, self.tasks, self.meta_batch, rng, self.backend, count=len(steps))
+        kept = self.folder is not None or self.keep is not None
+        sampling = draws(self.algorithm, self.source, self.meta_batch, rng, self.backend, count=len(steps))
         with sampling as draw, interruption or nullcontext():
             for step in steps:
                 episode, known, figures = draw(meta_params, known)
@@ -270,9 +255,11 @@ class Training:
                 loss_sum = loss_sum + loss
                 before = meta_params
                 updates, memory = self.optimizer.update(grads, memory, meta_params)
+                if rate != 1:  # the same as a smaller rate of the optimiser, whatever its schedule
+                    updates = tree.map(lambda update: rate * update, updates)
                 meta_params = apply_updates(meta_params, updates)
                 regular, last = step % self.log_every == 0, step == self.steps
-                state = State(step, meta_params, memory, rng, loss_sum, history, proposer=known)
+                state = State(step, meta_params, memory, rng, loss_sum, history, proposer=known, rate=rate)
                 if regular or last:
                     count = self.log_every if regular else step % self.log_every
                     mean = self._finite(float(loss_sum), step) / count
@@ -281,9 +268,9 @@ class Training:
                 if regular:
                     loss_sum = 0.0
                 asked = interruption is not None and interruption.signal is not None
-                if last or asked or (self.folder is not None and step % self.checkpoint_every == 0):
+                if last or asked or (kept and step % self.checkpoint_every == 0):
                     state = replace(state, loss_sum=loss_sum)
-                    self._save(state)
+                    self.save(state)
                 self._tell(step, loss, grads, before, episode, figures)
                 if interruption is not None and asked:
                     raise interruption.stop(self._how_to_go_on(step))
@@ -322,7 +309,7 @@ class Training:
         if progress is not None:
             progress(line["step"], self.steps, line["loss"])
 
-    def _save(self, state: State) -> None:
+    def save(self, state: State) -> None:
         """Check that everything is finite and, with a folder, write a checkpoint."""
         params = to_arrays(state.meta_params, self.backend)
         memory = to_arrays(state.optimizer, self.backend)
@@ -330,6 +317,8 @@ class Training:
         for name, leaf in (params | memory | loss_sum | state.proposer).items():
             if not np.isfinite(leaf).all():
                 raise self._diverged(f"{name} is not finite at step {state.step}")
+        if self.keep is not None:
+            self.keep(state)
         if self.folder is not None:
             random = dict(state.rng.bit_generator.state)
             self.folder.write_checkpoint(
@@ -341,10 +330,11 @@ class Training:
                     loss_sum["loss_sum"],
                     state.calibrated,
                     state.proposer,
+                    state.rate,
                 )
             )
 
-    def _restore(self, start: State, checkpoint: Checkpoint) -> State:
+    def restored(self, start: State, checkpoint: Checkpoint) -> State:
         """The state that a checkpoint holds, given one of the same structure."""
         assert self.folder is not None
         path = self.folder.checkpoint_path
@@ -363,6 +353,7 @@ class Training:
             self._history(checkpoint.step),
             checkpoint.calibrated,
             checkpoint.proposer,
+            checkpoint.rate,
         )
 
     def _history(self, step: int) -> list[dict[str, Any]]:

@@ -25,7 +25,7 @@ from mltk import tree
 from mltk.checks import did_you_mean, is_number
 from mltk.contracts import Backend
 from mltk.errors import RunError, RunInUseError
-from mltk.files import open_to_append, reason, remove_leftovers, replace_file
+from mltk.files import open_to_append, reason, remove_leftovers, replace_file, stand_also_at
 from mltk.installation import needed_for
 from mltk.npz import open_npz
 from mltk.outside import check_depth, read_bytes, read_json, reading
@@ -71,6 +71,8 @@ class Checkpoint:
         calibrated: What calibration adds to the meta-parameters or changes in them, under dotted names, so
             that they predict without the data of the training; empty before its last step.
         proposer: The state of the task source, where it has one: see `mltk.data.source.Proposer`.
+        rate: What the optimiser's updates are multiplied by: less than 1 once the training has diverged and
+            was recovered (`mltk.training.loop.Training.keep`).
     """
 
     step: int
@@ -80,6 +82,7 @@ class Checkpoint:
     loss_sum: np.ndarray
     calibrated: dict[str, np.ndarray] = field(default_factory=dict)
     proposer: dict[str, np.ndarray] = field(default_factory=dict)
+    rate: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -108,6 +111,11 @@ class RunFolder:
     def checkpoint_path(self) -> Path:
         """The latest checkpoint."""
         return self.path / "checkpoint.npz"
+
+    @property
+    def checkpoint_before_path(self) -> Path:
+        """The checkpoint before the latest, where a training keeps two."""
+        return self.path / "checkpoint-before.npz"
 
     @property
     def curves_path(self) -> Path:
@@ -140,7 +148,8 @@ class RunFolder:
             yield self
             return
         with locked(self.path):
-            for path in (self.config_path, self.metrics_path, self.checkpoint_path):
+            checkpoints = self.checkpoint_path, self.checkpoint_before_path
+            for path in (self.config_path, self.metrics_path, *checkpoints):
                 remove_leftovers(path)
             yield replace(self, is_locked=True)
 
@@ -217,13 +226,13 @@ class RunFolder:
         except OSError as error:
             raise RunError(f"{self.metrics_path} cannot be written: {reason(error)}") from error
 
-    def read_checkpoint(self) -> Checkpoint:
-        """The latest checkpoint.
+    def read_checkpoint(self, *, before: bool = False) -> Checkpoint:
+        """The latest checkpoint, or the one before it.
 
         Raises:
             RunError: If it is missing, damaged or not from mltk.
         """
-        path = self.checkpoint_path
+        path = self.checkpoint_before_path if before else self.checkpoint_path
         with reading(path, RunError, damaged="is damaged or not a checkpoint of mltk"):
             # np.savez does not compress, so a checkpoint takes no more memory than room on the disk.
             with open_npz(path, most_bytes=math.inf, most_ratio=1.0) as arrays:
@@ -233,7 +242,9 @@ class RunFolder:
             step, loss_sum = found.pop("step"), found["loss_sum"]
             if step.shape or step.dtype.kind != "i" or not 0 <= step < MOST_STEPS or loss_sum.shape:
                 raise ValueError("its step or loss_sum is not one number")
-            rng = read_json(str(found.pop("rng")))
+            rng, rate = read_json(str(found.pop("rng"))), found.pop("rate", np.ones(()))
+            if rate.shape or rate.dtype.kind != "f" or not 0 < rate <= 1:
+                raise ValueError("its rate is no number above 0 and of at most 1")
             for name, array in found.items():
                 if array.dtype.kind not in "fiu" or not np.isfinite(array).all():
                     raise ValueError(f"{name} is {array.dtype}; expected finite numbers")
@@ -245,6 +256,7 @@ class RunFolder:
                 optimizer=_under("optimizer.", found),
                 calibrated=_under("calibrated.", found),
                 proposer=_under("proposer.", found),
+                rate=float(rate),
             )
 
     def write_checkpoint(self, checkpoint: Checkpoint) -> None:
@@ -259,12 +271,24 @@ class RunFolder:
             "step": np.asarray(checkpoint.step),
             "rng": np.asarray(json.dumps(checkpoint.rng)),
             "loss_sum": checkpoint.loss_sum,
+            "rate": np.asarray(checkpoint.rate),
             **{f"params.{name}": leaf for name, leaf in checkpoint.params.items()},
             **{f"optimizer.{name}": leaf for name, leaf in checkpoint.optimizer.items()},
             **{f"calibrated.{name}": leaf for name, leaf in checkpoint.calibrated.items()},
             **{f"proposer.{name}": leaf for name, leaf in checkpoint.proposer.items()},
         }
         replace_file(self.checkpoint_path, lambda file: np.savez(file, **arrays))
+
+    def keep_checkpoint(self) -> None:
+        """Let the latest checkpoint be the one before, too: the next to be written takes its place.
+
+        Raises:
+            RunError: If that cannot be written.
+        """
+        try:
+            stand_also_at(self.checkpoint_path, self.checkpoint_before_path)
+        except OSError as error:
+            raise RunError(f"{self.checkpoint_before_path} cannot be written: {reason(error)}") from error
 
     def _sync_metrics(self) -> None:
         try:

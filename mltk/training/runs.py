@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -22,16 +23,9 @@ from mltk.optim import Adam, Transform
 from mltk.outside import reading
 from mltk.progress import Progress
 from mltk.summary import Lines, Summary
+from mltk.training.calibration import calibrated, with_calibrated
 from mltk.training.config import Config, differences, from_config, to_config
-from mltk.training.loop import (
-    CONTENTS,
-    Run,
-    Training,
-    calibrated,
-    contents,
-    differing_contents,
-    with_calibrated,
-)
+from mltk.training.loop import CONTENTS, Run, State, Training, contents, differing_contents
 from mltk.training.run_folder import RunFolder, check_shapes, from_arrays
 from mltk.training.trained_classes import keep_classes
 from mltk.watching import Watch, watchers
@@ -151,6 +145,44 @@ def train(
         RunError: If ``out`` holds another run, or one on other images, is in use by another training, or
             cannot be read or written.
     """
+    with prepared(
+        algorithm,
+        tasks,
+        backend=backend,
+        steps=steps,
+        meta_batch=meta_batch,
+        optimizer=optimizer,
+        seed=seed,
+        out=out,
+        resume=resume,
+        log_every=log_every,
+        checkpoint_every=checkpoint_every,
+        progress=progress,
+        validate=validate,
+        watch=watch,
+    ) as (training, state):
+        return training.run(state)
+
+
+@contextmanager
+def prepared(
+    algorithm: Learner,
+    tasks: TaskSource,
+    *,
+    backend: Backend,
+    steps: int,
+    meta_batch: int,
+    optimizer: Transform | None,
+    seed: int,
+    out: str | os.PathLike[str] | RunFolder | None,
+    resume: bool,
+    log_every: int | None,
+    checkpoint_every: int | None,
+    progress: bool | Progress | None,
+    validate: bool,
+    watch: Watch,
+) -> Iterator[tuple[Training, State]]:
+    """The training that `train` is asked for, all settings checked and its folder locked, and its state."""
     check_has("algorithm", algorithm, "value_and_grad", "mltk.algorithms.MAML(...)")
     check_has("tasks", tasks, "sample", "mltk.data.Sinusoid(...)")
     if optimizer is not None:
@@ -182,7 +214,8 @@ def train(
     )
     folder = training.folder
     if folder is None:
-        return training.run(training.start())
+        yield training, training.start()
+        return
     with folder.locked():
         if not folder.holds_run():
             folder.begin(training.config)
@@ -194,7 +227,7 @@ def train(
         else:
             what = "a run, or files called like those of one"
             raise RunError(f"{folder.path} already holds {what}; expected a new folder, or resume=True")
-        return training.run(state)
+        yield training, state
 
 
 def load_run(

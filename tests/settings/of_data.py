@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 from experiments import close, shows, within
+from faults import BrokenError, Raising
 from routes import NUMPY
 
-from mltk.data import Bandits, Blobs, Harmonic, LinearRegression, Navigation, Sinusoid
+from mltk.data import Bandits, Blobs, Harmonic, LinearRegression, Navigation, Retrying, Sinusoid
 
 MANY = 4000
 SMALL = {Sinusoid: (3, 4), Harmonic: (3, 4), LinearRegression: (3, 4), Blobs: (5, 3, 4)}
@@ -213,3 +214,19 @@ def no_step_is_longer(kind):
         _, found = rollout(kind(3, 6, max_step=longest), policy=lambda x: np.full(x.shape, 5.0))
         paths = found.x.reshape(5, 3, 6, 2)
         close(np.diff(paths, axis=2), np.full((5, 3, 5, 2), longest))
+
+
+@shows(Retrying, of="tasks")
+@shows(Retrying, of="retries")
+@shows(Retrying, of="wait")
+def how_often_and_how_late_a_draw_is_made_again(kind, monkeypatch):
+    naps = []
+    monkeypatch.setattr("mltk.data.retrying.time.sleep", naps.append)
+    for shots, retries, wait in ((2, 2, 0.5), (4, 4, 3.0)):
+        flaky = kind(Raising(Sinusoid(shots, 1), tuple(range(retries))), retries=retries, wait=wait)
+        try:
+            assert flaky.sample(2, 0, NUMPY).support_x.shape[1] == shots
+        except BrokenError as error:
+            raise AssertionError from error
+        assert naps == [wait * 2**attempt for attempt in range(retries)]
+        naps.clear()

@@ -33,6 +33,7 @@ from mltk.data import (
     LinearRegression,
     Navigation,
     Omniglot,
+    Retrying,
     Sinusoid,
 )
 from mltk.errors import SettingError
@@ -98,7 +99,7 @@ GOOD = {
     ImageFolder: {"root": "images", "image_size": 4},
     ImageTasks: SETS | {"ways": 2, "dataset": Glyphs(2, 2, 4)},
     ClassPart: {"dataset": Glyphs(2, 2, 4)},
-    **{kind: {"tasks": Sinusoid(**SETS)} for kind in (HardMining, UniformDifficulty)},
+    **{kind: {"tasks": Sinusoid(**SETS)} for kind in (HardMining, Retrying, UniformDifficulty)},
     Curriculum: {"tasks": Sinusoid(**SETS), "steps": 10},
     **{kind: {"tasks": ImageTasks(Glyphs(2, 2, 4), 2, 1, 1)} for kind in (ClassConditional, ClassPairs)},
 }
@@ -205,6 +206,7 @@ REFUSED = {
     Sinusoid: EXAMPLES
     | dict.fromkeys(("amplitude", "frequency", "phase", "x"), BOUNDS)
     | {"noise": NOT_NEGATIVE},
+    Retrying: {"tasks": (None, "sinusoid"), "retries": (-1, 1.5), "wait": NOT_NEGATIVE},
     HardMining: WRAPPED | {"candidates": (1, 2.0)},
     UniformDifficulty: WRAPPED | {"divisor": ("mean",), "memory": (-0.1, 1.1)},
     ClassConditional: BY_CLASS,

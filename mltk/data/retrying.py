@@ -1,0 +1,93 @@
+"""Sources that raise now and then: a draw that fails is made again, as if it had not."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, ClassVar
+
+import numpy as np
+
+from mltk.checks import Checked, CountOrZero, NonNegative, check_has
+from mltk.contracts import Backend
+from mltk.episode import Episode
+from mltk.errors import DivergedError, SettingError
+
+FINAL = (SettingError, DivergedError)
+"""What no further attempt mends: a wrong argument, and a learner that has diverged."""
+
+
+@dataclass(frozen=True)
+class Retrying(Checked):
+    """A task source that is asked again where it raises: a file server that is away, a download that broke.
+
+    A generator is put back to where it stood before the attempt, so a draw that succeeds at last gives the
+    tasks that it would have given at once, and leaves the generator as it would have. It is otherwise as the
+    source: curricula propose, `mltk.data.Prefetch` reads ahead. After the last attempt the error is raised,
+    and no task is left out: an evaluation is of all the tasks that it names, or of none. In a training,
+    others can be drawn in their place.
+
+    An exception of any kind counts, but for a `mltk.errors.SettingError` (a wrong argument) and a
+    `mltk.errors.DivergedError` (of a learner that a curriculum asks).
+
+    Attributes:
+        tasks: The source.
+        retries: How often a draw is tried again.
+        wait: Seconds before the first retry; twice as many before each further one.
+
+    Examples:
+        >>> import mltk
+        >>> class Flaky(mltk.data.Sinusoid):
+        ...     failures = [ConnectionError("the server is away")]
+        ...     def sample(self, n_tasks, rng, backend):
+        ...         if self.failures:
+        ...             raise self.failures.pop()
+        ...         return super().sample(n_tasks, rng, backend)
+        >>> tasks = mltk.data.Retrying(Flaky(shots=5, queries=5), wait=0.0)
+        >>> tasks.sample(4, 0, mltk.backend("numpy")).support_x.shape
+        (4, 5, 1)
+    """
+
+    tasks: Any
+    retries: CountOrZero = 3
+    wait: NonNegative = 0.1
+
+    passes_on: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_has("tasks", self.tasks, "sample", "mltk.data.Sinusoid(...)")
+
+    def sample(self, n_tasks: int, rng: int | np.random.Generator, backend: Backend) -> Episode:
+        """See `mltk.data.TaskSource`."""
+        episode: Episode = self._drawn(self.tasks.sample, n_tasks, rng, backend)
+        return episode
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "tasks" or name.startswith("__"):  # asked for before there are any, when one is unpickled
+            raise AttributeError(name)
+        found = getattr(self.tasks, name)
+        return partial(self._drawn, found) if name in ("propose", "of_classes", "allowed") else found
+
+    def _drawn(self, draw: Callable[..., Any], *given: Any, **named: Any) -> Any:
+        """What ``draw`` gives, at some attempt."""
+        every = (*given, *named.values())
+        states = [(each, each.bit_generator.state) for each in every if isinstance(each, np.random.Generator)]
+        for attempt in range(1, self.retries + 2):
+            try:
+                return draw(*given, **named)
+            except FINAL:
+                raise
+            except Exception as error:
+                for rng, state in states:
+                    rng.bit_generator.state = state
+                self._failed(error, attempt)
+                if attempt > self.retries:
+                    raise
+            time.sleep(self.wait * 2 ** (attempt - 1))
+        raise AssertionError("every attempt returns or raises")
+
+    def _failed(self, error: Exception, attempt: int) -> None:
+        """Told of each attempt that fails, the last one as well."""
