@@ -1,8 +1,7 @@
 """mltk: the meta-learning reference, exact on NumPy by hand-derived gradients and fast on Torch."""
 
 from importlib import import_module
-from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mltk import algorithms, data, evaluation, heads, models, ops, optim, task_analysis, tree
 from mltk.algorithms import RidgeRegression
@@ -24,6 +23,7 @@ from mltk.version import __version__
 
 if TYPE_CHECKING:
     from mltk import oracle, pictures, toolkit
+    from mltk.toolkit import Records
 
 __all__ = [
     "ABTest",
@@ -32,6 +32,7 @@ __all__ = [
     "LearnableOptimizer",
     "MetaLearningEvaluator",
     "Module",
+    "Records",
     "RidgeRegression",
     "__version__",
     "algorithms",
@@ -66,8 +67,10 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> ModuleType:
+def __getattr__(name: str) -> Any:
     """Oracle, pictures and toolkit are imported when first used: who only trains needs none of them."""
     if name in ("oracle", "pictures", "toolkit"):
         return import_module(f"mltk.{name}")
+    if name in ("Records",):
+        return getattr(import_module("mltk.toolkit"), name)
     raise AttributeError(f"module 'mltk' has no attribute {name!r}")

@@ -32,7 +32,7 @@ PUBLIC = (
         "matching_loss",
     ),
     *("matching_log_probabilities", "pairwise_cosine_similarity", "pairwise_sqeuclidean"),
-    *("hardness_metric", "task_analysis", "LearnabilityAnalyzer", "toolkit"),
+    *("hardness_metric", "task_analysis", "LearnabilityAnalyzer", "toolkit", "Records"),
 )
 CONTENTS = (
     *(mltk, algorithms, data, evaluation, heads, models, ops, optim, transforms, task_analysis, curricula),
@@ -47,6 +47,7 @@ NAMESAKES = {
     "Clip": "the transform, and a catalogued mistake in it, which must not be made of it",
     "Evidence": "for the hyperparameters of a Bayesian fit, as its field says, and for decisions about tasks",
     "MAML": "the learner, and the class of the same name that learn2learn's users know",
+    "Row": "of the benchmark's table, and of records: each is what its own users call it",
     "Scale": "the transform, and how a catalogued mistake scales",
     "Traced": "two independent computations of the oracle, each with what it notes on its way",
 }
