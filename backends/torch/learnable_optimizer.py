@@ -12,6 +12,7 @@ from mltk import tree
 from mltk.checks import check_scale
 from mltk.errors import MismatchError, SettingError, ShapeError
 from mltk.optim.transforms import GradientTransform
+from mltk.optim.transforms.gradient_transform import Guard
 from mltk.tree import Tree
 
 from .structure import Links, modules_of, relink
@@ -36,6 +37,9 @@ class LearnableOptimizer(nn.Module):
     frozen ones too, stay as they are. A model that `mltk.clone_module` made is cut from its original by the
     first step.
 
+    With a guard, no step raises the loss that `step` is given: it is shortened, and the part that is taken is
+    a constant to the next backward pass.
+
     The parameters of this module are the transform's. Its state dict has them and what the transform
     remembers from one step to the next, but not the model.
 
@@ -44,11 +48,14 @@ class LearnableOptimizer(nn.Module):
         transform: One of `mltk.optim.transforms`, for all parameters that need a gradient; or a function
             that makes, for one of those parameters, a module from gradients to directions of the same shape.
         lr: $\alpha$.
+        guard: A `mltk.optim.transforms.Backtrack`, whose risk sets how carefully steps are taken, for any
+            transform; not beside a transform that ends with one itself. ``None`` takes each step as it is.
         seed: A seed or a generator, for what a transform of mltk draws at random.
 
     Raises:
         SettingError: If ``model`` is no module, has no parameter that needs a gradient, ``transform`` is
-            neither of the two, or ``lr`` is no finite number of at least 0.
+            neither of the two, ``guard`` guards nothing or is the second, or ``lr`` is no finite number of at
+            least 0.
         MismatchError: If the model has several dtypes or devices, and the transform is one of mltk's.
 
     Examples:
@@ -74,6 +81,7 @@ class LearnableOptimizer(nn.Module):
         transform: GradientTransform | Callable[[torch.Tensor], nn.Module],
         lr: float = 1.0,
         *,
+        guard: GradientTransform | None = None,
         seed: int | np.random.Generator = 0,
     ) -> None:
         super().__init__()
@@ -91,6 +99,13 @@ class LearnableOptimizer(nn.Module):
             self.transforms = _Joint(transform, moving, np.random.default_rng(seed))
         else:
             self.transforms = _PerParameter(transform, moving)
+        own = transform.guard if isinstance(transform, GradientTransform) else None
+        self._guard = own if guard is None else getattr(guard, "guard", None)
+        if guard is not None and (self._guard is None or own is not None):
+            expected = (
+                "Backtrack(), of mltk.optim.transforms" if own is None else "no other than the transform's"
+            )
+            raise SettingError(f"guard is {guard!r}; expected {expected}")
         self._keep_gradients()
 
     @property
@@ -99,14 +114,23 @@ class LearnableOptimizer(nn.Module):
         return self._model[0]
 
     @torch.enable_grad()
-    def step(self) -> None:
+    def step(self, closure: Callable[[], torch.Tensor] | None = None) -> None:
         """Replace the model's parameters by those one step on.
 
+        Args:
+            closure: The loss as the model is now, which a guard asks for, without a gradient, before the step
+                and behind each part of it that it tries: ``lambda: loss(model(x), y)``.
+
         Raises:
-            SettingError: If a parameter has a gradient, or may have had one, that the optimiser was not made
-                for: it was frozen then, or has been replaced since, by `mltk.update_module` for example.
-            ShapeError: If a direction has another shape than its parameter.
+            SettingError: If a guard lacks the closure, or a parameter has a gradient, or may have had one,
+                that the optimiser was not made for: it was frozen then, or has been replaced since, by
+                `mltk.update_module` for example.
+            ShapeError: If a direction has another shape than its parameter, or the loss is not one number.
         """
+        if self._guard is not None and not callable(closure):
+            raise SettingError(
+                f"closure is {closure!r}; expected a function that gives the loss, for the guard"
+            )
         moving = self._moving()
         for name, p in moving.items():
             if not p.is_leaf and not p.retains_grad:
@@ -118,17 +142,23 @@ class LearnableOptimizer(nn.Module):
         for name in grads:
             if name not in self._names:
                 raise SettingError(f"{name} has a gradient, but needed none when the optimiser was made")
-        directions = self.transforms(grads) if grads else {}
+        steps = (
+            {name: self.lr * direction for name, direction in self.transforms(grads).items()} if grads else {}
+        )
+        for name, step in steps.items():
+            if step.shape != moving[name].shape:
+                raise ShapeError(
+                    f"the direction of {name} has shape {tuple(step.shape)}; expected that of the parameter, "
+                    f"{tuple(moving[name].shape)}"
+                )
+        if self._guard is not None and steps and closure is not None:
+            part = self._part(self._guard, moving, grads, steps, closure)
+            steps = {name: part * step for name, step in steps.items()} if part else {}
         links: Links = {}
         for name, p in moving.items():
             new = p if p.is_leaf else p.detach().requires_grad_()
-            if name in directions:
-                if directions[name].shape != p.shape:
-                    raise ShapeError(
-                        f"the direction of {name} has shape {tuple(directions[name].shape)}; expected that "
-                        f"of the parameter, {tuple(p.shape)}"
-                    )
-                new = p.detach() - self.lr * directions[name]
+            if name in steps:
+                new = p.detach() - steps[name]
             links[id(p)] = new if new.requires_grad else new.requires_grad_()
         relink(modules_of(self.model), links)
         self._keep_gradients()
@@ -144,6 +174,36 @@ class LearnableOptimizer(nn.Module):
             if p.is_leaf or p.retains_grad:
                 p.grad = None if set_to_none or p.grad is None else torch.zeros_like(p.grad)
         self._keep_gradients()
+
+    @torch.no_grad()
+    def _part(
+        self,
+        guard: Guard,
+        moving: Tensors,
+        grads: Tensors,
+        steps: Tensors,
+        closure: Callable[[], torch.Tensor],
+    ) -> float:
+        """The part of the steps that the guard lets through; the model is as it was."""
+        modules = modules_of(self.model)
+
+        def loss() -> torch.Tensor:
+            found = torch.as_tensor(closure())
+            if found.numel() != 1:
+                raise ShapeError(f"closure gave shape {tuple(found.shape)}; expected one number, the loss")
+            return found.detach().reshape(1)
+
+        def after(part: torch.Tensor) -> torch.Tensor:
+            there = {name: moving[name] - part.item() * step for name, step in steps.items()}
+            relink(modules, {id(moving[name]): p.requires_grad_() for name, p in there.items()})
+            try:
+                return loss()
+            finally:
+                relink(modules, {id(p): moving[name] for name, p in there.items()})
+
+        value = loss()
+        slope = sum(torch.sum(grads[name] * step) for name, step in steps.items())
+        return float(guard(value, torch.as_tensor(slope).reshape(1), after))
 
     def _moving(self) -> Tensors:
         """The parameters that need a gradient, each once."""

@@ -8,12 +8,16 @@ and back, with $\sigma_K = 0$ and the pullback $f^*$ of the transform,
 
 $$\bar p_k, \bar g_k, \sigma_k = f^*(-\alpha \lambda_{k+1}, \sigma_{k+1}), \qquad
   \lambda_k = \lambda_{k+1} + H_k \bar g_k.$$
+
+Where the transform guards the step (`mltk.optim.transforms.backtrack`), $c_k \alpha$ takes the place of
+$\alpha$, with the part $c_k$ of its step that each task takes, which is a constant to derivatives.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 from mltk import tree
@@ -21,6 +25,7 @@ from mltk.algorithms.unroll import GradientStep, Pullback, Query, Unroll, descen
 from mltk.ops.kernels import kernels_of
 from mltk.ops.loss import mean_over_tasks
 from mltk.optim.transforms import GradientTransform
+from mltk.optim.transforms.granularity import along_tasks, inner_product
 from mltk.tree import Array, Tree
 
 
@@ -72,19 +77,34 @@ class TransformedStep:
         plain, transform, learned = self.plain, self.transform, self.learned[number]
         lin = plain.linearize(start.params, back=back)
         state = transform.start(lin.grad) if start.state is None else start.state
-        direction, state, residuals = transform.forward(learned, lin.grad, state)
+        step, state, residuals = transform.forward(learned, lin.grad, state)
+        if plain.rate != 1:
+            step = tree.map(lambda d: plain.rate * d, step)
+        part = None
+        if transform.guard is not None:
+            part = transform.guard(
+                lin.value, inner_product(lin.grad, step), partial(self._after, start, step)
+            )
+            step = tree.map(partial(_times, part), step)
 
         def pull_back(after: StatefulAdjoint) -> StatefulAdjoint:
             g_direction = tree.map(lambda leaf: -plain.rate * leaf, plain.moving(after.params))
+            if part is not None:
+                g_direction = tree.map(partial(_times, part), g_direction)
             g_learned, g_grad, g_state = transform.vjp(learned, residuals, g_direction, after.state)
             params = after.params
             if not plain.first_order and (number or self.learn_init):
                 params = tree.map(lambda leaf, turn: leaf + turn, params, lin.hvp(g_grad))
             return StatefulAdjoint(params, g_state, (tree.map(mean_over_tasks, g_learned), *after.learned))
 
-        if plain.rate != 1:
-            direction = tree.map(lambda d: plain.rate * d, direction)
-        return Point(plain.moved(start.params, direction), state), pull_back
+        return Point(plain.moved(start.params, step), state), pull_back
+
+    def _after(self, start: Point, step: Tree, part: Array) -> Array:
+        """The support loss behind such a part of the step, ``(T,)``."""
+        plain = self.plain
+        params = plain.moved(start.params, tree.map(partial(_times, part), step))
+        outputs = plain.objective.model.apply(params, plain.x)
+        return plain.objective.loss.forward({"target": plain.y}, outputs)[0]
 
     def descend(self, params: Tree) -> Tree:
         """The parameters after all steps."""
@@ -112,3 +132,9 @@ class TransformedStep:
 
         value, adjoint = way(self, Point(params, None), len(self.learned), query_at)
         return value, adjoint.params, adjoint.learned
+
+
+def _times(part: Array, leaf: Array) -> Array:
+    """A part of each task's step, ``(T,)``; nothing of what is not finite is nothing."""
+    factor = along_tasks(part, leaf)
+    return kernels_of(leaf).xp.where(factor > 0, factor * leaf, 0)

@@ -149,7 +149,7 @@ def meta_grad(
 
 
 def LearnableOptimizer(  # noqa: N802 - it makes an object of that class
-    model: Any, transform: Any, lr: float = 1.0, *, seed: int | np.random.Generator = 0
+    model: Any, transform: Any, lr: float = 1.0, *, guard: Any = None, seed: int | np.random.Generator = 0
 ) -> Any:
     """An optimiser of a module that learns by the gradient of the next loss: meta-descent.
 
@@ -157,6 +157,7 @@ def LearnableOptimizer(  # noqa: N802 - it makes an object of that class
         model: A `torch.nn.Module`.
         transform: One of `mltk.optim.transforms`, or a function from a parameter to a `torch.nn.Module`.
         lr: The step size that multiplies what the transform makes of the gradients.
+        guard: A `mltk.optim.transforms.Backtrack` that shortens steps which would raise the loss.
         seed: For what the transform draws at random.
 
     Returns:
@@ -172,7 +173,7 @@ def LearnableOptimizer(  # noqa: N802 - it makes an object of that class
             f"model is a {type(model).__name__}; LearnableOptimizer needs autograd, and a torch.nn.Module. "
             "mltk.algorithms.LearnedOptimizer unrolls an inner loop with a learned transform on every backend"
         )
-    return make(model, transform, lr, seed=seed)
+    return make(model, transform, lr, guard=guard, seed=seed)
 
 
 def _library(module: Any) -> ModuleLibrary:

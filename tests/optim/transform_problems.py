@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from mltk import tree
 from mltk.optim.transforms import (
+    Backtrack,
     Bias,
     Clip,
     GradientTransform,
@@ -38,7 +39,8 @@ KINDS = {
     "chain": chain(
         Clip(2.0), Momentum(), MetaCurvature(), Bias(), Network(hidden=(2,), scale=1.0), Scale(per="scalar")
     ),
-    "chain of a chain": chain(Momentum(per="scalar"), chain(Scale(), Momentum()), Kronecker()),
+    "Backtrack": Backtrack(),
+    "chain of a chain": chain(Momentum(per="scalar"), chain(Scale(), Momentum()), Kronecker(), Backtrack()),
 }
 
 NETWORKS = (

@@ -230,6 +230,29 @@ def gradients_are_cut(kind):
         close(directions(kind(limit, by="value"))[0]["a"], np.clip(WIDE[0]["a"], -limit, limit))
 
 
+def part_on_a_parabola(guard, step):
+    """What part is taken of a step that is so many times the way to the minimum, of two tasks alike."""
+    at, step = np.ones(2), np.full(2, step)
+    return guard.part(at**2 / 2, at * step, lambda part: (at - part * step) ** 2 / 2).tolist()
+
+
+@shows(transforms.Backtrack, of="risk")
+def the_risk_is_how_carefully_a_parabola_is_descended(kind):
+    for risk in (0.0, 0.5, 1.0):
+        for step in (1.01, 1.49, 1.51, 1.99, 2.01, 3.99, 4.01):
+            part = 2.0 ** -max(0, math.ceil(math.log2(step / (2 - risk))))
+            assert part_on_a_parabola(kind(risk=risk), step) == [part, part]
+    assert part_on_a_parabola(kind(risk=lambda: [0.0, 1.0]), 1.5) == [1.0, 0.5]
+    assert part_on_a_parabola(kind(risk=lambda: 1), 1.5) == [0.5, 0.5]
+
+
+@shows(transforms.Backtrack, of="halvings")
+def a_step_is_halved_so_often_and_then_not_taken(kind):
+    for halvings in (1, 3, 20):
+        assert part_on_a_parabola(kind(halvings=halvings), 2.0**halvings * 1.9) == [2.0**-halvings] * 2
+        assert part_on_a_parabola(kind(halvings=halvings), 2.0**halvings * 2.1) == [0.0, 0.0]
+
+
 @shows(transforms.Chain, of="transforms")
 def transforms_in_a_row(kind):
     parts = (transforms.Clip(0.3), transforms.Scale(2.0))

@@ -175,6 +175,7 @@ REFUSED = {
         "hyper_rate": NOT_NEGATIVE,
         "optimizer": (ClipByGlobalNorm(1.0), SGD(Cosine(0.1, 5))),
     },
+    transforms.Backtrack: {"risk": (-0.1, 1.1, nan, "high"), "halvings": COUNT},
     transforms.Clip: {"limit": POSITIVE, "by": ("sign",)},
     transforms.Momentum: {"initial": (nan, (0.1, 0.2)), "per": ("layer",)},
     transforms.Network: {"hidden": ((0,), 20), "activation": ("sine", ["relu"]), "scale": (-1.0, 1000.0)}

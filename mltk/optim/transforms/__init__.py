@@ -1,5 +1,6 @@
 """Learnable transforms of gradients, for inner loops: each with its pullback by hand."""
 
+from mltk.optim.transforms.backtrack import Backtrack
 from mltk.optim.transforms.bias import Bias
 from mltk.optim.transforms.chain import Chain, chain
 from mltk.optim.transforms.clip import Clip
@@ -11,6 +12,7 @@ from mltk.optim.transforms.network import Network
 from mltk.optim.transforms.scale import Scale
 
 __all__ = [
+    "Backtrack",
     "Bias",
     "Chain",
     "Clip",

@@ -11,7 +11,7 @@ import numpy as np
 from mltk import tree
 from mltk.errors import SettingError
 from mltk.ops.operation import Residuals
-from mltk.optim.transforms.gradient_transform import GradientTransform, Shapes
+from mltk.optim.transforms.gradient_transform import GradientTransform, Guard, Shapes
 from mltk.tree import Tree
 
 
@@ -42,6 +42,12 @@ class Chain(GradientTransform):
                 raise SettingError(
                     f"transforms[{position}] is {transform!r}; expected one of mltk.optim.transforms"
                 )
+            if transform.guard is not None and transform is not self.transforms[-1]:
+                raise SettingError(f"transforms[{position}] is {transform!r}; expected it to be the last")
+
+    @property
+    def guard(self) -> Guard | None:
+        return self.transforms[-1].guard
 
     def shapes(self, network: Shapes) -> dict[str, tuple[int, ...]]:
         return tree.flatten(self._of_each(lambda transform: transform.shapes(network)))

@@ -12,7 +12,7 @@ from mltk.checks import Checked, Positive
 from mltk.ops.kernels import kernels_of
 from mltk.ops.operation import Residuals
 from mltk.optim.transforms.gradient_transform import GradientTransform, Shapes
-from mltk.optim.transforms.granularity import along_tasks, sum_of_product
+from mltk.optim.transforms.granularity import along_tasks, inner_product
 from mltk.tree import Array, Tree
 
 
@@ -59,7 +59,7 @@ class Clip(Checked, GradientTransform):
     def forward(self, p: Tree, grads: Tree, state: Tree) -> tuple[Tree, Tree, Residuals]:
         if self.by == "value":
             return tree.map(self._clip, grads), {}, grads
-        square = _inner_product(grads, grads)
+        square = inner_product(grads, grads)
         xp = kernels_of(square).xp
         # At least the root of the smallest number: Torch's derivative of the root of 0 is infinite.
         norm = xp.sqrt(xp.clip(square, xp.finfo(square.dtype).smallest_normal, None))
@@ -70,7 +70,7 @@ class Clip(Checked, GradientTransform):
         if self.by == "value":
             return {}, tree.map(self._where_inside, res, g_directions), {}
         grads, norm, factor = res
-        lost = _inner_product(grads, g_directions) / norm / norm
+        lost = inner_product(grads, g_directions) / norm / norm
         lost = kernels_of(norm).xp.where(norm >= self.limit, lost, 0)
         g_grads = tree.map(
             lambda g, gd: along_tasks(factor, g) * (gd - along_tasks(lost, g) * g), grads, g_directions
@@ -83,9 +83,3 @@ class Clip(Checked, GradientTransform):
     def _where_inside(self, g: Array, g_direction: Array) -> Array:
         xp = kernels_of(g).xp
         return xp.where(xp.abs(g) <= self.limit, g_direction, xp.zeros_like(g_direction))
-
-
-def _inner_product(xs: Tree, ys: Tree) -> Array:
-    """The inner product of two trees for each task, ``(T,)``."""
-    first, *rest = tree.leaves(tree.map(sum_of_product, xs, ys))
-    return sum(rest, start=first)

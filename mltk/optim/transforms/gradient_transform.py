@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
 from mltk.ops.operation import Residuals
-from mltk.tree import Tree
+from mltk.tree import Array, Tree
 
 Shapes = Mapping[str, tuple[int, ...]]
 """Dotted name and shape of each parameter."""
+
+Guard = Callable[[Array, Array, Callable[[Array], Array]], Array]
+"""From the loss of each task ``(T,)``, the inner product of its gradient with the step, and the loss behind
+any parts ``(T,)`` of the step, to the parts that are taken."""
 
 
 class GradientTransform(ABC):
@@ -23,6 +27,11 @@ class GradientTransform(ABC):
 
     No function changes its arguments in place, and each works on Torch tensors that autograd follows.
     """
+
+    @property
+    def guard(self) -> Guard | None:
+        """What shortens steps along the directions; ``None`` if nothing does."""
+        return None
 
     @abstractmethod
     def shapes(self, network: Shapes) -> dict[str, tuple[int, ...]]:

@@ -59,3 +59,9 @@ def along_tasks(number: Array, leaf: Array) -> Array:
     if number.ndim == 0:
         return number
     return kernels_of(number).xp.reshape(number, (-1,) + (1,) * (leaf.ndim - 1))
+
+
+def inner_product(xs: Tree, ys: Tree) -> Array:
+    """The inner product of two trees for each task, ``(T,)``."""
+    first, *rest = tree.leaves(tree.map(sum_of_product, xs, ys))
+    return sum(rest, start=first)
