@@ -14,7 +14,7 @@ from mltk import algorithms, data, models
 from mltk.checks import check_choice
 from mltk.contracts import Model
 from mltk.errors import SettingError
-from mltk.optim import transforms
+from mltk.optim import Adam, Cosine, Transform, transforms
 
 SHORT = {
     "CIFARFS": "cifar-fs",
@@ -165,3 +165,20 @@ def learner_for(
     else:
         network = models.mlp([shape[-1], *HIDDEN, outputs])
     return ALGORITHMS[algorithm](network, "mse" if regression else "cross_entropy", **chosen)
+
+
+def optimizer_for(
+    algorithm: str, shape: Sequence[int], steps: int, *, rate: float | None = None
+) -> Transform:
+    """The outer optimiser that goes with it.
+
+    Args:
+        algorithm: A name of `ALGORITHMS`.
+        shape: Of an input.
+        steps: Of the training.
+        rate: The step size of Adam, or its start; ``None`` for that of the recipe.
+    """
+    if len(shape) != 3:
+        return Adam(1e-3 if rate is None else rate)
+    start = (5e-3 if embeds(algorithm) else 1e-3) if rate is None else rate
+    return Adam(Cosine(start, steps, warmup=steps // 50))

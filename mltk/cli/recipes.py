@@ -14,8 +14,8 @@ from mltk.cli.own_images import own_images
 from mltk.data.images.cifar_fs import SPLITS as CIFAR_FS_SPLITS
 from mltk.data.images.splits import OMNIGLOT_PARTS, OMNIGLOT_SPLITS
 from mltk.errors import SettingError
-from mltk.optim import Adam, Cosine, Transform
-from mltk.recipes import FAMILIES, IMAGES, SETTINGS, embeds, learner_for, parameters_of
+from mltk.optim import Transform
+from mltk.recipes import FAMILIES, IMAGES, SETTINGS, embeds, learner_for, optimizer_for, parameters_of
 
 T = TypeVar("T")
 
@@ -128,11 +128,12 @@ def _on_vectors(algorithm: str, family: str, wishes: Wishes) -> Recipe:
     episode = tasks.sample(1, 0, backend("numpy"))
     shape, outputs = episode.support_x.shape[2:], episode.ways or episode.support_y.shape[-1]
     learner = learner_for(algorithm, shape, outputs, regression=regression, **_chosen(wishes))
+    steps = given(wishes.steps, 10_000)
     return Recipe(
         learner,
         tasks,
-        Adam(given(wishes.meta_lr, 1e-3)),
-        given(wishes.steps, 10_000),
+        optimizer_for(algorithm, shape, steps, rate=wishes.meta_lr),
+        steps,
         given(wishes.meta_batch, 4),
     )
 
@@ -150,11 +151,10 @@ def _on_images(algorithm: str, family: str, wishes: Wishes) -> Recipe:
     )
     learner = learner_for(algorithm, dataset.image_shape, ways, **_chosen(wishes))
     steps = given(wishes.steps, STEPS if family == "omniglot" else 1000)
-    rate = given(wishes.meta_lr, 5e-3 if in_one_go else 1e-3)
     return Recipe(
         learner,
         tasks,
-        Adam(Cosine(rate, steps, warmup=steps // 50)),
+        optimizer_for(algorithm, dataset.image_shape, steps, rate=wishes.meta_lr),
         steps,
         given(wishes.meta_batch, 1 if in_one_go else 4),
     )

@@ -129,7 +129,11 @@ class Measures(Summary, Mapping[str, np.ndarray]):
 
 
 def measures(
-    episode: Episode, embedding: Features = None, *, learner: tuple[Learner, Tree] | None = None
+    episode: Episode,
+    embedding: Features = None,
+    *,
+    learner: tuple[Learner, Tree] | None = None,
+    gradients: bool = True,
 ) -> Measures:
     """Measure the tasks of an episode.
 
@@ -142,6 +146,7 @@ def measures(
             current set. LEEP and NCE read the features as logits of source classes.
         learner: A learner and its meta-parameters, whose confidence is measured; ``None`` for that of the
             classifier by class means on the features.
+        gradients: Whether to measure gradients, too, which takes far longer than all else.
 
     Returns:
         Values of each task, and what each measure needs. Those of gradients between tasks are means over the
@@ -156,17 +161,21 @@ def measures(
     backend, ways, labels = episode.backend, episode.ways or 0, episode.support_y
     tasks, examples = episode.support_x.shape[:2]
     constant = np.ones(tasks)
+
+    def again(x: Array) -> Array:  # what is embedded already
+        return support if x is episode.support_x else query
+
     found: dict[str, tuple[str, Any]] = {
         "ways": (SUPPORT, ways * constant),
         "shots": (SUPPORT, examples / ways * constant),
         "confidence": (INPUTS, mean_confidence(_logits(episode, support, query, learner))),
-        "hardness": (LABELS, hardness_metric(episode, ways, features=embedding)),
+        "hardness": (LABELS, hardness_metric(episode, ways, features=again)),
     }
     for name, measure in OF_FEATURES.items():
         found[name] = (SUPPORT, measure(support, labels, ways=ways))
     everything = (backend.xp.concat(pair, axis=1) for pair in ((support, query), (labels, episode.query_y)))
     found["fisher_ratio_with_queries"] = (LABELS, fisher_ratio(*everything, ways=ways))
-    if isinstance(embedding, tuple) and embedding[0].shapes:
+    if gradients and isinstance(embedding, tuple) and embedding[0].shapes:
         found |= _of_gradients(episode, embedding, support)
     return Measures(
         {

@@ -40,9 +40,6 @@ from mltk.watching import TasksSeen, Watch, watchers
 CONFIDENCE, SUPPORT_LOSS = "confidence of ", "support loss of "
 """What is known of a learner that has adapted, before its name."""
 
-OF_OTHER_TASKS = ("gradient_alignment_between",)
-"""Measures that depend on which other tasks stand in the episode."""
-
 
 @dataclass(frozen=True, repr=False)
 class Evidence(Summary):
@@ -295,10 +292,9 @@ def _asked(entries: Sequence[Entry], episode: Episode, features: Features, done:
     if episode.ways is None:
         of_tasks = regression_measures(unlabelled)
     else:
-        of_tasks = measures(unlabelled, _features(entries, features)).without_query_labels()
+        of_tasks = measures(unlabelled, _features(entries, features), gradients=False).without_query_labels()
     measuring = (time.perf_counter() - start) / tasks
-    arrays = {name: values for name, values in of_tasks.items() if name not in OF_OTHER_TASKS}
-    needs = {name: of_tasks.needs[name] for name in arrays}
+    arrays, needs = dict(of_tasks.arrays), dict(of_tasks.needs)
     found, seconds = [], []
     for entry in entries:
         names = [f"task {done + task} by {entry.name}" for task in range(tasks)]
