@@ -34,6 +34,7 @@ from mltk.task_analysis.confidence import mean_confidence
 from mltk.task_analysis.features import Features
 from mltk.task_analysis.measures import INPUTS, SUPPORT, Measures, measures
 from mltk.task_analysis.regression import regression_measures
+from mltk.toolkit.signs import signs
 from mltk.tree import Array
 from mltk.watching import TasksSeen, Watch, watchers
 
@@ -307,6 +308,8 @@ def _asked(entries: Sequence[Entry], episode: Episode, features: Features, done:
         if episode.ways is not None:
             arrays[CONFIDENCE + entry.name] = np.asarray(mean_confidence(outputs))
             needs[CONFIDENCE + entry.name] = INPUTS
+            for name, values in signs(entry, unlabelled, outputs).items():
+                arrays[f"{name} of {entry.name}"], needs[f"{name} of {entry.name}"] = values, INPUTS
         else:
             errors = (next(answers) - backend.to_numpy(episode.support_y)) ** 2
             arrays[SUPPORT_LOSS + entry.name] = errors.reshape(tasks, -1).mean(axis=1)
