@@ -18,6 +18,7 @@ from mltk.algorithms import StochasticMAML
 from mltk.backend import backend as choose_backend
 from mltk.cli import data as data_commands
 from mltk.cli import oracle as oracle_commands
+from mltk.cli import reports
 from mltk.cli.choices import AlgorithmName, DataName, Dtype, Protocol, TransformName, backend_names
 from mltk.cli.compare import compare
 from mltk.cli.exit_status import IMPOSSIBLE, INTERRUPTED
@@ -270,6 +271,10 @@ def evaluate(
 app.command(
     epilog=_examples("mltk compare runs/maml runs/anil --episodes 2000", "mltk compare runs/* --over classes")
 )(compare)
+app.command(epilog=_examples("mltk report runs", "mltk report runs/maml runs/anil --out maml-anil.html"))(
+    reports.report
+)
+app.command(epilog=_examples("mltk dashboard runs", "mltk dashboard runs --port 0"))(reports.dashboard)
 
 
 @reproduce.callback()

@@ -3,6 +3,18 @@
 from mltk.toolkit.change_detection import ChangeDetector, Cusum, EDetector
 from mltk.toolkit.evidence import Evidence, gather, known
 from mltk.toolkit.records import Records
+from mltk.toolkit.report import dashboard, report
 from mltk.toolkit.row import Row
 
-__all__ = ["ChangeDetector", "Cusum", "EDetector", "Evidence", "Records", "Row", "gather", "known"]
+__all__ = [
+    "ChangeDetector",
+    "Cusum",
+    "EDetector",
+    "Evidence",
+    "Records",
+    "Row",
+    "dashboard",
+    "gather",
+    "known",
+    "report",
+]
