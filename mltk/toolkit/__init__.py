@@ -2,9 +2,12 @@
 
 from mltk.toolkit.change_detection import ChangeDetector, Cusum, EDetector
 from mltk.toolkit.evidence import Evidence, gather, known
+from mltk.toolkit.levels import Scaling, scaling
+from mltk.toolkit.passes import TestTimeAnswer
 from mltk.toolkit.records import Records
 from mltk.toolkit.report import dashboard, report
 from mltk.toolkit.row import Row
+from mltk.toolkit.test_time import ScaledLearner, TestTimeScaler
 
 __all__ = [
     "ChangeDetector",
@@ -13,8 +16,13 @@ __all__ = [
     "Evidence",
     "Records",
     "Row",
+    "ScaledLearner",
+    "Scaling",
+    "TestTimeAnswer",
+    "TestTimeScaler",
     "dashboard",
     "gather",
     "known",
     "report",
+    "scaling",
 ]

@@ -35,6 +35,37 @@ def test_no_memory_is_kept_after_the_clone_is_dropped(detached):
         gc.enable()
 
 
+@pytest.mark.parametrize("cut", [True, False])
+def test_many_inner_steps_keep_no_more_than_few_if_each_is_detached(cut):
+    """Numbers saved for a backward pass that are alive after the last step, themselves without a graph."""
+
+    class Saved:
+        def __init__(self, tensor):
+            self.tensor, self.size = tensor.detach(), tensor.numel()
+
+    def alive(steps):
+        module, (x, y) = mlp(), data()
+        saved = weakref.WeakSet()
+
+        def pack(tensor):
+            saved.add(kept := Saved(tensor))
+            return kept
+
+        clone = clone_module(module)
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda kept: kept.tensor):
+            for _ in range(steps):
+                inner_step(clone, x, y)
+                if cut:
+                    detach_module(clone, keep_requires_grad=True)
+            loss = nn.functional.mse_loss(clone(x), y)
+            found = sum(kept.size for kept in saved)
+        assert loss.requires_grad
+        return found
+
+    assert (alive(40) == alive(2)) == cut
+    assert (alive(40) > 10 * alive(2)) == (not cut)
+
+
 def test_the_graph_dies_with_the_clone():
     module = nn.Linear(2, 2)
     marker = torch.ones(2, 2, requires_grad=True)
