@@ -19,6 +19,7 @@ from mltk.backend import backend as choose_backend
 from mltk.cli import data as data_commands
 from mltk.cli import oracle as oracle_commands
 from mltk.cli import reports
+from mltk.cli.ab import ab
 from mltk.cli.choices import AlgorithmName, DataName, Dtype, Protocol, TransformName, backend_names
 from mltk.cli.compare import compare
 from mltk.cli.exit_status import IMPOSSIBLE, INTERRUPTED
@@ -26,10 +27,11 @@ from mltk.cli.held_out import about_training, draw, tasks_to_test_on, test_comma
 from mltk.cli.out import folder as folder_to_write
 from mltk.cli.policies import ACTED, check_policy, draw_policy, policy_recipe
 from mltk.cli.recipes import Wishes, recipe
+from mltk.cli.recording import RecordsFile, recording, run_of
 from mltk.cli.suggestions import SuggestingGroup
 from mltk.contracts import Backend
 from mltk.errors import MissingLibraryError, MltkError, RunError, SettingError
-from mltk.evaluation import Evaluation, omniglot_challenge, returns
+from mltk.evaluation import Entry, Evaluation, omniglot_challenge, returns
 from mltk.evaluation import evaluate as evaluate_learner
 from mltk.installation import needed_for
 from mltk.progress import duration, reporting, say
@@ -168,6 +170,7 @@ def train(
     at_least: Annotated[
         int | None, typer.Option(min=1, help="For --folder: leave out classes with fewer images.")
     ] = None,
+    records: RecordsFile = None,
 ) -> None:
     """Meta-train a learner on a task family, and write a run folder.
 
@@ -190,7 +193,7 @@ def train(
             what = "a run, or files called like those of one"
             raise RunError(f"{out} already holds {what}: continue it with --resume, or choose another --out")
         try:
-            with reporting(sys.stderr) as report:
+            with recording(records, str(files.path)) as watch, reporting(sys.stderr) as report:
                 run = train_learner(
                     training.learner,
                     training.tasks,
@@ -202,6 +205,7 @@ def train(
                     out=files,
                     resume=resume,
                     progress=lambda step, steps, loss: report(str(algorithm), step, steps, loss),
+                    watch=watch,
                 )
         except (KeyboardInterrupt, TerminatedError) as stop:
             _say_how_to_resume(files.path, given=out is not None)
@@ -236,6 +240,7 @@ def evaluate(
         int | None,
         typer.Option(min=1, help="Processes that share the tasks.", show_default=False),
     ] = None,
+    records: RecordsFile = None,
 ) -> None:
     """Test a trained learner on new tasks.
 
@@ -249,6 +254,8 @@ def evaluate(
     saved = load_run(folder)
     typer.echo(f"{folder}: {type(saved.algorithm).__name__} after {saved.run.steps} meta-iterations")
     learner, params, library = saved.algorithm, saved.run.meta_params, saved.backend
+    if records is not None and (runs is not None or isinstance(learner, StochasticMAML)):
+        raise typer.BadParameter("takes tasks of examples", param_hint="--records")
     found: Any
     if runs is not None:
         found = omniglot_challenge(learner, params, runs, backend=library)
@@ -259,9 +266,9 @@ def evaluate(
         tasks, description = tasks_to_test_on(saved, wishes)
         if description:
             typer.echo(description)
-        found = evaluate_learner(
-            learner, params, tasks, episodes=episodes, seed=seed, backend=library, workers=workers
-        )
+        how: Any = {"episodes": episodes, "seed": seed, "backend": library, "workers": workers}
+        with recording(records, run_of([Entry(str(folder), learner, params)])) as watch:
+            found = evaluate_learner(learner, params, tasks, watch=watch, **how)
     typer.echo(str(found))
     if isinstance(found, Evaluation):
         for over in found.known[1:]:
@@ -275,6 +282,7 @@ app.command(epilog=_examples("mltk report runs", "mltk report runs/maml runs/ani
     reports.report
 )
 app.command(epilog=_examples("mltk dashboard runs", "mltk dashboard runs --port 0"))(reports.dashboard)
+app.command(epilog=_examples("mltk ab runs/maml runs/anil --margin 0.005 --out maml-anil.json"))(ab)
 
 
 @reproduce.callback()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -13,6 +14,8 @@ from mltk.algorithms import StochasticMAML
 from mltk.cli.held_out import tasks_to_test_on
 from mltk.cli.out import file
 from mltk.cli.recipes import Wishes
+from mltk.cli.recording import RecordsFile, recording, run_of
+from mltk.data.source import TaskSource
 from mltk.errors import SettingError
 from mltk.evaluation import Entry, MetaLearningEvaluator
 from mltk.files import replace_file
@@ -58,6 +61,7 @@ def compare(
         Path | None,
         typer.Option(parser=file, metavar="<path>", help="Write the table there.", show_default=False),
     ] = None,
+    records: RecordsFile = None,
 ) -> None:
     """Put trained learners to the same new tasks, and compare them in pairs.
 
@@ -65,10 +69,41 @@ def compare(
 
     P-values are those of sign flips, corrected for the number of pairs as Holm does.
     """
-    if len(set(folders)) < 2:
-        raise typer.BadParameter("expected at least two different run folders", param_hint="DIR...")
-    wishes = Wishes(ways=ways, shots=shots, queries=queries, folder=images)
-    entries, tasks = {}, None
+    entries, tasks = on_the_same_tasks(
+        folders, Wishes(ways=ways, shots=shots, queries=queries, folder=images)
+    )
+    if over is not Over.TASKS and not getattr(tasks, NAMES[over], ()):
+        raise SettingError(
+            f"--over is {over.value}, but the tasks do not say which {over.value} they are of; expected tasks"
+        )
+    evaluator = MetaLearningEvaluator({entry.name: entry for entry in entries}, tasks, seed=seed)
+    with recording(records, run_of(entries)) as watch, reporting(sys.stderr) as report:
+        table = evaluator.run(
+            episodes,
+            workers=workers,
+            progress=lambda done, all_, loss: report("evaluation", done, all_, loss),
+            watch=watch,
+        )
+    typer.echo(str(table))
+    comparisons = table.comparisons(over=over.value)
+    for each in comparisons:
+        typer.echo(str(each))
+    if json is not None:
+        table.to_json(json, comparisons=comparisons)
+    if markdown is not None:
+        text = table.to_markdown() + "\n"
+        replace_file(markdown, lambda opened: opened.write(text.encode()))
+
+
+def on_the_same_tasks(folders: Sequence[Path], wishes: Wishes) -> tuple[list[Entry], TaskSource]:
+    """The learners of run folders under the names of these, and the tasks that all of them are tested on.
+
+    Raises:
+        SettingError: If one of them is a policy, or is tested on other tasks.
+    """
+    if len(set(folders)) < max(2, len(folders)):
+        raise typer.BadParameter("expected at least two different run folders, each once", param_hint="DIR")
+    entries, tasks = [], None
     for folder in folders:
         saved = load_run(folder)
         if isinstance(saved.algorithm, StochasticMAML):
@@ -83,25 +118,6 @@ def compare(
                 " (--ways, --shots and --queries choose those of images)"
             )
         tasks = found
-        entries[str(folder)] = Entry(str(folder), saved.algorithm, saved.run.meta_params)
+        entries.append(Entry(str(folder), saved.algorithm, saved.run.meta_params))
     assert tasks is not None
-    if over is not Over.TASKS and not getattr(tasks, NAMES[over], ()):
-        raise SettingError(
-            f"--over is {over.value}, but the tasks do not say which {over.value} they are of; expected tasks"
-        )
-    evaluator = MetaLearningEvaluator(entries, tasks, seed=seed)
-    with reporting(sys.stderr) as report:
-        table = evaluator.run(
-            episodes,
-            workers=workers,
-            progress=lambda done, all_, loss: report("evaluation", done, all_, loss),
-        )
-    typer.echo(str(table))
-    comparisons = table.comparisons(over=over.value)
-    for each in comparisons:
-        typer.echo(str(each))
-    if json is not None:
-        table.to_json(json, comparisons=comparisons)
-    if markdown is not None:
-        text = table.to_markdown() + "\n"
-        replace_file(markdown, lambda opened: opened.write(text.encode()))
+    return entries, tasks

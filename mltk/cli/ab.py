@@ -1,0 +1,68 @@
+"""The subcommand `ab`: which of two trained learners is better, on no more tasks than it takes."""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mltk.cli.compare import on_the_same_tasks
+from mltk.cli.out import file
+from mltk.cli.recipes import Wishes
+from mltk.cli.recording import RecordsFile, recording, run_of
+from mltk.evaluation.ab_test import ABTest
+from mltk.progress import reporting
+
+
+class About(StrEnum):
+    """What a decision is about."""
+
+    TASKS = "tasks"
+    CLASSES = "classes"
+
+
+def ab(
+    a: Annotated[Path, typer.Argument(metavar="DIR_A", help="A run folder.", show_default=False)],
+    b: Annotated[Path, typer.Argument(metavar="DIR_B", help="Another one.", show_default=False)],
+    margin: Annotated[float, typer.Option(min=0, help="Differences up to it do not matter.")] = 0.01,
+    alpha: Annotated[float, typer.Option(help="How often a decision may be wrong.")] = 0.05,
+    max_tasks: Annotated[int, typer.Option(min=1, help="Tasks after which it is given up.")] = 10_000,
+    over: Annotated[
+        About, typer.Option(help="Decide for tasks of these classes, or for new classes.")
+    ] = About.TASKS,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the tasks.")] = 0,
+    ways: Annotated[int | None, typer.Option(min=2, help="Classes a task, for images.")] = None,
+    shots: Annotated[int | None, typer.Option(min=1, help="Support images of each class.")] = None,
+    queries: Annotated[int | None, typer.Option(min=1, help="Query images of each class.")] = None,
+    images: Annotated[
+        Path | None, typer.Option("--folder", help="A folder of images to test on.", show_default=False)
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            parser=file, metavar="<path>", help="Keep what is known there, and go on.", show_default=False
+        ),
+    ] = None,
+    records: RecordsFile = None,
+) -> None:
+    """Put two trained learners to the same new tasks until it is decided which is better, or that none is.
+
+    The tasks are those of `mltk evaluate`; over classes, no two of them share a class.
+
+    However often one looks, a decision is wrong about as rarely as --alpha says.
+    """
+    entries, tasks = on_the_same_tasks([a, b], Wishes(ways=ways, shots=shots, queries=queries, folder=images))
+    test = ABTest(entries[0], entries[1], tasks, margin=margin, alpha=alpha, over=over.value, seed=seed)
+    with recording(records, run_of(entries)) as watch, reporting(sys.stderr) as report:
+        found = test.run(
+            max_tasks,
+            out=out,
+            progress=lambda done, all_, loss: report("A/B test", done, all_, loss),
+            watch=watch,
+        )
+    typer.echo(str(found))
+    for name, said in found.summary()[1]:
+        typer.echo(f"  {name}: {said}")

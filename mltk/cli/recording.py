@@ -1,0 +1,41 @@
+"""The option `--records`: a file of records that a command writes to."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mltk.cli.out import file
+from mltk.evaluation.entry import Entry
+from mltk.training.fingerprint import digest, fingerprint
+from mltk.watching import Watch
+
+RecordsFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--records", parser=file, metavar="<path>", help="Records to add rows to.", show_default=False
+    ),
+]
+
+
+@contextmanager
+def recording(path: Path | None, run: str) -> Iterator[Watch]:
+    """Who watches a command: what writes to the file, if there is one."""
+    if path is None:
+        yield ()
+        return
+    from mltk.toolkit.records import Records
+
+    with Records(path) as records:
+        yield records.watcher(run=run)
+
+
+def run_of(entries: Sequence[Entry]) -> str:
+    """What rows of these learners are part of: another run when one of them has been trained on."""
+    known = {entry.name: entry.meta_params for entry in sorted(entries, key=lambda entry: entry.name)}
+    return f"{' and '.join(known)}/{digest(json.dumps(fingerprint('meta_params', known)))[:8]}"
