@@ -78,6 +78,7 @@ PACKAGES = (
 )
 WITHOUT = {  # they need files from elsewhere, or are what others return, raise or derive from
     *("CIFARFS", "ImageFolder", "Omniglot"),
+    *("Recalled", "Reused"),
     *("Alignment", "ChallengeResult", "ImageTasks", "Pictures", "Returns", "Runs"),
     *("BrokenImageWarning", "SmallClassWarning"),
     *("GradientTransform", "ImageDataset", "TaskSource", "Transform"),

@@ -14,20 +14,20 @@ $$d(a, b) = 1 - \cos\Big( \frac{F_a}{F_a + F_b}, \frac{F_b}{F_a + F_b} \Big).$$
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
 
 from mltk import tree
 from mltk.backend import common_backend
 from mltk.contracts import Model
 from mltk.episode import Episode
-from mltk.errors import SettingError, ShapeError
+from mltk.errors import ShapeError
 from mltk.heads.linear import LinearSolution
 from mltk.heads.similarity import normalize
-from mltk.normalization import modes, support_statistics
+from mltk.normalization import support_statistics
 from mltk.ops.kernels import kernels_of
-from mltk.ops.one_hot import one_hot
-from mltk.task_analysis.class_means import class_means, probabilities
+from mltk.task_analysis.class_means import class_means
 from mltk.task_analysis.features import check_vectors, model_and_params
+from mltk.task_analysis.fisher import check_of_its_own, mean_squares, of_labels
 from mltk.task_analysis.hardness import check_classification
 from mltk.tree import Array, Tree
 
@@ -49,29 +49,19 @@ def task2vec(episode: Episode, embedding: tuple[Model, Tree]) -> Array:
     """
     check_classification(episode)
     model, params = model_and_params(episode, embedding)
-    if "batch" in modes(model):
-        raise SettingError(
-            'embedding has batch norms with statistics="batch"; expected "support" or "population", '
-            "or none: with them an example has no gradient of its own"
-        )
+    check_of_its_own("embedding", model)
     own = support_statistics(model, params, episode.support_x)
     xp, ways = episode.backend.xp, episode.ways or 0
     features = model.apply(own, episode.support_x)
     classifier = class_means(features, episode.support_y, ways)
-    tasks, examples = episode.support_x.shape[:2]
-    alone = xp.reshape(episode.support_x, (tasks * examples, 1, *episode.support_x.shape[2:]))
-    classifier = LinearSolution(*(xp.repeat(leaf, examples, axis=0) for leaf in classifier))
-    own = _repeated(model, own, examples)
-    features, pullback = episode.backend.engine.vjp(model, own, alone)
-    shares = probabilities(classifier.predict(features))
-    total: Array = 0.0
-    for label in range(ways):
-        wanted = one_hot(xp.full((1, 1), label, dtype=xp.int64, device=features.device), ways, features)
-        gradient = pullback((wanted - shares) @ classifier.weight)
-        weight = shares[:, 0, label]
-        parts = [_by_filter(leaf * leaf) * weight[:, None] for leaf in tree.flatten(gradient).values()]
-        total = total + xp.concat(parts, axis=-1)
-    return xp.mean(xp.reshape(total, (tasks, examples, -1)), axis=1)
+    classifier = LinearSolution(*(xp.repeat(leaf, features.shape[1], axis=0) for leaf in classifier))
+
+    def cotangents(features: Array) -> Iterable[tuple[Array, Array | None]]:
+        for cotangent, weight in of_labels(classifier.predict(features)):
+            yield cotangent @ classifier.weight, weight
+
+    squares = mean_squares(episode.backend.engine, model, own, episode.support_x, cotangents)
+    return xp.concat([_by_filter(leaf) for leaf in tree.leaves(squares)], axis=-1)
 
 
 def task2vec_distances(vectors: Array) -> Array:
@@ -101,17 +91,3 @@ def _by_filter(leaf: Array) -> Array:
     """The mean over all but the first two axes: of ``(T, out, …)`` one number for each output."""
     xp = kernels_of(leaf).xp
     return xp.mean(xp.reshape(leaf, (*leaf.shape[:2], -1)), axis=-1)
-
-
-def _repeated(model: Model, params: Tree, examples: int) -> Tree:
-    """Parameters for tasks of one example each: those with a task axis, once for each of its examples."""
-    shapes: dict[str, Any] = {**getattr(model, "constant_shapes", {}), **model.shapes}
-    flat = {name: leaf for name, leaf in tree.flatten(params).items() if name in shapes}
-    return tree.unflatten(
-        {
-            name: kernels_of(leaf).xp.repeat(leaf, examples, axis=0)
-            if leaf.ndim > len(shapes[name])
-            else leaf
-            for name, leaf in flat.items()
-        }
-    )

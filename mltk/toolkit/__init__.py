@@ -4,17 +4,23 @@ from mltk.toolkit.change_detection import ChangeDetector, Cusum, EDetector
 from mltk.toolkit.evidence import Evidence, gather, known
 from mltk.toolkit.levels import Scaling, scaling
 from mltk.toolkit.passes import TestTimeAnswer
+from mltk.toolkit.recalled import Recalled
 from mltk.toolkit.records import Records
 from mltk.toolkit.report import dashboard, report
+from mltk.toolkit.reuse import Reused, reuse
 from mltk.toolkit.row import Row
 from mltk.toolkit.test_time import ScaledLearner, TestTimeScaler
+from mltk.toolkit.transfer import KnowledgeTransfer
 
 __all__ = [
     "ChangeDetector",
     "Cusum",
     "EDetector",
     "Evidence",
+    "KnowledgeTransfer",
+    "Recalled",
     "Records",
+    "Reused",
     "Row",
     "ScaledLearner",
     "Scaling",
@@ -24,5 +30,6 @@ __all__ = [
     "gather",
     "known",
     "report",
+    "reuse",
     "scaling",
 ]
