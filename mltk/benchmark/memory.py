@@ -18,6 +18,7 @@ from pathlib import Path
 
 from mltk.benchmark.cases import WARM_UP, build
 from mltk.benchmark.contestants import CONTESTANTS, TORCH, Mltk
+from mltk.memory import status
 from mltk.peers import Case, Peer
 from mltk.workers import Worker, module, questions
 
@@ -66,23 +67,17 @@ def _reset_peak() -> int:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
         return _peak()
-    return _status("VmRSS")
+    return status("VmRSS")
 
 
 def _peak() -> int:
     try:
-        return _status("VmHWM")
+        return status("VmHWM")
     except OSError:
         import resource
 
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return peak if sys.platform == "darwin" else peak * 1024
-
-
-def _status(key: str) -> int:
-    """A size in bytes from the kernel's account of this process."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{key}:"))
 
 
 def _main() -> None:

@@ -5,7 +5,8 @@ Each function asks the library that the module belongs to, which has registered 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import entry_points
 from typing import Any, Protocol, TypeVar
 
@@ -36,6 +37,29 @@ class ModuleLibrary(Protocol):
         self, module: Any, loss: str | Loss | Callable[..., Any], x: Array, y: Array, wrt: Any
     ) -> list[Array]:
         """See `meta_grad`."""
+
+
+class ModuleObserver(Protocol):
+    """Is told of modules that are cloned and updated, and changes nothing of it."""
+
+    def on_clone(self, module: Any, clone: Any) -> None:
+        """A module was cloned."""
+
+    def on_update(self, module: Any, updates: Sequence[Any] | None) -> None:
+        """A module is about to be updated; see `update_module`."""
+
+
+_observers: list[ModuleObserver] = []
+
+
+@contextmanager
+def observed_by(observer: ModuleObserver) -> Iterator[None]:
+    """Tell an observer of all modules that are cloned and updated inside, in any thread."""
+    _observers.append(observer)
+    try:
+        yield
+    finally:
+        _observers.remove(observer)
 
 
 _registered: dict[type, ModuleLibrary] = {hand_derived.Module: hand_derived}
@@ -77,7 +101,10 @@ def clone_module(module: M, memo: dict[Any, Any] | None = None) -> M:
         >>> [g.shape for g in meta]
         [(8, 1), (8,), (1, 8), (1,)]
     """
-    return _library(module).clone_module(module, memo)  # type: ignore[no-any-return]
+    clone = _library(module).clone_module(module, memo)
+    for observer in _observers:
+        observer.on_clone(module, clone)
+    return clone  # type: ignore[no-any-return]
 
 
 def update_module(module: M, updates: Sequence[Any] | None = None, memo: dict[Any, Any] | None = None) -> M:
@@ -99,6 +126,8 @@ def update_module(module: M, updates: Sequence[Any] | None = None, memo: dict[An
         SettingError: If ``module`` is no module, or there are not as many updates as parameters.
         ShapeError: If an update has not the shape of its parameter. The module is then as it was.
     """
+    for observer in _observers:
+        observer.on_update(module, updates)
     return _library(module).update_module(module, updates, memo)  # type: ignore[no-any-return]
 
 

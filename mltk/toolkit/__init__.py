@@ -2,7 +2,10 @@
 
 from mltk.toolkit.change_detection import ChangeDetector, Cusum, EDetector
 from mltk.toolkit.evidence import Evidence, gather, known
+from mltk.toolkit.health import Alert
 from mltk.toolkit.levels import Scaling, scaling
+from mltk.toolkit.monitor import Monitor
+from mltk.toolkit.monitor_file import read_monitor
 from mltk.toolkit.passes import TestTimeAnswer
 from mltk.toolkit.recalled import Recalled
 from mltk.toolkit.records import Records
@@ -13,11 +16,13 @@ from mltk.toolkit.test_time import ScaledLearner, TestTimeScaler
 from mltk.toolkit.transfer import KnowledgeTransfer
 
 __all__ = [
+    "Alert",
     "ChangeDetector",
     "Cusum",
     "EDetector",
     "Evidence",
     "KnowledgeTransfer",
+    "Monitor",
     "Recalled",
     "Records",
     "Reused",
@@ -29,6 +34,7 @@ __all__ = [
     "dashboard",
     "gather",
     "known",
+    "read_monitor",
     "report",
     "reuse",
     "scaling",
