@@ -50,6 +50,7 @@ from mltk.evaluation.e_process import EProcess
 from mltk.evaluation.entry import Entry, backend_of_all, entry_of
 from mltk.evaluation.interval import Interval
 from mltk.evaluation.side_by_side import advantages, check_same_metric, evidence_for, leads, scores
+from mltk.evaluation.unseen_tasks import identities
 from mltk.files import replace_file
 from mltk.outside import read_bytes, read_json, reading
 from mltk.plain import plain
@@ -283,13 +284,13 @@ class ABTest:
             of: Any = {"seed": self.seed, "backend": backend, "over": self.over}
             unseen = scores(entries, self.tasks, start=done, stop=max_tasks, **of)
             while known.decision == UNDECIDED and known.values.shape[1] < max_tasks:
-                metric, values = next(unseen)
-                first = known.values.shape[1]
-                known.add(metric, values)
-                for entry, of_entry in zip(entries, values, strict=True):
+                found, first = next(unseen), known.values.shape[1]
+                known.add(found.metric, found.values)
+                for entry, values, seconds in zip(entries, found.values, found.seconds, strict=True):
                     who = (entry.name, entry.learner, self.tasks, self.seed, self.over)
+                    what: Any = {"seconds": seconds, **identities([found], self.tasks)}
                     for watcher in told:
-                        watcher.on_tasks(TasksSeen(*who, first, metric, of_entry))
+                        watcher.on_tasks(TasksSeen(*who, first, found.metric, values, **what))
                 known.seconds = before + time.perf_counter() - began
                 if path is not None:
                     known.write(path)

@@ -158,8 +158,7 @@ class MetaLearningEvaluator:
             met.values,
             {name: values for name, values in found.items() if values is not None},
             met.seconds,
-            part.classes,
-            part.groups,
+            **identities([part], self.tasks),
         )
 
 

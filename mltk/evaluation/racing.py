@@ -137,8 +137,8 @@ def race(
             stop = min(done + BLOCK, max_tasks)
             racing = [entries[each] for each in running]
             found = next(scores(racing, tasks, start=done, stop=stop, seed=seed, backend=chosen))
-            metric = check_same_metric(metric, found[0])
-            values = dict(zip(running, found[1], strict=True))
+            metric = check_same_metric(metric, found.metric)
+            values = dict(zip(running, found.values, strict=True))
             for each, own in values.items():
                 sums[each] += own.sum()
                 met[each] += own.size

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterator, Sequence
-from typing import cast
+from typing import NamedTuple, cast
 
 import numpy as np
 
@@ -17,6 +18,24 @@ from mltk.evaluation.entry import Entry
 from mltk.evaluation.unseen_tasks import metric, predictions
 
 
+class Scored(NamedTuple):
+    """How learners did on a block of tasks.
+
+    Attributes:
+        metric: ``"accuracy"`` or ``"mse"``.
+        values: That of each learner on each task, ``(learners, T)``.
+        seconds: Of each learner, a task.
+        classes: Those of the tasks, ``(T, ways)``, or ``None``.
+        groups: Likewise.
+    """
+
+    metric: str
+    values: np.ndarray
+    seconds: list[float]
+    classes: np.ndarray | None
+    groups: np.ndarray | None
+
+
 def scores(
     entries: Sequence[Entry],
     tasks: TaskSource,
@@ -26,8 +45,8 @@ def scores(
     seed: int,
     backend: Backend,
     over: str = "tasks",
-) -> Iterator[tuple[str, np.ndarray]]:
-    """The metric of each learner on each task, block by block: its name, and ``(learners, T)``.
+) -> Iterator[Scored]:
+    """The metric of each learner on each task, block by block.
 
     Over tasks they are those of `mltk.evaluate` with the same seed. Blocks are judged whole, also where only
     some of their tasks are wanted: what a task gives may depend, in its last bits, on how many are judged at
@@ -51,11 +70,15 @@ def scores(
         asked = slice(max(0, start - number * BLOCK), stop - number * BLOCK)
         episode.check_values(fetch_targets=True)
         name = "mse" if episode.ways is None else "accuracy"
-        found = []
+        found, seconds = [], []
         for entry in entries:
             names = (f"task {number * BLOCK + task} by {entry.name}" for task in range(BLOCK))
-            found.append(metric(episode, predictions(entry.learner, entry.meta_params, episode, names)))
-        yield name, np.stack(found)[:, asked]
+            began = time.perf_counter()
+            outputs = predictions(entry.learner, entry.meta_params, episode, names)
+            seconds.append((time.perf_counter() - began) / outputs.shape[0])
+            found.append(metric(episode, outputs))
+        of = (each if each is None else each[asked] for each in (episode.classes, episode.groups))
+        yield Scored(name, np.stack(found)[:, asked], seconds, *of)
 
 
 def advantages(name: str, of: np.ndarray, over: np.ndarray) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
@@ -114,7 +115,8 @@ def evaluate(
         values = part.by_run.mean(axis=0)
         for watcher in told:
             who = (type(algorithm).__name__, algorithm, tasks, seed, "tasks")
-            watcher.on_tasks(TasksSeen(*who, done, name, values, classes=part.classes, groups=part.groups))
+            what: Any = {"seconds": part.seconds, **identities([part], tasks)}
+            watcher.on_tasks(TasksSeen(*who, done, name, values, **what))
         done += len(values)
     transductive = of_first_tasks(algorithm, runs[0], first, backend=backend)
     by_run = np.concatenate([part.by_run for part in parts], axis=1)
@@ -155,11 +157,13 @@ class Judged(NamedTuple):
         by_run: The metric of each task for each run, ``(R, T)``.
         classes: Those of the tasks, ``(T, ways)``, or ``None``.
         groups: Likewise.
+        seconds: A task and run, to adapt and predict, where somebody has taken the time.
     """
 
     by_run: np.ndarray
     classes: np.ndarray | None
     groups: np.ndarray | None
+    seconds: float | None = None
 
 
 def judged(
@@ -189,9 +193,11 @@ def judged(
         if (episode.ways is None) != regression:
             raise SettingError("tasks draws both classification and regression; expected one of them")
         names = [f"task {done + task}" for task in range(episode.support_x.shape[0])]
-        outputs = (predictions(algorithm, run, episode, names) for run in meta_params)
+        start = time.perf_counter()
+        outputs = [predictions(algorithm, run, episode, names) for run in meta_params]
+        seconds = (time.perf_counter() - start) / (len(names) * len(outputs))
         by_run = np.stack([metric(episode, each) for each in outputs])
-        yield Judged(by_run, episode.classes, episode.groups)
+        yield Judged(by_run, episode.classes, episode.groups, seconds)
         done += len(names)
 
 

@@ -75,7 +75,7 @@ def test_a_run_that_goes_on_adds_the_steps_that_are_new(records, tmp_path):
 
 
 def test_an_evaluation_is_a_row_for_each_task(records, backend):
-    tasks = mltk.data.Glyphs(alphabets=3).tasks(ways=3, shots=1, queries=2)
+    tasks = mltk.data.Glyphs(alphabets=3).tasks(ways=3, shots=1, queries=2, rotations=True)
     learner = mltk.algorithms.Prototypical(mltk.models.Sequential([mltk.ops.Flatten()]))
     found = []
 
@@ -87,6 +87,7 @@ def test_an_evaluation_is_a_row_for_each_task(records, backend):
     assert [row.episode for row in rows] == [*range(30)]
     assert [row.trace["classes"] for row in rows] == found[0].classes.tolist()
     assert [row.trace["groups"] for row in rows] == found[0].groups.tolist()
+    assert all(row.costs["seconds"] > 0 for row in rows)
     assert {(row.run, row.source, row.seed, row.learner, row.metric) for row in rows} == {
         ("r/evaluation", source_of(tasks), 2, "Prototypical", "accuracy")
     }
@@ -102,6 +103,9 @@ def test_processes_that_share_the_tasks_write_the_same_rows(records):
 
     assert len(evaluate(2)) == 50
     assert evaluate(None) == evaluate(2)
+    with mltk.Records() as others:
+        mltk.evaluate(LEARNER, params, TASKS, episodes=50, watch=others.watcher(run="r"))
+        assert [row.outcome for row in others.rows()] == [row.outcome for row in records.rows()]
 
 
 def named(backend):
@@ -145,6 +149,19 @@ def test_an_ab_test_writes_the_tasks_that_it_took_whether_it_was_stopped_or_not(
     count = len(rows) // 2
     mltk.MetaLearningEvaluator(named(backend), TASKS).run(count, watch=records.watcher(run="r"))
     assert records.rows() == rows
+
+
+def test_an_ab_test_over_classes_says_which_they_were(records):
+    tasks = mltk.data.Glyphs(alphabets=4).tasks(ways=3, shots=1, queries=2)
+    first, second = (mltk.algorithms.Prototypical(mltk.models.Sequential([mltk.ops.Flatten()])) for _ in "ab")
+    test = mltk.ABTest((first, {}), (second, {}), tasks, over="classes", backend=mltk.backend("numpy"))
+    found = test.run(max_tasks=30, watch=records.watcher(run="r"))
+    rows = records.rows(learner="a")
+    assert rows[0].source == f"{source_of(tasks)} over classes"
+    assert [row.outcome for row in rows] == found.values[0].tolist()
+    classes = [each for row in rows for each in row.trace["classes"]]
+    assert len(classes) == len(set(classes)) == 3 * found.tasks
+    assert all(row.costs["seconds"] > 0 for row in rows)
 
 
 def test_tasks_of_new_classes_are_others_under_the_same_numbers(records):
