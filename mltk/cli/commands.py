@@ -35,6 +35,7 @@ from mltk.evaluation import Entry, Evaluation, omniglot_challenge, returns
 from mltk.evaluation import evaluate as evaluate_learner
 from mltk.installation import needed_for
 from mltk.progress import duration, reporting, say
+from mltk.toolkit.recovery import RecoveredRun, Recovery
 from mltk.training.interruption import TerminatedError
 from mltk.training.loop import Run
 from mltk.training.run_folder import RunFolder, first_free
@@ -123,6 +124,7 @@ def _options(
         "mltk train stochastic-maml --data navigation",
         "mltk train anil --data blobs --shots 1 --backend torch --engine autograd",
         "mltk train meta-sgd --data sinusoid --shots 5 --queries 5 --out runs/meta-sgd --resume",
+        "mltk train maml --data sinusoid --meta-lr 0.01 --out runs/maml --recover",
     )
 )
 def train(
@@ -143,6 +145,10 @@ def train(
         ),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
+    recover: Annotated[
+        bool,
+        typer.Option("--recover", help="Go on after divergence and failing data, and with a run in --out."),
+    ] = False,
     dtype: Annotated[Dtype, typer.Option(help="Precision.")] = Dtype.FLOAT32,
     device: Annotated[str | None, typer.Option(help="As the library writes it, such as cuda.")] = None,
     engine: Annotated[str | None, typer.Option(help="Derivatives: analytic or autograd.")] = None,
@@ -189,12 +195,12 @@ def train(
     # The folder is chosen and taken in one step: others may be looking for one at the same time.
     place = first_free(Path("runs"), f"{algorithm}-{data}") if out is None else RunFolder(out).locked()
     with place as files:
-        if not resume and files.holds_run():
+        if not (resume or recover) and files.holds_run():
             what = "a run, or files called like those of one"
             raise RunError(f"{out} already holds {what}: continue it with --resume, or choose another --out")
         try:
             with recording(records, str(files.path)) as watch, reporting(sys.stderr) as report:
-                run = train_learner(
+                run = (Recovery().train if recover else train_learner)(
                     training.learner,
                     training.tasks,
                     backend=library,
@@ -371,6 +377,8 @@ def _say_how_to_resume(folder: Path, *, given: bool) -> None:
 def _say_what_was_done(run: Run, folder: Path, test: str) -> None:
     last = run.history[-1]
     say(f"{run.steps} meta-iterations in {duration(last['seconds'])}, loss {last['loss']:.4g}", sys.stdout)
+    if isinstance(run, RecoveredRun):
+        say(f"recovered: {run.recovered}", sys.stdout)
     files = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
     say(f"{folder}: {' '.join(files)}", sys.stdout)
     say(f"Test it with: {test}", sys.stdout)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
@@ -18,6 +18,8 @@ from mltk.errors import DivergedError, SettingError
 FINAL = (SettingError, DivergedError)
 """What no further attempt mends: a wrong argument, and a learner that has diverged."""
 
+Drawn = TypeVar("Drawn")
+
 
 @dataclass(frozen=True)
 class Retrying(Checked):
@@ -27,7 +29,7 @@ class Retrying(Checked):
     tasks that it would have given at once, and leaves the generator as it would have. It is otherwise as the
     source: curricula propose, `mltk.data.Prefetch` reads ahead. After the last attempt the error is raised,
     and no task is left out: an evaluation is of all the tasks that it names, or of none. In a training,
-    others can be drawn in their place.
+    `mltk.toolkit.Recovery` draws others in their place.
 
     An exception of any kind counts, but for a `mltk.errors.SettingError` (a wrong argument) and a
     `mltk.errors.DivergedError` (of a learner that a curriculum asks).
@@ -73,21 +75,39 @@ class Retrying(Checked):
 
     def _drawn(self, draw: Callable[..., Any], *given: Any, **named: Any) -> Any:
         """What ``draw`` gives, at some attempt."""
-        every = (*given, *named.values())
-        states = [(each, each.bit_generator.state) for each in every if isinstance(each, np.random.Generator)]
+        return self.drawn(
+            partial(draw, *given, **named), generators(given, named), lambda error, attempt: None
+        )
+
+    def drawn(
+        self,
+        draw: Callable[[], Drawn],
+        generators: Sequence[np.random.Generator],
+        failed: Callable[[Exception, int], None],
+    ) -> Drawn:
+        """What ``draw`` gives, at some attempt.
+
+        Args:
+            draw: Draws once.
+            generators: What it draws with: put back after each failure.
+            failed: Told of each failure, the last one as well, with its number.
+        """
+        states = [(each, each.bit_generator.state) for each in generators]
         for attempt in range(1, self.retries + 2):
             try:
-                return draw(*given, **named)
+                return draw()
             except FINAL:
                 raise
             except Exception as error:
                 for rng, state in states:
                     rng.bit_generator.state = state
-                self._failed(error, attempt)
+                failed(error, attempt)
                 if attempt > self.retries:
                     raise
             time.sleep(self.wait * 2 ** (attempt - 1))
         raise AssertionError("every attempt returns or raises")
 
-    def _failed(self, error: Exception, attempt: int) -> None:
-        """Told of each attempt that fails, the last one as well."""
+
+def generators(given: tuple[Any, ...], named: dict[str, Any]) -> list[np.random.Generator]:
+    """The generators among the arguments of a call."""
+    return [each for each in (*given, *named.values()) if isinstance(each, np.random.Generator)]

@@ -9,6 +9,7 @@ from mltk.toolkit.monitor_file import read_monitor
 from mltk.toolkit.passes import TestTimeAnswer
 from mltk.toolkit.recalled import Recalled
 from mltk.toolkit.records import Records
+from mltk.toolkit.recovery import RecoveredRun, Recovery
 from mltk.toolkit.report import dashboard, report
 from mltk.toolkit.reuse import Reused, reuse
 from mltk.toolkit.row import Row
@@ -25,6 +26,8 @@ __all__ = [
     "Monitor",
     "Recalled",
     "Records",
+    "RecoveredRun",
+    "Recovery",
     "Reused",
     "Row",
     "ScaledLearner",

@@ -72,7 +72,7 @@ class Checkpoint:
             that they predict without the data of the training; empty before its last step.
         proposer: The state of the task source, where it has one: see `mltk.data.source.Proposer`.
         rate: What the optimiser's updates are multiplied by: less than 1 once the training has diverged and
-            was recovered (`mltk.training.loop.Training.keep`).
+            was recovered: see `mltk.toolkit.Recovery`.
     """
 
     step: int
@@ -114,7 +114,7 @@ class RunFolder:
 
     @property
     def checkpoint_before_path(self) -> Path:
-        """The checkpoint before the latest, where a training keeps two."""
+        """The checkpoint before the latest, where trainings are recovered; see `mltk.toolkit.Recovery`."""
         return self.path / "checkpoint-before.npz"
 
     @property

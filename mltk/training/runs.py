@@ -208,7 +208,7 @@ def prepared(
         log_every=logged,
         checkpoint_every=LINES_A_CHECKPOINT * logged if checkpoint_every is None else int(checkpoint_every),
         validate=validate,
-        folder=out if out is None or isinstance(out, RunFolder) else _run_folder("out", out),
+        folder=None if out is None else run_folder("out", out),
         progress=progress,
         watch=watchers(watch),
     )
@@ -257,7 +257,7 @@ def load_run(
         SettingError: If an argument is not of its kind, or the run's backend has no such device, dtype or
             engine any more.
     """
-    files = _run_folder("folder", folder)
+    files = run_folder("folder", folder)
     if backend is not None:
         check_backend(backend)
     config, checkpoint = files.read_config(), files.read_checkpoint()
@@ -288,8 +288,10 @@ def load_run(
     return SavedRun(learner, backend, Run(meta_params, history, checkpoint.step, files.path), recorded)
 
 
-def _run_folder(name: str, value: Any) -> RunFolder:
-    """The run folder with a path; `SettingError` if it is no path, or an empty one."""
+def run_folder(name: str, value: Any) -> RunFolder:
+    """The run folder with a path, or itself; `SettingError` if it is no path, or an empty one."""
+    if isinstance(value, RunFolder):
+        return value
     if not isinstance(value, str | os.PathLike) or not os.fspath(value):
         raise SettingError(f"{name} is {value!r}; expected the path of a run folder")
     return RunFolder(Path(value))

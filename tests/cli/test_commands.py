@@ -370,3 +370,18 @@ def test_a_step_size_of_zero_moves_nothing(run):
     start = mltk.tree.flatten(saved.algorithm.init(saved.backend, 0))
     for name, leaf in mltk.tree.flatten(saved.run.meta_params).items():
         np.testing.assert_array_equal(leaf, start[name])
+
+
+def test_recover_goes_on_after_divergence_and_with_what_is_there(run):
+    words = ("train", "prototypical", "--data", "blobs", "--steps", 2, "--meta-lr", 1e6, "--out", "here")
+    failed = run(*words)
+    assert failed.exit_code == 1
+    assert "moments.square is not finite at step 2" in failed.output
+    with pytest.warns(UserWarning, match=r"retry 1 goes on after step 0, with 0\.5 of the rate"):
+        result = run(*words, "--recover")
+    assert (result.exit_code, result.exception) == (0, None), result.output
+    assert "recovered: diverged 1 times, rate 0.5 of what it was" in result.output
+    for again in ("--recover", "--resume"):
+        result = run(*words, again)
+        assert (result.exit_code, result.exception) == (0, None), result.output
+    assert load_run("here").run.steps == 2

@@ -1,4 +1,4 @@
-"""Faults that tests put in the way of trainings: sources that raise, full disks, steep losses."""
+"""Faults that tests put in the way of trainings: sources that raise, ends of the process, full disks."""
 
 import errno
 import io
@@ -10,6 +10,7 @@ import numpy as np
 
 import mltk
 from mltk import files, tree
+from mltk.errors import NotFiniteError
 
 
 class BrokenError(Exception):
@@ -69,50 +70,87 @@ class Spoilt:
 
 
 @dataclass(frozen=True)
-class Overstepping(mltk.algorithms.MAML):
-    """A learner whose loss is a steep valley in its parameters, whose walls too long steps climb.
-
-    The loss is half the steepness times the sum of squares, plus a hundredth of MAML's: gradient descent
-    diverges at rates above about two by the steepness, and converges below.
+class Climbing(mltk.algorithms.MAML):
+    """A learner whose parameters all grow from zero by one a step, at rate 1, and that is lost above a limit.
 
     Attributes:
-        steepness: The curvature of the valley.
+        limit: The largest first bias that its loss is finite at.
     """
 
-    steepness: float = 10.0
+    limit: float = 5.2
+
+    def init(self, backend, seed):
+        return tree.map(lambda leaf: 0 * leaf, super().init(backend, seed))
 
     def value_and_grad(self, meta_params, episode):
-        value, grads = super().value_and_grad(meta_params, episode)
-        valley = sum(
-            float((leaf.astype("float64") ** 2).sum()) for leaf in map(to_numpy, tree.leaves(meta_params))
-        )
-        grads = tree.map(lambda leaf, grad: self.steepness * leaf + grad / 100, meta_params, grads)
-        return value / 100 + 0.5 * self.steepness * valley, grads
+        value, _ = super().value_and_grad(meta_params, episode)
+        if float(meta_params["0"]["bias"][0]) > self.limit:
+            raise NotFiniteError("x holds inf")
+        return value, tree.map(lambda leaf: 0 * leaf - 1, meta_params)
 
 
-def to_numpy(array):
-    return np.asarray(array)
+class KilledError(BaseException):
+    """Stands for the end of a process: nobody catches it."""
+
+
+class Killing:
+    """A watcher that kills the training after a step, when it is taken for the first or a later time."""
+
+    def __init__(self, step, *, time=1):
+        self.step, self.left = step, time
+
+    def on_step(self, seen):
+        self.left -= seen.step == self.step
+        if not self.left:
+            raise KilledError
+
+    def on_tasks(self, seen):
+        raise AssertionError("a training is no evaluation")
+
+
+def kill_at_file(monkeypatch, number):
+    """Have the process end at the call of the system, counted from 0, that makes, opens or renames a file.
+
+    Returns:
+        A list that is as long as there were calls.
+    """
+    calls = []
+
+    def mortal(name):
+        real = getattr(os, name)
+
+        def call(*given, **named):
+            if name != "open" or given[1] & (os.O_WRONLY | os.O_RDWR):
+                calls.append(name)
+                if len(calls) == number + 1:
+                    raise KilledError
+            return real(*given, **named)
+
+        monkeypatch.setattr(files.os, name, call)
+
+    for name in ("open", "replace", "link"):
+        mortal(name)
+    return calls
 
 
 class FullDisk:
-    """A disk with room for so many bytes: whoever writes more through `mltk.files` finds it full.
+    """A disk that takes so many writes through `mltk.files`, and of the next one half: then it is full.
 
     Use it in a ``with`` statement.
     """
 
-    def __init__(self, monkeypatch, room):
-        self.monkeypatch, self.room = monkeypatch, room
+    def __init__(self, monkeypatch, writes):
+        self.monkeypatch, self.left = monkeypatch, writes
 
     def __enter__(self):
         disk = self
 
         class File(io.FileIO):
             def write(self, data):
-                if len(data) > disk.room:  # what fits is written, as by a system
-                    super().write(memoryview(data)[: disk.room])
-                    disk.room = 0
+                if not disk.left:
+                    super().write(memoryview(data)[: len(data) // 2])
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-                disk.room -= len(data)
+                disk.left -= 1
                 return super().write(data)
 
         def opened(number, mode, buffering=-1):
