@@ -1,7 +1,10 @@
 """The toolkit: what is around a learner, to choose it, to foresee and to watch it, and to recover."""
 
+from mltk.toolkit.acceptance import AcceptanceRule
 from mltk.toolkit.change_detection import ChangeDetector, Cusum, EDetector
 from mltk.toolkit.evidence import Evidence, gather, known
+from mltk.toolkit.failure import FailurePredictor, FittedFailurePredictor
+from mltk.toolkit.foresight import Foresight
 from mltk.toolkit.health import Alert
 from mltk.toolkit.levels import Scaling, scaling
 from mltk.toolkit.monitor import Monitor
@@ -17,11 +20,15 @@ from mltk.toolkit.test_time import ScaledLearner, TestTimeScaler
 from mltk.toolkit.transfer import KnowledgeTransfer
 
 __all__ = [
+    "AcceptanceRule",
     "Alert",
     "ChangeDetector",
     "Cusum",
     "EDetector",
     "Evidence",
+    "FailurePredictor",
+    "FittedFailurePredictor",
+    "Foresight",
     "KnowledgeTransfer",
     "Monitor",
     "Recalled",

@@ -43,7 +43,7 @@ class Backtrack(Checked, GradientTransform):
     without a gradient, and again for each halving that any task needs; tasks are halved together.
 
     Attributes:
-        risk: $r$, from 0 to 1, such as a predictor of failures foresees; or a function
+        risk: $r$, from 0 to 1, such as the risk that `mltk.toolkit.FailurePredictor` foresees; or a function
             without arguments that is asked at each step, for one number, or for one each task, ``(T,)``.
         halvings: $h$.
 
