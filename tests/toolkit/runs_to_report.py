@@ -1,6 +1,8 @@
 """Run folders of every kind, and a page as a reader's program sees it."""
 
 import shutil
+import threading
+from contextlib import contextmanager
 from html.parser import HTMLParser
 
 from routes import NUMPY
@@ -81,3 +83,16 @@ class Seen(HTMLParser):
 
     def all(self, tag):
         return [attrs for name, attrs in self.elements if name == tag]
+
+
+@contextmanager
+def serving(*folders, episodes=0, **how):
+    with mltk.toolkit.dashboard(folders, port=0, episodes=episodes, **how) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.board.stop()
+            server.shutdown()
+            thread.join()

@@ -5,28 +5,14 @@ import json
 import socket
 import threading
 import time
-from contextlib import contextmanager
 
 import pytest
-from runs_to_report import HOSTILE, Seen, train
+from runs_to_report import HOSTILE, Seen, serving, train
 
 import mltk
 from mltk.errors import RunError, SettingError
 from mltk.toolkit.report import board
 from mltk.training.run_folder import RunFolder
-
-
-@contextmanager
-def serving(*folders, episodes=0, **how):
-    with mltk.toolkit.dashboard(folders, port=0, episodes=episodes, **how) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.board.stop()
-            server.shutdown()
-            thread.join()
 
 
 def ask(server, path="/", method="GET", host=None, **headers):

@@ -75,9 +75,8 @@ def thumbnail(image: np.ndarray, about: str) -> Html:
     picture.save(content, "PNG" if grey else "JPEG", **settings)
     kind = "png" if grey else "jpeg"
     source = f"data:image/{kind};base64,{base64.b64encode(content.getvalue()).decode()}"
-    return tag(
-        "img", src=source, alt=about, class_="ink" if grey else None, width="40", height="40", loading="lazy"
-    )
+    ink = "ink" if grey else None
+    return tag("img", src=source, alt=about, class_=ink, width="40", height="40")
 
 
 def bar(low: float, estimate: float, high: float, scale: tuple[float, float], about: str) -> Html:

@@ -62,9 +62,7 @@ def overview(runs: Sequence[SeenRun], ids: dict[str, str], groups: Sequence[Same
 
 def badge(run: SeenRun) -> Html:
     """The state of a run."""
-    return tag(
-        "span", run.state, class_=f"badge {run.state.replace(' ', '-')}", data_live=f"state {run.name}"
-    )
+    return tag("span", run.state, class_=f"badge {run.state.replace(' ', '-')}")
 
 
 def compared(group: SameTasks, found: Table) -> Html:
