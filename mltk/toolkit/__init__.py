@@ -13,6 +13,7 @@ from mltk.toolkit.passes import TestTimeAnswer
 from mltk.toolkit.recalled import Recalled
 from mltk.toolkit.records import Records
 from mltk.toolkit.recovery import RecoveredRun, Recovery
+from mltk.toolkit.recovery_log import RecoveryWarning
 from mltk.toolkit.report import dashboard, report
 from mltk.toolkit.reuse import Reused, reuse
 from mltk.toolkit.row import Row
@@ -35,6 +36,7 @@ __all__ = [
     "Records",
     "RecoveredRun",
     "Recovery",
+    "RecoveryWarning",
     "Reused",
     "Row",
     "ScaledLearner",

@@ -11,6 +11,7 @@ from itertools import count
 from math import inf
 from typing import Annotated, Any
 
+from mltk import tree
 from mltk.checks import Checked, CountOrZero, NonNegative, check_between
 from mltk.contracts import Learner
 from mltk.data.retrying import FINAL, Retrying, generators
@@ -26,6 +27,9 @@ from mltk.toolkit.row import Row
 from mltk.training.loop import Run, State, Training
 from mltk.training.run_folder import RunFolder
 from mltk.training.runs import prepared, run_folder, train
+
+DIRECTIONS = ("mean", "velocity", "direction")
+"""How the optimisers of mltk call what they remember of the direction of gradients."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -69,9 +73,10 @@ class Recovery(Checked):
     folder, to the state in memory that a checkpoint would hold) and goes on with smaller outer steps: from
     then on the optimiser's updates are multiplied by ``rate_factor``, once more for each divergence. All
     optimisers of mltk are linear in their learning rate, so that is a smaller rate, under any schedule and
-    in any chain. Their memory is kept, and so is the place in the schedule: Adam's mean squares know how
-    large gradients are, and without them its first steps would have full length again. A retry that comes to
-    no new checkpoint goes back one further: the last one may have been good and lost already.
+    in any chain. Of their memory the running means of gradients are forgotten, which point to where it
+    diverged; the place in the schedule is kept, and so are Adam's mean squares, without which its first
+    steps would be long again. A retry that comes to no new checkpoint goes back one further: the last one may
+    have been good and lost already.
 
     *Sources that raise.* A draw is tried again as by `mltk.data.Retrying`, so that a retry that succeeds
     changes nothing; after the last attempt the tasks are left out, and others are drawn for the same step.
@@ -219,7 +224,9 @@ class _GoodStates:
 
     def go_back(self, step: float, rate: float) -> None:
         """Forget all after `before`, and go on from there at another rate."""
-        state = replace(self.before(step), rate=rate, calibrated={})
+        state = self.before(step)
+        memory = {name: _forgotten(name, leaf) for name, leaf in tree.flatten(state.optimizer).items()}
+        state = replace(state, rate=rate, calibrated={}, optimizer=tree.unflatten(memory))
         self._states = [each for each in self._states if each.step < state.step] + [state]
         if self._folder is not None:  # in this order: logged steps after the checkpoint are left out
             self._training.save(state)
@@ -294,6 +301,11 @@ def _rows(run: str, training: Training, log: Log) -> list[Row]:
         key = f"{run}/recovery", source, training.seed, number, type(training.algorithm).__name__
         rows.append(Row(*key, "rate", rate, trace=plain(event)))
     return rows
+
+
+def _forgotten(name: str, leaf: Any) -> Any:
+    """A leaf of an optimiser's memory after going back."""
+    return 0 * leaf if name.rpartition(".")[2] in DIRECTIONS else leaf
 
 
 def _copy(state: State) -> State:

@@ -320,3 +320,24 @@ def test_what_happened_is_said_shown_and_written(tmp_path):
     told = json.loads(json.dumps(run.to_dict()))
     assert [Event(**event) for event in told["events"]] == list(run.events)
     assert (told["steps"], told["rate"]) == (10, 0.125)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "forgotten"),
+    [
+        (optim.SGD(1.0, momentum=1e-6), {"moments.velocity"}),
+        (optim.Adam(1.0), {"moments.mean"}),
+        (optim.chain(optim.ClipByGlobalNorm(1e9), optim.AdamW(1.0, weight_decay=0.0)), {"1.moments.mean"}),
+    ],
+)
+def test_the_memory_of_directions_is_forgotten_and_no_other(optimizer, forgotten, tmp_path):
+    with pytest.raises(DivergedError):  # after step 6 there is no going on
+        climb(out=tmp_path / "back", optimizer=optimizer, retries=1)
+    climb(out=tmp_path / "there", optimizer=optimizer, steps=6)
+    back, there = (RunFolder(tmp_path / name).read_checkpoint() for name in ("back", "there"))
+    assert (back.step, there.step, back.rate) == (6, 6, 0.5)
+    assert {name for name, leaf in back.optimizer.items() if not leaf.any()} == forgotten
+    for name, leaf in there.optimizer.items():
+        assert leaf.any(), name
+        if name not in forgotten:
+            np.testing.assert_array_equal(back.optimizer[name], leaf)
