@@ -37,7 +37,7 @@ def make_runs(folder):
         ("no settings", "config.toml", b"steps = ["),
         ("no steps", "metrics.jsonl", b"{\n"),
         ("no numbers", "checkpoint.npz", b"not a checkpoint"),
-        ("no alerts", "alerts.jsonl", b"\xff\n"),
+        ("no alerts", "monitor.jsonl", b"\xff\n"),
     ):
         shutil.copytree(folder / "ridge", folder / name)
         (folder / name / broken).write_bytes(content)

@@ -4,7 +4,6 @@ import base64
 import contextlib
 import dataclasses
 import io
-import json
 import os
 import re
 
@@ -17,6 +16,7 @@ from runs_to_report import GLYPHS, HOSTILE, Seen, make_runs, train
 import mltk
 from mltk.errors import RunError, SettingError
 from mltk.evaluation.blocks import BLOCK, blocks
+from mltk.toolkit.monitor_file import MonitorFile
 from mltk.toolkit.report import seen_runs
 from mltk.toolkit.report.judging import grouped
 from mltk.toolkit.report.markup import Html, shown, tag
@@ -140,7 +140,7 @@ def test_what_is_damaged_is_named_and_stops_nothing(seen, written):
     for words in (
         "no settings/config.toml is damaged",
         "no steps/metrics.jsonl is damaged",
-        "no alerts/alerts.jsonl is damaged",
+        "no alerts/monitor.jsonl is damaged",
         "It could not be evaluated: ",
         "no numbers/checkpoint.npz is damaged or not a checkpoint of mltk",
     ):
@@ -338,15 +338,22 @@ def test_looking_changes_nothing_and_takes_no_lock(tmp_path):
             assert (path.stat().st_mtime_ns, path.stat().st_size) == state
 
 
-def test_alerts_of_a_run_are_shown(tmp_path):
-    train(tmp_path / "runs" / "a", steps=2)
-    lines = [{"step": 1, "kind": "loss", "text": HOSTILE}, {"step": 2, "kind": "norm", "value": 3.5}]
-    text = "".join(json.dumps(line) + "\n" for line in lines)
-    (tmp_path / "runs" / "a" / "alerts.jsonl").write_text(text + '{"cut sho')
+def test_what_a_monitor_saw_is_shown(tmp_path):
+    def dead(step):
+        return mltk.toolkit.Alert("dead", HOSTILE, step, "no gradient")
+
+    run = train(tmp_path / "runs" / "a", steps=2)
+    file = MonitorFile(run.folder)
+    for step in (1, 2):
+        file.append({"step": step, "loss": 3.0 / step, "at": "noon"})
+        file.append({"alert": dataclasses.asdict(dead(step))})
     seen = Seen(mltk.toolkit.report([tmp_path / "runs"], tmp_path / "x.html", episodes=0).read_text())
-    assert seen.tables["Alerts"] == [
-        [["Step", "Kind", "Text", "Value"], ["1", "loss", HOSTILE, "–"], ["2", "norm", "–", "3.5"]]
+    (rows,) = seen.tables["Alerts"]
+    assert rows == [
+        ["Kind", "About", "Step", "Text"],
+        *(["dead", HOSTILE, step, "no gradient"] for step in "12"),
     ]
+    assert seen.tables["2 looks, to step 2"][0][1:] == [["loss", "3", "1.5", "1.5", "3"]]
 
 
 def test_what_cannot_be_done_is_refused_and_leaves_the_old_page(tmp_path):

@@ -13,11 +13,12 @@ from typing import Any
 from mltk.data.images.tasks import ImageDataset
 from mltk.plain import plain
 from mltk.progress import StepReport
+from mltk.toolkit.monitor_file import NAME as MONITOR
 from mltk.toolkit.report.drawn import DRAWING
 from mltk.toolkit.report.judging import SameTasks, add, grouped
 from mltk.toolkit.report.of_learners import curve, progress_of
 from mltk.toolkit.report.page import contestants_of, page, sections_of
-from mltk.toolkit.report.seen_runs import ALERTS, SeenRun, look, run_folders
+from mltk.toolkit.report.seen_runs import SeenRun, look, run_folders
 
 TAIL = 20
 """Logged steps of each run that are told."""
@@ -133,7 +134,7 @@ class Board:
 def _stamp(folder: Path) -> list[tuple[str, int, int]]:
     """What tells whether the files of a run have changed."""
     found = []
-    for name in ("config.toml", "metrics.jsonl", "checkpoint.npz", ALERTS):
+    for name in ("config.toml", "metrics.jsonl", "checkpoint.npz", MONITOR):
         try:
             state = (folder / name).stat()
             found.append((name, state.st_mtime_ns, state.st_size))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
 import numpy as np
 
+from mltk.checks import is_number
 from mltk.errors import MltkError
 from mltk.evaluation.interval import Interval
 from mltk.evaluation.table import LearnerOutcome, Table
@@ -126,6 +127,8 @@ def of_run(run: SeenRun, key: str) -> Iterator[Html]:
     yield tag("div", curve(run, f"{key}-curve"), data_live=f"curve {run.name}", class_="pictures")
     if run.alerts:
         yield join((tag("h3", "Alerts"), shown(run.alerts, "alerts")))
+    if run.watched:
+        yield folded("What a monitor saw", _watched(run.watched))
     if run.config:
         settings = [(name, tag("code", in_code(value))) for name, value in run.config.items()]
         yield folded("Settings", listed(settings))
@@ -184,3 +187,14 @@ def _intervals(outcome: LearnerOutcome) -> list[Interval]:
 def progress_of(run: SeenRun) -> str:
     """How far a run is: ``"40 of 300"``."""
     return f"{run.step:,} of {run.steps:,}" if run.steps else f"{run.step:,}"
+
+
+def _watched(looks: Sequence[Mapping[str, Any]]) -> Html:
+    """The course of everything that a monitor measured."""
+    rows = []
+    for name in dict.fromkeys(key for look in looks for key in look if key != "step"):
+        values: list[float] = [look[name] for look in looks if is_number(look.get(name))]
+        if values:
+            rows.append([name, values[0], values[-1], min(values), max(values)])
+    about = f"{len(looks)} looks, to step {looks[-1]['step']:,}"
+    return table(about, ["measure", "first", "last", "least", "most"], rows)

@@ -10,20 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from mltk.errors import MltkError, SettingError
-from mltk.outside import read_bytes, read_json
 from mltk.pictures.titles import learner_in_words, loss_in_words, tasks_in_words
+from mltk.toolkit.health import Alert
+from mltk.toolkit.monitor_file import read_monitor
 from mltk.training.config import from_config
 from mltk.training.run_claim import LOCK
-from mltk.training.run_folder import LONGEST_LINE, RunFolder
+from mltk.training.run_folder import RunFolder
 
 DEPTH = 3
 """Levels of folders below one that is no run folder, in which runs are looked for."""
 
 MOST_RUNS = 200
 """Runs that are shown at most."""
-
-ALERTS = "alerts.jsonl"
-"""What a monitor has noted of a run, a line each."""
 
 LOCKS = Path("/proc/locks")
 """Where the system says who holds which lock: to try would keep a training out that starts just then."""
@@ -44,7 +42,8 @@ class SeenRun:
         state: ``"finished"``, ``"running"``, ``"interrupted"``, ``"not started"`` or ``"damaged"``.
         learner: What learns, in words.
         loss: What is logged, in words.
-        alerts: What a monitor has noted.
+        watched: What a monitor has seen, look by look.
+        alerts: What it found wrong.
         problems: What is damaged.
     """
 
@@ -55,7 +54,8 @@ class SeenRun:
     state: str = "damaged"
     learner: str = "unknown"
     loss: str = "loss"
-    alerts: list[Any] = field(default_factory=list)
+    watched: list[dict[str, Any]] = field(default_factory=list)
+    alerts: list[Alert] = field(default_factory=list)
     problems: tuple[str, ...] = ()
 
     @property
@@ -108,7 +108,8 @@ def look(name: str, folder: Path) -> SeenRun:
     files, problems = RunFolder(folder), []
     config: dict[str, Any] = {}
     history: list[dict[str, Any]] = []
-    alerts: list[Any] = []
+    watched: list[dict[str, Any]] = []
+    alerts: list[Alert] = []
     try:
         config = files.read_config()
     except MltkError as error:
@@ -118,11 +119,11 @@ def look(name: str, folder: Path) -> SeenRun:
     except MltkError as error:
         problems.append(str(error))
     try:
-        alerts = _alerts(folder / ALERTS)
-    except (OSError, ValueError) as error:
-        problems.append(f"{folder / ALERTS} is damaged: {error}")
+        watched, alerts = read_monitor(folder)
+    except MltkError as error:
+        problems.append(str(error))
     learner, loss = _in_words(config)
-    seen = SeenRun(name, folder, config, history, "damaged", learner, loss, alerts, tuple(problems))
+    seen = SeenRun(name, folder, config, history, "damaged", learner, loss, watched, alerts, tuple(problems))
     return seen.now()
 
 
@@ -162,10 +163,3 @@ def _in_words(config: dict[str, Any]) -> tuple[str, str]:
         named = [config.get(key) for key in ("algorithm", "tasks")]
         kinds = [str(each.get("type", "")).rpartition(".")[2] for each in named if isinstance(each, dict)]
         return " on ".join(filter(None, kinds)) or "unknown", "loss"
-
-
-def _alerts(path: Path) -> list[Any]:
-    if not path.exists():
-        return []
-    lines = read_bytes(path, most=1 << 24).decode().split("\n")[:-1]
-    return [read_json(line[:LONGEST_LINE]) for line in lines]
