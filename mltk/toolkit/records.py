@@ -108,12 +108,10 @@ class Records:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
                 raise
-        if others:
-            run, source, seed, episode, learner = others[0]
+        for run, learner in sorted({(run, learner) for run, _, _, _, learner in others}):
             warnings.warn(
-                f"{self._name} keeps {len(others)} rows that were added again with other outcomes, such as "
-                f"{learner} on {episode} of {source} with seed {seed} in {run!r}; what is not a repetition "
-                "should have a run of its own",
+                f"{self._name} keeps rows of {learner} in {run!r} that were added again with other outcomes; "
+                "what is no repetition should have a run of its own",
                 stacklevel=2,
             )
         return new

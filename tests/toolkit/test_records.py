@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -134,8 +135,13 @@ def test_the_first_outcome_stays_and_another_is_warned_of(path):
         records.add([ROW, replace(ROW, episode=1, outcome=math.nan)])
         same = [replace(ROW, outcome=0.5 + 1e-9, costs={"s": 2.0}), replace(ROW, episode=1, outcome=math.nan)]
         assert records.add(same) == 0
-        with pytest.warns(UserWarning, match="keeps 2 rows .* ridge on 0 of blobs with seed 0 in 'first'"):
+        with pytest.warns(UserWarning, match="keeps rows of ridge in 'first' that were added again"):
             assert records.add([replace(ROW, outcome=0.75), replace(ROW, episode=1)]) == 0
+        with warnings.catch_warnings(record=True) as said:  # once, however often it happens
+            warnings.simplefilter("default")
+            for outcome in (0.1, 0.2):
+                records.add([replace(ROW, outcome=outcome)])
+        assert len(said) == 1
         assert records.rows()[0] == ROW
 
 
