@@ -128,7 +128,7 @@ class RunFolder:
         What a training leaves that fails before is no more than its settings. Files of these names that no
         training has written are kept, too.
         """
-        if self.checkpoint_path.exists():
+        if self.checkpoint_path.exists() or self.checkpoint_before_path.exists():
             return True
         if not self.config_path.exists():  # which a training writes first
             return any((self.path / name).exists() for name in WRITTEN)

@@ -270,6 +270,8 @@ def test_a_checkpoint_that_is_gone_is_replaced_and_two_damaged_ones_are_named(in
         climb(out=tmp_path)
     (tmp_path / "checkpoint.npz").unlink()
     (tmp_path / "checkpoint-before.npz").write_bytes((interrupted / "checkpoint-before.npz").read_bytes())
+    with pytest.raises(RunError, match="already holds a run"):  # that can still be had
+        mltk.train(CLIMBING, TASKS, backend=mltk.backend("numpy"), out=tmp_path, **HOW)
     with pytest.warns(
         RecoveryWarning, match=r"checkpoint\.npz is missing.*; the checkpoint before is taken, .* 2"
     ):
