@@ -16,6 +16,7 @@ from mltk.data.images.jitter import Jitter
 from mltk.data.images.omniglot import Omniglot
 from mltk.data.images.pictures import Pictures
 from mltk.data.images.tasks import ImageDataset, ImageTasks
+from mltk.data.mixture import Mixture
 from mltk.data.prefetch import Prefetch
 from mltk.data.retrying import Retrying
 from mltk.data.source import TaskSource
@@ -34,6 +35,7 @@ __all__ = [
     "ImageTasks",
     "Jitter",
     "LinearRegression",
+    "Mixture",
     "Navigation",
     "Omniglot",
     "Pictures",

@@ -5,6 +5,7 @@ from mltk.toolkit.change_detection import ChangeDetector, Cusum, EDetector
 from mltk.toolkit.evidence import Evidence, gather, known
 from mltk.toolkit.failure import FailurePredictor, FittedFailurePredictor
 from mltk.toolkit.foresight import Foresight
+from mltk.toolkit.gap import Gap, gap
 from mltk.toolkit.health import Alert
 from mltk.toolkit.levels import Scaling, scaling
 from mltk.toolkit.monitor import Monitor
@@ -17,19 +18,23 @@ from mltk.toolkit.recovery_log import RecoveryWarning
 from mltk.toolkit.report import dashboard, report
 from mltk.toolkit.reuse import Reused, reuse
 from mltk.toolkit.row import Row
+from mltk.toolkit.selection import AlgorithmSelector, FittedSelector
 from mltk.toolkit.test_time import ScaledLearner, TestTimeScaler
 from mltk.toolkit.transfer import KnowledgeTransfer
 
 __all__ = [
     "AcceptanceRule",
     "Alert",
+    "AlgorithmSelector",
     "ChangeDetector",
     "Cusum",
     "EDetector",
     "Evidence",
     "FailurePredictor",
     "FittedFailurePredictor",
+    "FittedSelector",
     "Foresight",
+    "Gap",
     "KnowledgeTransfer",
     "Monitor",
     "Recalled",
@@ -44,6 +49,7 @@ __all__ = [
     "TestTimeAnswer",
     "TestTimeScaler",
     "dashboard",
+    "gap",
     "gather",
     "known",
     "read_monitor",

@@ -6,7 +6,7 @@ from experiments import close, shows, within
 from faults import BrokenError, Raising
 from routes import NUMPY
 
-from mltk.data import Bandits, Blobs, Harmonic, LinearRegression, Navigation, Retrying, Sinusoid
+from mltk.data import Bandits, Blobs, Harmonic, LinearRegression, Mixture, Navigation, Retrying, Sinusoid
 
 MANY = 4000
 SMALL = {Sinusoid: (3, 4), Harmonic: (3, 4), LinearRegression: (3, 4), Blobs: (5, 3, 4)}
@@ -230,3 +230,32 @@ def how_often_and_how_late_a_draw_is_made_again(kind, monkeypatch):
             raise AssertionError from error
         assert naps == [wait * 2**attempt for attempt in range(retries)]
         naps.clear()
+
+
+SMALL_AND_LARGE = Sinusoid(2, 2, amplitude=(1.0, 1.0)), Sinusoid(2, 2, amplitude=(9.0, 9.0))
+
+
+def large(mixture, count=MANY):
+    """Which tasks are of the second source."""
+    return np.abs(np.concatenate([(e := sample(mixture, count)).support_y, e.query_y], 1)).max((1, 2)) > 1
+
+
+@shows(Mixture, of="sources")
+@shows(Mixture, of="weights")
+def how_often_a_source_is_drawn_from(kind):
+    assert not large(kind(SMALL_AND_LARGE[:1]), 100).any()
+    near(large(kind(SMALL_AND_LARGE)).mean(), 0.5 * large(kind(SMALL_AND_LARGE[1:])).mean())
+    assert not large(kind(SMALL_AND_LARGE, weights=(2, 0)), 100).any()
+    near(large(kind(SMALL_AND_LARGE, weights=(1, 3))).mean(), 0.75 * large(kind(SMALL_AND_LARGE[1:])).mean())
+
+
+@shows(Mixture, of="together")
+def whether_a_draw_is_of_one_source(kind):
+    alone = large(kind(SMALL_AND_LARGE[1:])).mean()
+    for seed in range(5):
+        shares = [
+            (np.abs(kind(SMALL_AND_LARGE, together=together).sample(99, seed, NUMPY).support_y) > 1).mean()
+            for together in (True, False)
+        ]
+        assert shares[0] == 0 or shares[0] > 0.7 * alone
+        assert 0.2 < shares[1] < 0.7
