@@ -9,7 +9,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -q -c constraints.txt
-SOURCES := mltk_command.py mltk_pytest.py $(shell find mltk backends -name '*.py')
+SOURCES := mltk_command.py mltk_pytest.py $(shell find mltk backends -name '*.py' -o -name 'page.*')
 
 # One thread a process: the tests run in parallel, and the arrays in them are small.
 SINGLE := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1

@@ -83,10 +83,19 @@ def test_nothing_but_reading_is_answered(server):
         answer, content = ask(server, method=method)
         assert (answer.status, answer.getheader("Allow"), content) == (405, "GET, HEAD", b"")
     assert ask(server, method="BREW")[0].status == 501
-    head, nothing = ask(server, method="HEAD")
+    head, _ = ask(server, method="HEAD")
     get, content = ask(server)
-    assert nothing == b""
     assert head.getheader("Content-Length") == get.getheader("Content-Length") == str(len(content))
+
+
+@pytest.mark.parametrize("version", [" HTTP/1.0", " HTTP/1.1", ""])
+def test_what_is_sent_is_what_was_asked_for(server, version):
+    for method in ("HEAD", "GET") if version else ("GET",):
+        with socket.create_connection(("127.0.0.1", server.server_port)) as line:
+            line.sendall(f"{method} /{version}\r\nHost: 127.0.0.1:{server.server_port}\r\n\r\n".encode())
+            sent = b"".join(iter(lambda: line.recv(1 << 16), b""))
+        assert (b"<h1" in sent) == (method == "GET")
+        assert sent.endswith(b"\r\n\r\n") == (method == "HEAD")
 
 
 @pytest.mark.parametrize(
@@ -156,16 +165,19 @@ def test_finished_runs_are_evaluated_and_again_when_they_went_on(tmp_path, monke
     monkeypatch.setattr(board, "PAUSE", 0.05)
     run = train(tmp_path / "a", steps=2)
     tasks = mltk.load_run(tmp_path / "a").tasks
+    told = set()
     with serving(tmp_path, episodes=20) as server:
-        for steps in (2, 5):
+        for steps in (2, 100):
             if steps > 2:
                 run = train(tmp_path / "a", steps=steps, resume=True)
             learner = mltk.load_run(tmp_path / "a").algorithm
             expected = mltk.evaluate(learner, run.meta_params, tasks, episodes=20).in_words()
+            told.add(expected)
             deadline = time.monotonic() + 30
             while f"accuracy {expected}" not in ask(server)[1].decode():
                 assert time.monotonic() < deadline
                 time.sleep(0.05)
+    assert len(told) == 2
 
 
 def test_a_browser_that_says_nothing_holds_up_nobody(server):
