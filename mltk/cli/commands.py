@@ -30,12 +30,16 @@ from mltk.cli.recipes import Wishes, recipe
 from mltk.cli.recording import RecordsFile, recording, run_of
 from mltk.cli.suggestions import SuggestingGroup
 from mltk.contracts import Backend
+from mltk.data.images.jitter import Jitter
+from mltk.data.images.tasks import ImageTasks
+from mltk.data.source import chosen_from
 from mltk.errors import MissingLibraryError, MltkError, RunError, SettingError
 from mltk.evaluation import Entry, Evaluation, omniglot_challenge, returns
 from mltk.evaluation import evaluate as evaluate_learner
 from mltk.installation import needed_for
 from mltk.progress import duration, reporting, say
 from mltk.toolkit.recovery import RecoveredRun, Recovery
+from mltk.toolkit.test_time import TestTimeScaler
 from mltk.training.interruption import TerminatedError
 from mltk.training.loop import Run
 from mltk.training.run_folder import RunFolder, first_free
@@ -226,6 +230,7 @@ def train(
         "mltk evaluate runs/meta-sgd --episodes 2000",
         "mltk evaluate runs/prototypical-omniglot --ways 20 --shots 1",
         "mltk evaluate runs/prototypical-omniglot --protocol omniglot-challenge --runs all_runs.zip",
+        "mltk evaluate runs/prototypical-omniglot --ways 20 --views 16",
     )
 )
 def evaluate(
@@ -247,6 +252,9 @@ def evaluate(
         typer.Option(min=1, help="Processes that share the tasks.", show_default=False),
     ] = None,
     records: RecordsFile = None,
+    views: Annotated[
+        int, typer.Option(min=1, help="Average over so many views of the images, jittered but the first.")
+    ] = 1,
 ) -> None:
     """Test a trained learner on new tasks.
 
@@ -262,6 +270,11 @@ def evaluate(
     learner, params, library = saved.algorithm, saved.run.meta_params, saved.backend
     if records is not None and (runs is not None or isinstance(learner, StochasticMAML)):
         raise typer.BadParameter("takes tasks of examples", param_hint="--records")
+    if views > 1:
+        if not isinstance(chosen_from(saved.tasks), ImageTasks):
+            raise SettingError("--views are those of images; expected none for other tasks")
+        learner = TestTimeScaler(learner, views=Jitter()).at(views)
+        typer.echo(f"answers are means over {views} views, all but the first jittered")
     found: Any
     if runs is not None:
         found = omniglot_challenge(learner, params, runs, backend=library)

@@ -1,6 +1,7 @@
 """The toolkit: what is around a learner, to choose it, to foresee and to watch it, and to recover."""
 
 from mltk.toolkit.acceptance import AcceptanceRule
+from mltk.toolkit.allocation import Allocation, AllocationPolicy
 from mltk.toolkit.change_detection import ChangeDetector, Cusum, EDetector
 from mltk.toolkit.evidence import Evidence, gather, known
 from mltk.toolkit.failure import FailurePredictor, FittedFailurePredictor
@@ -26,6 +27,8 @@ __all__ = [
     "AcceptanceRule",
     "Alert",
     "AlgorithmSelector",
+    "Allocation",
+    "AllocationPolicy",
     "ChangeDetector",
     "Cusum",
     "EDetector",

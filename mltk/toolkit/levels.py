@@ -203,13 +203,12 @@ def _at_levels(
 ) -> Iterator[tuple[np.ndarray, float]]:
     """Outputs and seconds at each level: fewer passes are the first of more."""
     arrays = episode.support_x, episode.support_y, episode.query_x
-    budgets = np.ones(arrays[0].shape[0], np.int64)
     if scaler.steps:
         for level in levels:
-            found = scaler.passes(params, *arrays, budgets=level * budgets)
+            found = scaler.passes(params, *arrays, compute=level)
             yield found.first, float(found.elapsed[-1])
         return
-    whole = scaler.passes(params, *arrays, budgets=max(levels) * budgets)
+    whole = scaler.passes(params, *arrays, compute=max(levels))
     for level in levels:
         part = whole.until(level)
         yield part.outputs(scaler.mean), float(part.elapsed[-1])

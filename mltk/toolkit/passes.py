@@ -138,8 +138,9 @@ class Passes:
 
 def take_passes(
     outputs: Callable[[int, np.ndarray], np.ndarray],
-    budgets: np.ndarray,
+    allot: Callable[[np.ndarray], np.ndarray],
     *,
+    tasks: int,
     classes: bool,
     mean: Mean = "probabilities",
     confidence: float | None = None,
@@ -150,31 +151,33 @@ def take_passes(
     Args:
         outputs: From the number of a pass and those of tasks to predictions for their queries, ``(t, M, o)``
             on the host.
-        budgets: The most passes of each task, ``(T,)``.
+        allot: From the outputs of pass 0 to the most passes of each task, ``(T,)``.
+        tasks: How many there are.
         classes: Whether predictions are logits.
         mean: What is averaged where they are.
         confidence: With which a label is settled; ``None`` for all passes.
         ends: When the time is over, by `time.perf_counter`.
     """
     began = time.perf_counter()
-    first = outputs(0, np.arange(len(budgets)))
+    first = outputs(0, np.arange(tasks))
+    budgets = allot(first)
     elapsed, slowest = [time.perf_counter() - began], time.perf_counter() - began
     stack = [log_softmax(first) if classes else first.astype(np.float64)]
-    wanted, taken = np.ones(first.shape[:2], bool), np.ones_like(budgets)
+    wanted, taken = np.ones(first.shape[:2], bool), np.ones(tasks, np.int64)
     used, stopped = wanted.astype(np.int64), "compute"
-    while (tasks := np.flatnonzero((budgets > len(stack)) & wanted.any(axis=1))).size:
+    while (left := np.flatnonzero((budgets > len(stack)) & wanted.any(axis=1))).size:
         if time.perf_counter() + slowest > ends:
             stopped = "seconds"
             break
-        found = outputs(len(stack), tasks)
+        found = outputs(len(stack), left)
         stack.append(np.zeros_like(stack[0]))
-        stack[-1][tasks] = log_softmax(found) if classes else found
-        taken[tasks] += 1
+        stack[-1][left] = log_softmax(found) if classes else found
+        taken[left] += 1
         used += wanted & (taken == len(stack))[:, None]
         if confidence is not None and len(stack) >= LEAST:
-            votes = np.stack([each[tasks] for each in stack])
+            votes = np.stack([each[left] for each in stack])
             votes = np.exp(votes) if mean == "probabilities" else votes
-            wanted[tasks] &= ~settled(votes, budgets[tasks], confidence)
+            wanted[left] &= ~settled(votes, budgets[left], confidence)
         elapsed.append(time.perf_counter() - began)
         slowest = max(slowest, elapsed[-1] - elapsed[-2])
     return Passes(first, np.stack(stack), used, taken, np.asarray(elapsed), classes, stopped)

@@ -21,6 +21,7 @@ followed by one.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
@@ -35,6 +36,9 @@ from mltk.toolkit.passes import Mean, Passes, TestTimeAnswer, take_passes
 from mltk.toolkit.views import View, alike, check_views, resampled
 from mltk.training.weights import weighted_value_and_grad
 from mltk.tree import Array, Tree
+
+Compute = int | np.ndarray | Callable[[np.ndarray], np.ndarray]
+"""Passes; or those of each task; or what finds them by the outputs of pass 0."""
 
 
 def check_members(name: str, value: Any) -> None:
@@ -123,7 +127,7 @@ class TestTimeScaler(Checked):
         support_y: Array,
         query_x: Array,
         *,
-        compute: int | np.ndarray = 16,
+        compute: Compute = 16,
         seconds: float | None = None,
     ) -> TestTimeAnswer:
         """Adapt and predict, as long as that changes answers and the budget lasts.
@@ -133,7 +137,8 @@ class TestTimeScaler(Checked):
             support_x: Inputs ``(T, N, *features)``.
             support_y: Labels ``(T, N)`` or values ``(T, N, d)``.
             query_x: Inputs ``(T, M, *features)``.
-            compute: The most passes, or those of each task, integers ``(T,)`` on the host.
+            compute: The most passes, or those of each task, integers ``(T,)`` on the host; or what says these
+                when it is shown the outputs of pass 0, such as an `AllocationPolicy`.
             seconds: No pass but the first is begun that would not end within them; ``None`` for no limit.
 
         Raises:
@@ -142,18 +147,17 @@ class TestTimeScaler(Checked):
             MltkError: As the learner.
         """
         began = time.perf_counter()
-        budgets = self._budgets(compute, support_x.shape[0])
         if seconds is not None:
             check_scale("seconds", seconds)
             if self.steps:
                 raise SettingError("seconds is given, and steps is True, which is one pass; expected None")
         ends = np.inf if seconds is None else began + seconds
-        found = self.passes(meta_params, support_x, support_y, query_x, budgets=budgets, ends=ends)
+        found = self.passes(meta_params, support_x, support_y, query_x, compute=compute, ends=ends)
         return TestTimeAnswer(
             outputs=found.outputs(self.mean),
             probabilities=np.exp(found.combined(self.mean)) if found.classes else None,
             spread=found.spread(),
-            passes=budgets if self.steps else found.taken,
+            passes=found.taken * (compute if self.steps else 1),
             settled=found.used,
             seconds=time.perf_counter() - began,
             stopped=found.stopped,
@@ -166,37 +170,42 @@ class TestTimeScaler(Checked):
         support_y: Array,
         query_x: Array,
         *,
-        budgets: np.ndarray,
+        compute: Compute,
         ends: float = np.inf,
     ) -> Passes:
-        """What each pass gives by itself.
+        """What each pass gives by itself: the arguments are those of `predict`.
 
         Args:
-            meta_params: As for `predict`, and so the next three.
+            meta_params: As the learner takes them.
             support_x: Inputs.
             support_y: Labels or values.
             query_x: Inputs.
-            budgets: The most passes of each task, ``(T,)``.
+            compute: The budget.
             ends: When the time is over, by `time.perf_counter`.
 
         Raises:
             MltkError: As `predict`.
         """
-        backend = common_backend(support_x=[support_x])
+        backend, tasks = common_backend(support_x=[support_x]), support_x.shape[0]
         classes = _of_classes(backend, support_y)
         if self.confidence is not None and not classes:
             raise SettingError("confidence is given for regression, which has no labels; expected None")
+        if self.steps:
+            check_count("compute", compute)
+        elif not callable(compute):
+            self._budgets(compute, tasks)
 
-        def outputs(number: int, tasks: np.ndarray) -> np.ndarray:
+        def outputs(number: int, left: np.ndarray) -> np.ndarray:
             x, y, query = support_x, support_y, query_x
-            if len(tasks) < len(budgets):
-                rows = backend.asarray(tasks)
+            if len(left) < tasks:
+                rows = backend.asarray(left)
                 x, y, query = (backend.xp.take(each, rows, axis=0) for each in (x, y, query))
-            return self._predicted(number, self._adapted(number, meta_params, x, y, budgets.max()), query)
+            return self._predicted(number, self._adapted(number, meta_params, x, y, compute), query)
 
         return take_passes(
             outputs,
-            np.ones_like(budgets) if self.steps else budgets,
+            lambda first: self._budgets(compute(first) if callable(compute) else compute, tasks),
+            tasks=tasks,
             classes=classes,
             mean=self.mean,
             confidence=self.confidence,
@@ -213,22 +222,18 @@ class TestTimeScaler(Checked):
 
     def _budgets(self, compute: int | np.ndarray, tasks: int) -> np.ndarray:
         """The passes of each task: no more than differ from each other."""
-        if isinstance(compute, np.ndarray):
-            if compute.shape != (tasks,) or compute.dtype.kind not in "iu" or compute.min() < 1:
-                raise SettingError(f"compute is {compute}; expected integers of at least 1, {(tasks,)}")
-            if self.steps and np.ptp(compute):
-                raise SettingError("compute differs between tasks, and steps is True; expected one number")
-        else:
+        if not isinstance(compute, np.ndarray):
             check_count("compute", compute)
-        budgets = np.broadcast_to(np.asarray(compute, np.int64), (tasks,))
-        without_end = self.steps or self.views or self.refits
-        return budgets if without_end else np.minimum(budgets, 1 + len(self.members))
+            compute = np.full(tasks, compute)
+        elif compute.shape != (tasks,) or compute.dtype.kind not in "iu" or compute.min() < 1:
+            raise SettingError(f"compute is {compute}; expected integers of at least 1, {(tasks,)}")
+        return compute if self.views or self.refits else np.minimum(compute, 1 + len(self.members))
 
-    def _adapted(self, number: int, meta_params: Tree, x: Array, y: Array, compute: int) -> Any:
+    def _adapted(self, number: int, meta_params: Tree, x: Array, y: Array, compute: Compute) -> Any:
         """What the learner of a pass has learned from the support sets."""
         learner, params = self._member(number, meta_params)
-        if self.steps and compute > 1:
-            learner = replace(learner, inner_steps=int(compute) * learner.inner_steps)
+        if self.steps and isinstance(compute, int) and compute > 1:
+            learner = replace(learner, inner_steps=compute * learner.inner_steps)
         variation = number // (1 + len(self.members))
         if variation and self.refits == "resampled":
             backend = common_backend(support_x=[x])
@@ -313,7 +318,7 @@ class ScaledLearner(Checked):
 
     def adapt(self, meta_params: Tree, support_x: Array, support_y: Array) -> States:
         """What each pass learns from the support set."""
-        passes = 1 if self.scaler.steps else self.scaler._budgets(self.compute, 1)[0]
+        passes = self.scaler._budgets(self.compute, 1)[0]
         states = (
             self.scaler._adapted(number, meta_params, support_x, support_y, self.compute)
             for number in range(passes)
@@ -327,7 +332,8 @@ class ScaledLearner(Checked):
             return scaler.learner.predict(state.of[0], query_x)
         found = take_passes(
             lambda number, _: scaler._predicted(number, state.of[number], query_x),
-            np.full(query_x.shape[0], len(state.of)),
+            lambda first: np.full(len(first), len(state.of)),
+            tasks=query_x.shape[0],
             classes=state.classes,
         )
         return common_backend(query_x=[query_x]).asarray(found.outputs(scaler.mean))

@@ -385,3 +385,11 @@ def test_recover_goes_on_after_divergence_and_with_what_is_there(run):
         result = run(*words, again)
         assert (result.exit_code, result.exception) == (0, None), result.output
     assert load_run("here").run.steps == 2
+
+
+def test_views_are_of_images(run):
+    assert run("train", "maml", "--data", "sinusoid", "--steps", 1, "--out", "waves").exit_code == 0
+    result = run("evaluate", "waves", "--episodes", 2, "--views", 2)
+    assert result.exit_code == 1
+    assert "--views are those of images" in result.output
+    assert run("evaluate", "waves", "--episodes", 2, "--views", 1).exit_code == 0

@@ -188,6 +188,10 @@ def test_omniglot_is_trained_on_one_part_tested_on_other_alphabets_and_put_to_th
     said = output(run("evaluate", "metric", *challenge))
     assert said.endswith(f"\n{omniglot_challenge(saved.algorithm, saved.run.meta_params, runs)}\n")
     assert "over 3 runs of 20 ways" in said
+    scaled = mltk.toolkit.TestTimeScaler(saved.algorithm, views=mltk.data.Jitter()).at(3)
+    said = output(run("evaluate", "metric", *challenge, "--views", 3))
+    assert said.endswith(f"\n{omniglot_challenge(scaled, saved.run.meta_params, runs)}\n")
+    assert "means over 3 views" in said
     refused(
         run("evaluate", "metric", "--protocol", "omniglot-challenge", "--runs", "none.zip"),
         r".*none\.zip is missing",

@@ -397,8 +397,10 @@ def test_what_goes_with_passes_is_refused_where_there_are_none():
     params = SINE.init(NUMPY, 0)
     with pytest.raises(SettingError, match="one pass"):
         TestTimeScaler(SINE, steps=True).predict(params, *arrays(episode), seconds=1)
-    with pytest.raises(SettingError, match="differs between tasks"):
+    with pytest.raises(SettingError, match="compute is array"):
         TestTimeScaler(SINE, steps=True).predict(params, *arrays(episode), compute=np.asarray([1, 2]))
+    with pytest.raises(SettingError, match="compute is <function"):
+        TestTimeScaler(SINE, steps=True).predict(params, *arrays(episode), compute=lambda first: first)
     with pytest.raises(SettingError, match="regression, which has no labels"):
         TestTimeScaler(SINE, views=noisy, confidence=0.9).predict(params, *arrays(episode))
 
