@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import pickle
 import random
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -13,6 +14,7 @@ import sys
 import threading
 import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -306,6 +308,22 @@ def test_a_file_that_is_something_else_is_named_and_stays_as_it_is(kind, path, t
     assert [each.name for each in tmp_path.iterdir()] == [path.name]
 
 
+@pytest.mark.parametrize("number", [0, 7, int.from_bytes(b"mltk")])
+def test_what_a_killed_process_of_another_kind_left_in_its_log_stays_there(number, path, tmp_path):
+    other = tmp_path / "other"
+    connection = sqlite3.connect(other)
+    for text in ("PRAGMA journal_mode = WAL", f"PRAGMA application_id = {number}", "CREATE TABLE t (x)"):
+        connection.execute(text)
+    log = path.with_name(f"{path.name}-wal")
+    shutil.copy(other, path)
+    shutil.copy(f"{other}-wal", log)
+    connection.close()
+    before = path.read_bytes(), log.read_bytes()
+    with pytest.raises(RunError, match=r"another application|has format 0"):
+        Records(path)
+    assert (path.read_bytes(), log.read_bytes()) == before
+
+
 def test_what_is_no_plain_file_is_refused(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "link").symlink_to(tmp_path / "nowhere")
@@ -410,8 +428,7 @@ def test_a_full_disk_loses_nothing(path):
 
 
 def write(records, learner, count):
-    for n in range(count):
-        records.add(several(3, seed=n, learner=learner))
+    return sum(records.add(several(3, seed=n, learner=learner)) for n in range(count))
 
 
 @pytest.mark.parametrize(("start", "count"), [("fork", 3), ("spawn", 1)])
@@ -434,12 +451,10 @@ def test_processes_write_what_their_parent_has_opened(path, start, count):
 
 def test_threads_write_together(path):
     for records in (Records(path), Records()):
-        threads = [threading.Thread(target=write, args=(records, f"l{n % 3}", 10)) for n in range(6)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert len(records.rows()) == 3 * 10 * 3
+        with ThreadPoolExecutor(6) as pool:
+            found = list(pool.map(lambda n: write(records, f"l{n % 3}", 10), range(6)))  # noqa: B023
+        assert sum(found) == len(records.rows()) == 3 * 10 * 3
+        records.close()
 
 
 def test_what_is_in_memory_stays_in_its_process(monkeypatch):
