@@ -68,7 +68,9 @@ def _surest(episode: Episode, logits: np.ndarray) -> Episode:
     labels = episode.backend.to_numpy(episode.support_y)
     tasks, queries, ways = logits.shape
     # The log-odds, which tell queries apart whose probabilities are 1 to rounding.
-    others = np.stack([np.delete(logits, k, axis=2).max(axis=2) for k in range(ways)], axis=2)
+    others = np.stack(
+        [np.delete(logits, k, axis=2).max(axis=2, initial=-np.inf) for k in range(ways)], axis=2
+    )
     order = np.argsort(others - logits, axis=1, kind="stable")
     same = labels[:, :, None] == labels[:, None, :]
     rank = np.tril(same, -1).sum(axis=2) % queries

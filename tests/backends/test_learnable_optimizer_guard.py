@@ -2,6 +2,7 @@
 
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -114,7 +115,7 @@ def test_an_infinite_step_is_not_taken():
 
 def test_the_risk_is_asked_at_each_step():
     """A step of 1.5 times the way to the minimum is taken where that is no risk, and halved where it is."""
-    model, risks = nn.Linear(1, 1, bias=False), [0.0, 1.0]
+    model, risks = nn.Linear(1, 1, bias=False), [0.0, np.ones(1)]  # of one task, as from a predictor
     learned = LearnableOptimizer(model, Scale(), 1.5, guard=Backtrack(lambda: risks.pop(0)))
     loss = lambda: (model.weight**2).sum() / 2  # noqa: E731
     start = model.weight.item()

@@ -1,5 +1,7 @@
 """Signs of failure in answers, against loops over tasks, queries and classes."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from routes import ROUTES
@@ -68,6 +70,18 @@ def test_the_part_that_must_be_wrong_is_wrong():
     found = signs(entry, episode, outputs)
     assert (found["unevenness"] <= errors + 1e-12).all()
     assert found["unevenness"].mean() > 0.1
+
+
+def test_a_single_class_has_no_signs_of_failure():
+    entry, episode, outputs = answers(ROUTES[0])
+    one = replace(episode, support_y=0 * episode.support_y, query_y=0 * episode.query_y, ways=1)
+    found = signs(entry, one, outputs[..., :1])
+    assert {name: values.tolist() for name, values in found.items()} == {
+        "entropy": [0.0] * 5,
+        "unevenness": [0.0] * 5,
+        "echo": [1.0] * 5,
+        "agreement": [1.0] * 5,
+    }
 
 
 def test_outputs_that_are_no_ways_are_left_out():
