@@ -27,7 +27,7 @@ from mltk.cli.held_out import about_training, draw, tasks_to_test_on, test_comma
 from mltk.cli.out import folder as folder_to_write
 from mltk.cli.policies import ACTED, check_policy, draw_policy, policy_recipe
 from mltk.cli.recipes import Wishes, recipe
-from mltk.cli.recording import RecordsFile, recording, run_of
+from mltk.cli.recording import RecordsFile, recording, run_of, with_monitor
 from mltk.cli.suggestions import SuggestingGroup
 from mltk.contracts import Backend
 from mltk.data.images.jitter import Jitter
@@ -181,6 +181,9 @@ def train(
         int | None, typer.Option(min=1, help="For --folder: leave out classes with fewer images.")
     ] = None,
     records: RecordsFile = None,
+    monitor: Annotated[
+        bool, typer.Option("--monitor", help="Look after it: alerts, and monitor.jsonl in the run folder.")
+    ] = False,
 ) -> None:
     """Meta-train a learner on a task family, and write a run folder.
 
@@ -215,7 +218,7 @@ def train(
                     out=files,
                     resume=resume,
                     progress=lambda step, steps, loss: report(str(algorithm), step, steps, loss),
-                    watch=watch,
+                    watch=with_monitor(watch) if monitor else watch,
                 )
         except (KeyboardInterrupt, TerminatedError) as stop:
             _say_how_to_resume(files.path, given=out is not None)

@@ -13,7 +13,7 @@ import typer
 from mltk.cli.out import file
 from mltk.evaluation.entry import Entry
 from mltk.training.fingerprint import digest, fingerprint
-from mltk.watching import Watch
+from mltk.watching import Watch, watchers
 
 RecordsFile = Annotated[
     Path | None,
@@ -33,6 +33,13 @@ def recording(path: Path | None, run: str) -> Iterator[Watch]:
 
     with Records(path) as records:
         yield records.watcher(run=run)
+
+
+def with_monitor(watch: Watch) -> Watch:
+    """A monitor that prints its alerts, beside whoever watches."""
+    from mltk.toolkit.monitor import Monitor
+
+    return (*watchers(watch), Monitor())
 
 
 def run_of(entries: Sequence[Entry]) -> str:

@@ -3,12 +3,14 @@
 from mltk.toolkit.acceptance import AcceptanceRule
 from mltk.toolkit.allocation import Allocation, AllocationPolicy
 from mltk.toolkit.change_detection import ChangeDetector, Cusum, EDetector
+from mltk.toolkit.event_file import TensorBoard
 from mltk.toolkit.evidence import Evidence, gather, known
 from mltk.toolkit.failure import FailurePredictor, FittedFailurePredictor
 from mltk.toolkit.foresight import Foresight
 from mltk.toolkit.gap import Gap, gap
 from mltk.toolkit.health import Alert
 from mltk.toolkit.levels import Scaling, scaling
+from mltk.toolkit.mlflow_run import MLflow
 from mltk.toolkit.monitor import Monitor
 from mltk.toolkit.monitor_file import read_monitor
 from mltk.toolkit.passes import TestTimeAnswer
@@ -39,6 +41,7 @@ __all__ = [
     "Foresight",
     "Gap",
     "KnowledgeTransfer",
+    "MLflow",
     "Monitor",
     "Recalled",
     "Records",
@@ -49,6 +52,7 @@ __all__ = [
     "Row",
     "ScaledLearner",
     "Scaling",
+    "TensorBoard",
     "TestTimeAnswer",
     "TestTimeScaler",
     "dashboard",

@@ -112,7 +112,7 @@ class Health:
             before, was = self._last
             rate = math.log(size / was) / (step - before)
             steady, self._growth = min(rate, self._growth), rate
-            if steady > 0 and math.log(most / size) < HORIZON * self.every * steady:
+            if math.log(most / size) < HORIZON * self.every * steady:
                 text = f"grows {math.exp(steady):.3g} times a step, and is {size:.3g}"
         self._last = step, size
         yield "overflow ahead", "", text

@@ -59,20 +59,20 @@ class Monitor(Checked, Summary):
     nothing: the trajectory is the same to the bit. Of the steps between it adds the losses, without waiting
     for the device. A look keeps
 
-    - ``loss``, the mean since the last look; ``gradient_norm``, and ``gradient_norm/LAYER`` of each layer;
+    - ``loss``, the mean since the last look; ``gradient_norm``, and ``gradient_norms/LAYER`` of each layer;
     - ``tasks_per_second``; ``memory`` of the process in bytes, and ``device_memory`` where that is CUDA;
     - at the first look, and at every 20th from there, ``gain``, the loss of the queries before adaptation
       minus that after it, where the learner has an objective whose model predicts without; and ``hardness``,
       the mean `mltk.hardness_metric` of the tasks, of classification;
-    - ``update_norm/LAYER``, the norm of the inner updates, in loops of one's own (see `watching`).
+    - ``update_norms/LAYER``, the norm of the inner updates, in loops of one's own (see `watching`).
 
     It is alert to: a loss that rose (by `ChangeDetector`: the looks between false alarms are 2,000 on
     average, or more) or stalls; gradients that explode, vanish, or are exactly zero; numbers that will
     overflow, or have; evaluations whose tasks get worse. An alert is kept in ``alerts`` and told when it
     begins, and told again only after all was well in between.
 
-    A run folder gets a line a look in ``monitor.jsonl``, also where the run is resumed; `read_monitor` reads
-    it. A file or a writer that fails is an alert, and is left alone from then on.
+    A run folder gets a line a look and an alert in ``monitor.jsonl``, also where the run is resumed;
+    `read_monitor` reads it. A file or a writer that fails is an alert, and is left alone from then on.
 
     Attributes:
         every: Steps between two looks.
@@ -170,7 +170,7 @@ class Monitor(Checked, Summary):
             ...     meta = mltk.meta_grad(clone, "mse", x / 2, x**2 / 4, wrt=module)
             ...     monitor.step(0.5, meta)
             >>> [name for name in monitor.history[0] if name.startswith("update")]
-            ['update_norm/0', 'update_norm/2']
+            ['update_norms/0', 'update_norms/2']
         """
         return observed_by(self)
 
@@ -192,11 +192,13 @@ class Monitor(Checked, Summary):
         """See `mltk.watching.Watcher`."""
         count, mean = self.judged.get(seen.name, (0, 0.0)) if seen.first else (0, 0.0)
         known = self._judging.get(seen.name, self.detector) if seen.first else self.detector
-        self._judging[seen.name], found = known.update(seen.values)
+        better = 1 if seen.metric == "accuracy" else -1
+        told = np.where(np.isnan(seen.values), -better * math.inf, seen.values)
+        self._judging[seen.name], found = known.update(told)
         after = count + len(seen.values)
         self.judged[seen.name] = after, mean + float(np.sum(seen.values - mean)) / after
-        for at in np.flatnonzero(found == (-1 if seen.metric == "accuracy" else 1)):
-            text = f"{seen.metric} of the tasks {'fell' if seen.metric == 'accuracy' else 'rose'}"
+        for at in np.flatnonzero(found == -better):
+            text = f"{seen.metric} of the tasks {'fell' if better == 1 else 'rose'}"
             self._tell("worse", seen.name, seen.first + int(at) + 1, text)
 
     def _count(self, step: int, loss: Any, tasks: int) -> bool:
@@ -217,9 +219,9 @@ class Monitor(Checked, Summary):
         seconds = time.perf_counter() - self._clock
         line: dict[str, float] = {"step": self._step, "loss": loss / self._since}
         line["gradient_norm"] = math.hypot(*norms.values())
-        line |= {f"gradient_norm/{layer}": norm for layer, norm in norms.items()}
+        line |= {f"gradient_norms/{layer}": norm for layer, norm in norms.items()}
         for layer, of_layer in self._updates.items():
-            line[f"update_norm/{layer}"] = math.sqrt(sum(fetch(of_layer)) / len(of_layer))
+            line[f"update_norms/{layer}"] = math.sqrt(sum(fetch(of_layer)) / len(of_layer))
         if self._tasks and seconds > 0:
             line["tasks_per_second"] = self._tasks / seconds
         line |= memory_in_use(named.values())

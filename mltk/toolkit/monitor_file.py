@@ -25,6 +25,7 @@ class MonitorFile:
 
     def __init__(self, folder: Path | None) -> None:
         self.path = None if folder is None else folder / NAME
+        self._mended = False
 
     def begin(self) -> None:
         """Forget the lines of a run that was there before.
@@ -36,15 +37,21 @@ class MonitorFile:
             replace_file(self.path, lambda file: None)
 
     def append(self, line: Mapping[str, Any]) -> None:
-        """Add a line, in one go.
+        """Add a line, in one go: a look, or an alert under that name.
 
         Raises:
-            OSError: If the file cannot be written.
+            OSError, RunError: If the file cannot be written.
         """
-        if self.path is not None:
-            with open_to_append(self.path, buffering=0) as file:
-                # It begins anew where a kill has cut the last one short.
-                file.write(f"\n{json.dumps(plain(dict(line)))}\n".encode())
+        if self.path is None:
+            return
+        if not self._mended and self.path.exists():
+            known = read_bytes(self.path, most=LONGEST)
+            whole = known[: known.rfind(b"\n") + 1]
+            if whole != known:  # a kill has cut the last line short
+                replace_file(self.path, lambda file: file.write(whole))
+        self._mended = True
+        with open_to_append(self.path, buffering=0) as file:
+            file.write(f"{json.dumps(plain(dict(line)))}\n".encode())
 
 
 def read_monitor(folder: str | Path) -> tuple[list[dict[str, Any]], list[Alert]]:
@@ -53,7 +60,7 @@ def read_monitor(folder: str | Path) -> tuple[list[dict[str, Any]], list[Alert]]
     Of steps that were taken twice, since the run went on from an earlier checkpoint, the last ones count.
 
     Raises:
-        RunError: If the file is damaged, but for a line that a kill has cut short.
+        RunError: If the file is damaged, but for a last line that a kill has cut short.
     """
     path = Path(folder) / NAME
     if not path.exists():
@@ -61,9 +68,7 @@ def read_monitor(folder: str | Path) -> tuple[list[dict[str, Any]], list[Alert]]
     history: list[dict[str, Any]] = []
     alerts = []
     with reading(path, RunError):
-        for text in read_bytes(path, most=LONGEST).decode().split("\n"):
-            if not text.endswith("}"):
-                continue
+        for text in read_bytes(path, most=LONGEST).decode().split("\n")[:-1]:
             line = read_json(text)
             if "alert" in line:
                 alerts.append(Alert(**line["alert"]))

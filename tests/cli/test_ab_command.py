@@ -1,4 +1,4 @@
-"""`mltk ab`, and `--records`: the numbers of the library, resumed and written down."""
+"""`mltk ab`, `--records` and `--monitor`: the numbers of the library, resumed and written down."""
 
 import json
 from pathlib import Path
@@ -40,6 +40,15 @@ def test_the_decision_is_that_of_the_library_and_goes_on(run, folders):
         rows = records.rows(learner="runs/b")
     own = {row.episode: row.outcome for row in rows}
     assert [own[task] for task in range(20, found.tasks)] == found.values[1, 20:].tolist()
+
+
+def test_a_training_is_looked_after_where_that_is_asked_for(run):
+    words = ("train", "maml", "--data", "sinusoid", "--steps", 26, "--meta-batch", 2)
+    output(run(*words, "--out", "runs/a", "--monitor", "--records", "records.sqlite"))
+    output(run(*words, "--out", "runs/b"))
+    assert [line["step"] for line in mltk.toolkit.read_monitor("runs/a")[0]] == [1, 25]
+    assert not Path("runs/b/monitor.jsonl").exists()
+    assert mltk.load_run("runs/a").run.history[-1]["loss"] == mltk.load_run("runs/b").run.history[-1]["loss"]
 
 
 def test_what_makes_no_sense_is_refused(run, folders):

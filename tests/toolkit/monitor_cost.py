@@ -16,7 +16,7 @@ IMAGES = mltk.data.Glyphs(alphabets=12, image_size=28).tasks(ways=5, shots=1, qu
 CASES = {
     "sinusoid, 25 tasks, NumPy": (SINUSOID, CURVES, "numpy", 25, 1000),
     "sinusoid, 25 tasks, Torch": (SINUSOID, CURVES, "torch", 25, 1000),
-    "conv4, 4 tasks, Torch": (CONV4, IMAGES, "torch", 4, 50),
+    "conv4, 4 tasks, Torch": (CONV4, IMAGES, "torch", 4, 26),
 }
 
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from itertools import count
 from types import SimpleNamespace
 
@@ -82,7 +83,7 @@ def test_a_look_keeps_what_the_steps_were(backend):
         grads = {n: backend.to_numpy(g) for n, g in mltk.tree.flatten(steps[-1].grads).items()}
         for layer in ("0", "2"):
             of_layer = np.concatenate([g.ravel() for n, g in grads.items() if n.startswith(f"{layer}.")])
-            assert line[f"gradient_norm/{layer}"] == pytest.approx(np.linalg.norm(of_layer))
+            assert line[f"gradient_norms/{layer}"] == pytest.approx(np.linalg.norm(of_layer))
         assert line["gradient_norm"] == pytest.approx(
             np.linalg.norm(np.concatenate([g.ravel() for g in grads.values()]))
         )
@@ -97,23 +98,56 @@ def test_a_look_keeps_what_the_steps_were(backend):
         assert line["hardness"] == pytest.approx(float(hardness.mean()))
 
 
+class Weighted:
+    def sample(self, n_tasks, rng, backend):
+        return replace(BLOBS.sample(n_tasks, rng, backend), weights=backend.asarray(np.full(n_tasks, 2.0)))
+
+
 def test_learners_without_an_objective_and_weighted_tasks_have_no_gain():
     monitor = quiet(every=1, samples_every=1)
     learner = mltk.algorithms.Prototypical(mltk.models.mlp([3, 4]))
     mltk.train(learner, BLOBS, backend=mltk.backend("numpy"), steps=2, watch=monitor)
     assert "gain" not in monitor.history[0]
-    features = lambda x: 0 * x  # noqa: E731
-    monitor = quiet(every=1, samples_every=1, features=features)
-    mltk.train(learner, BLOBS, backend=mltk.backend("numpy"), steps=2, watch=monitor)
+    mltk.train(CLASSIFIER, Weighted(), backend=mltk.backend("numpy"), steps=2, watch=monitor)
+    assert "gain" not in monitor.history[0]
+
+
+def test_hardness_is_measured_by_the_features_that_one_asks_for():
+    monitor = quiet(every=1, samples_every=1, features=lambda x: 0 * x)
+    mltk.train(CLASSIFIER, BLOBS, backend=mltk.backend("numpy"), steps=2, watch=monitor)
     assert monitor.history[0]["hardness"] == pytest.approx(math.log(2))
 
 
+class OnDevice:
+    """A loss that is only added up: to know it would wait for the device."""
+
+    def __radd__(self, other):
+        return self
+
+    __add__ = __radd__
+
+    @property
+    def dtype(self):
+        raise AssertionError("looked at")
+
+    __float__ = __bool__ = dtype.fget
+
+
+def test_nothing_is_fetched_between_two_looks():
+    monitor = quiet()
+    monitor.step(1.0, {"a": np.ones(2)})
+    for _ in range(23):
+        monitor.step(OnDevice(), None)
+    with pytest.raises(AssertionError, match="looked at"):
+        monitor.step(OnDevice(), {"a": np.ones(2)})
+
+
 def test_speed_is_tasks_since_the_last_look_over_time_without_the_look(monkeypatch):
-    ticks = count()  # the clock goes on by one at each reading: at the end of a look and at the next one
+    ticks = count(step=2)  # read at the end of a look and at the next one
     monkeypatch.setattr(monitor_module, "time", SimpleNamespace(perf_counter=lambda: next(ticks)))
     monitor = quiet(every=2)
     mltk.train(MAML, SINUSOIDS, backend=mltk.backend("numpy"), steps=4, meta_batch=3, watch=monitor)
-    assert [line["tasks_per_second"] for line in monitor.history] == [3, 3, 6]
+    assert [line["tasks_per_second"] for line in monitor.history] == [1.5, 1.5, 3]
 
 
 def findings(health, looks, dtype="float32", every=10):
@@ -201,6 +235,18 @@ def test_an_alert_that_lasts_is_told_once_and_again_after_all_was_well():
         monitor.step(1.0, {"a.weight": np.full(2, float(zeros)), "b.weight": np.ones(2)})
     assert [(alert.kind, alert.about, alert.step) for alert in told] == [("dead", "a", 8), ("dead", "a", 31)]
     assert told == monitor.alerts
+
+
+def test_a_loss_that_surprises_is_looked_at_at_once():
+    for last, steps in ((11.0, [1, 5]), (9.0, [1])):
+        monitor = quiet()
+        for loss in (1.0, 1.0, 1.0, 1.0, last):
+            monitor.step(loss, {"a": np.ones(2)})
+        assert [line["step"] for line in monitor.history] == steps
+    monitor = quiet()
+    for loss in (-1.0, 50.0, 1e9):  # with a sign that may change there is no telling
+        monitor.step(loss, {"a": np.ones(2)})
+    assert len(monitor.history) == 1
 
 
 def test_tiny_gradients_are_not_taken_for_zero():
@@ -321,18 +367,18 @@ def test_a_loop_of_ones_own_on_torch_is_told_of(tmp_path):
     assert [line["step"] for line in monitor.history] == [1, 2, 4]
     line = monitor.history[-1]
     of_layer = torch.cat([p.grad.ravel() for p in model[0].parameters()])
-    assert line["gradient_norm/0"] == pytest.approx(float(torch.linalg.norm(of_layer)), rel=1e-5)
+    assert line["gradient_norms/0"] == pytest.approx(float(torch.linalg.norm(of_layer)), rel=1e-5)
     assert line["gain"] == pytest.approx(float((before - total).detach()), rel=1e-5)
-    assert 0 < line["update_norm/0"] < 1
+    assert 0 < line["update_norms/0"] < 1
     assert "tasks_per_second" in line
 
 
 def test_update_norms_are_of_the_updates_of_the_step_that_is_looked_at():
-    be, monitor = mltk.backend("numpy", dtype="float64"), quiet(every=2)
+    be, monitor = mltk.backend("numpy", dtype="float64"), quiet(every=3)
     model = mltk.models.mlp([1, 3, 1])
     module = mltk.Module(model, model.init(be, seed=0))
     with monitor.watching():
-        for scale in (100.0, 2.0):
+        for scale in (100.0, 100.0, 2.0):
             for _ in range(3):
                 clone = mltk.clone_module(module)
                 updates = [None, *(scale * np.ones_like(p.detach()) for p in list(clone.parameters())[1:])]
@@ -340,8 +386,8 @@ def test_update_norms_are_of_the_updates_of_the_step_that_is_looked_at():
             monitor.step(1.0, [p.detach() for p in module.parameters()])
     line = monitor.history[1]
     # The means over three updates of squares: 3 numbers of a bias, 3 of a weight and 1 of a bias.
-    assert line["update_norm/0"] == pytest.approx(2 * math.sqrt(3))
-    assert line["update_norm/2"] == pytest.approx(2 * math.sqrt(4 / 2))
+    assert line["update_norms/0"] == pytest.approx(2 * math.sqrt(3))
+    assert line["update_norms/2"] == pytest.approx(2 * math.sqrt(4 / 2))
 
 
 def test_evaluations_are_judged_and_tasks_that_get_worse_are_told():
@@ -355,6 +401,7 @@ def test_evaluations_are_judged_and_tasks_that_get_worse_are_told():
         monitor = quiet()
         for first in range(0, 200, 20):
             values = 0.7 + rng.uniform(-0.1, 0.1, size=20) + shift * (first >= 100)
+            values[3] = math.nan if metric == "mse" and shift > 0 and first >= 100 else values[3]
             monitor.on_tasks(TasksSeen("x", learner, BLOBS, 0, "tasks", first, metric, values))
         worse = [alert.step for alert in monitor.alerts]
         assert all(100 < step < 115 for step in worse)
