@@ -6,7 +6,7 @@ import stat
 import numpy as np
 import pytest
 
-from mltk.files import replace_whole
+from mltk.files import replace_whole, stand_also_at
 from mltk.training.run_folder import Checkpoint, RunFolder
 
 
@@ -46,3 +46,22 @@ def test_the_logged_steps_are_on_the_disk_before_the_checkpoint(tmp_path, order)
     folder.write_checkpoint(Checkpoint(1, {}, {}, {}, np.zeros(())))
     assert order[0] == ("sync", size)
     assert [step[0] for step in order[1:3]] == ["sync", "replace"]
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_second_name_keeps_what_the_first_had(links, tmp_path, monkeypatch):
+    first, second = tmp_path / "first", tmp_path / "second"
+
+    def refuse(*given, **named):
+        raise OSError
+
+    if not links:
+        monkeypatch.setattr(os, "link", refuse)
+    first.write_bytes(b"one")
+    second.write_bytes(b"old")
+    for _ in range(2):  # again, when both are the same file
+        stand_also_at(first, second)
+        assert second.read_bytes() == b"one"
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["first", "second"]
+    replace_whole(first, lambda file: file.write(b"two"))
+    assert (first.read_bytes(), second.read_bytes()) == (b"two", b"one")
