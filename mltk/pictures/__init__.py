@@ -11,6 +11,7 @@ from mltk.pictures.hardness import accuracy_by_hardness, accuracy_by_hardness_fi
 from mltk.pictures.navigation import navigation_figure, navigation_picture
 from mltk.pictures.regression import fits, fits_figure
 from mltk.pictures.reliability import reliability_figure, reliability_picture
+from mltk.pictures.transfer_matrix import transfer_matrix, transfer_matrix_figure
 
 __all__ = [
     "accuracy_by_hardness",
@@ -35,4 +36,6 @@ __all__ = [
     "reliability_figure",
     "reliability_picture",
     "save",
+    "transfer_matrix",
+    "transfer_matrix_figure",
 ]

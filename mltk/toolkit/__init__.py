@@ -3,6 +3,7 @@
 from mltk.toolkit.acceptance import AcceptanceRule
 from mltk.toolkit.allocation import Allocation, AllocationPolicy
 from mltk.toolkit.change_detection import ChangeDetector, Cusum, EDetector
+from mltk.toolkit.continual import OnlineMetaLearner, OnlineState
 from mltk.toolkit.event_file import TensorBoard
 from mltk.toolkit.evidence import Evidence, gather, known
 from mltk.toolkit.failure import FailurePredictor, FittedFailurePredictor
@@ -18,12 +19,14 @@ from mltk.toolkit.recalled import Recalled
 from mltk.toolkit.records import Records
 from mltk.toolkit.recovery import RecoveredRun, Recovery
 from mltk.toolkit.recovery_log import RecoveryWarning
+from mltk.toolkit.replay import FixedTasks, Replay, recorded_tasks
 from mltk.toolkit.report import dashboard, report
 from mltk.toolkit.reuse import Reused, reuse
 from mltk.toolkit.row import Row
 from mltk.toolkit.selection import AlgorithmSelector, FittedSelector
 from mltk.toolkit.test_time import ScaledLearner, TestTimeScaler
 from mltk.toolkit.transfer import KnowledgeTransfer
+from mltk.toolkit.transfer_matrix import TransferMatrix, transfer_matrix
 
 __all__ = [
     "AcceptanceRule",
@@ -38,16 +41,20 @@ __all__ = [
     "FailurePredictor",
     "FittedFailurePredictor",
     "FittedSelector",
+    "FixedTasks",
     "Foresight",
     "Gap",
     "KnowledgeTransfer",
     "MLflow",
     "Monitor",
+    "OnlineMetaLearner",
+    "OnlineState",
     "Recalled",
     "Records",
     "RecoveredRun",
     "Recovery",
     "RecoveryWarning",
+    "Replay",
     "Reused",
     "Row",
     "ScaledLearner",
@@ -55,12 +62,15 @@ __all__ = [
     "TensorBoard",
     "TestTimeAnswer",
     "TestTimeScaler",
+    "TransferMatrix",
     "dashboard",
     "gap",
     "gather",
     "known",
     "read_monitor",
+    "recorded_tasks",
     "report",
     "reuse",
     "scaling",
+    "transfer_matrix",
 ]

@@ -74,6 +74,9 @@ FIGURES = {
     ),
     "navigation_figure": navigation,
     "reliability_figure": reliability,
+    "transfer_matrix_figure": lambda name: pictures.transfer_matrix_figure(
+        [[1.0, -0.5], [0.2, 0.0]], (name, "other"), title=name
+    ),
 }
 NAMELESS = {"confused_classes_figure", "episode_figure", "fits_figure", "navigation_figure"}
 """What is drawn without a name that a user gives."""
