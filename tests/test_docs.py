@@ -81,6 +81,7 @@ WITHOUT = {  # they need files from elsewhere, or are what others return, raise 
     *("OnlineState", "Recalled", "Reused", "TransferMatrix"),
     *("Alignment", "ChallengeResult", "ImageTasks", "Pictures", "Returns", "Runs"),
     *("BrokenImageWarning", "MLflow", "SmallClassWarning"),
+    *("RecoveryWarning", "FittedSelector", "RecoveredRun"),
     *("GradientTransform", "ImageDataset", "TaskSource", "Transform"),
 }
 
