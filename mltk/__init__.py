@@ -23,7 +23,7 @@ from mltk.version import __version__
 
 if TYPE_CHECKING:
     from mltk import oracle, pictures, toolkit
-    from mltk.toolkit import Records
+    from mltk.toolkit import MetaLearningToolkit, Records
 
 __all__ = [
     "ABTest",
@@ -31,6 +31,7 @@ __all__ = [
     "LearnabilityAnalyzer",
     "LearnableOptimizer",
     "MetaLearningEvaluator",
+    "MetaLearningToolkit",
     "Module",
     "Records",
     "RidgeRegression",
@@ -71,6 +72,6 @@ def __getattr__(name: str) -> Any:
     """Oracle, pictures and toolkit are imported when first used: who only trains needs none of them."""
     if name in ("oracle", "pictures", "toolkit"):
         return import_module(f"mltk.{name}")
-    if name in ("Records",):
+    if name in ("MetaLearningToolkit", "Records"):
         return getattr(import_module("mltk.toolkit"), name)
     raise AttributeError(f"module 'mltk' has no attribute {name!r}")

@@ -13,7 +13,7 @@ from mltk.errors import MissingLibraryError
 DISTRIBUTION = "mltk-reference"
 """What mltk is called where packages are installed from: the name ``mltk`` is a stranger's there."""
 
-PACKAGES = {"PIL": "pillow", "mlflow": "mlflow-skinny"}
+PACKAGES = {"PIL": "pillow", "mlflow": "mlflow-skinny", "sklearn": "scikit-learn"}
 """What modules are installed by, where the names differ."""
 
 

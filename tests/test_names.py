@@ -32,7 +32,14 @@ PUBLIC = (
         "matching_loss",
     ),
     *("matching_log_probabilities", "pairwise_cosine_similarity", "pairwise_sqeuclidean"),
-    *("hardness_metric", "task_analysis", "LearnabilityAnalyzer", "toolkit", "Records"),
+    *(
+        "hardness_metric",
+        "task_analysis",
+        "LearnabilityAnalyzer",
+        "toolkit",
+        "Records",
+        "MetaLearningToolkit",
+    ),
 )
 CONTENTS = (
     *(mltk, algorithms, data, evaluation, heads, models, ops, optim, transforms, task_analysis, curricula),
@@ -42,6 +49,7 @@ CONTENTS = (
 DOTTED = re.compile(r"`(mltk(?:_backends)?(?:\.[A-Za-z_]\w*)+)[`(]")
 
 NAMESAKES = {
+    "Answer": "what a specimen made the check say, and what the toolkit says to a task",
     "Case": "what peers are timed on, and what candidates are judged on: each is what its own users call it",
     "Chain": "of outer optimisers and of transforms; saved runs name each with its package",
     "Clip": "the transform, and a catalogued mistake in it, which must not be made of it",

@@ -19,6 +19,7 @@ from mltk.backend import backend as choose_backend
 from mltk.cli import data as data_commands
 from mltk.cli import oracle as oracle_commands
 from mltk.cli import reports
+from mltk.cli import toolkit as toolkit_commands
 from mltk.cli.ab import ab
 from mltk.cli.choices import AlgorithmName, DataName, Dtype, Protocol, TransformName, backend_names
 from mltk.cli.compare import compare
@@ -87,10 +88,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 reproduce = typer.Typer(help="Reproduce published results.", no_args_is_help=True)
-app.add_typer(reproduce, name="reproduce")
-app.add_typer(benchmark.app, name="bench")
-app.add_typer(data_commands.app, name="data")
-app.add_typer(oracle_commands.app, name="oracle")
+groups = {"data": data_commands.app, "oracle": oracle_commands.app, "toolkit": toolkit_commands.app}
+for name, group in ({"reproduce": reproduce, "bench": benchmark.app} | groups).items():
+    app.add_typer(group, name=name)
 
 
 def main() -> None:

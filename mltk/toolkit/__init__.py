@@ -2,10 +2,13 @@
 
 from mltk.toolkit.acceptance import AcceptanceRule
 from mltk.toolkit.allocation import Allocation, AllocationPolicy
+from mltk.toolkit.answer import Answer
 from mltk.toolkit.change_detection import ChangeDetector, Cusum, EDetector
 from mltk.toolkit.continual import OnlineMetaLearner, OnlineState
+from mltk.toolkit.decisions import Decisions
 from mltk.toolkit.event_file import TensorBoard
 from mltk.toolkit.evidence import Evidence, gather, known
+from mltk.toolkit.facade import MetaLearningToolkit
 from mltk.toolkit.failure import FailurePredictor, FittedFailurePredictor
 from mltk.toolkit.foresight import Foresight
 from mltk.toolkit.gap import Gap, gap
@@ -34,8 +37,10 @@ __all__ = [
     "AlgorithmSelector",
     "Allocation",
     "AllocationPolicy",
+    "Answer",
     "ChangeDetector",
     "Cusum",
+    "Decisions",
     "EDetector",
     "Evidence",
     "FailurePredictor",
@@ -46,6 +51,7 @@ __all__ = [
     "Gap",
     "KnowledgeTransfer",
     "MLflow",
+    "MetaLearningToolkit",
     "Monitor",
     "OnlineMetaLearner",
     "OnlineState",

@@ -21,7 +21,7 @@ from mltk.backend import common_backend
 from mltk.checks import check_count, check_has
 from mltk.contracts import Backend
 from mltk.data.source import TaskSource
-from mltk.episode import Episode
+from mltk.episode import IDENTITIES, Episode
 from mltk.errors import SettingError, ShapeError
 from mltk.evaluation.blocks import BLOCK, batches, blocks, wanted
 from mltk.evaluation.entry import Entry, backend_of_all, check_named, entry_of
@@ -125,6 +125,27 @@ class Evidence(Summary):
     def to_dict(self) -> dict[str, Any]:
         """All of it as plain numbers, texts and lists."""
         return {**plain({**vars(self), "known": None}), "known": self.known.to_dict()}
+
+    @classmethod
+    def from_dict(cls, told: Mapping[str, Any]) -> Evidence:
+        """What `to_dict` told; ``None`` is NaN.
+
+        Raises:
+            KeyError: If something is missing.
+            ValueError: If something is not of its kind.
+            MltkError: As for the class.
+        """
+        arrays = {name: np.asarray(told[name], np.float64) for name in ("outcomes", "halves", "seconds")}
+        numbers = {
+            name: told[name] if told[name] is None else np.asarray(told[name], np.int64)
+            for name in IDENTITIES
+        }
+        known = {name: np.asarray(each["values"], np.float64) for name, each in told["known"].items()}
+        of_known = Measures(known, {name: str(each["needs"]) for name, each in told["known"].items()})
+        measuring = float(told["measuring"])
+        return cls(
+            tuple(told["learners"]), told["metric"], known=of_known, measuring=measuring, **arrays, **numbers
+        )
 
     def summary(self) -> tuple[str, Lines]:
         """See `mltk.summary.Summary`."""

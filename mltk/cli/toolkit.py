@@ -1,0 +1,101 @@
+"""The subcommands `mltk toolkit …`: several learners, and all that is around them."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mltk.backend import backend as choose_backend
+from mltk.cli.choices import AlgorithmName, DataName
+from mltk.cli.out import file
+from mltk.cli.out import folder as folder_to_write
+from mltk.cli.recipes import Wishes, recipe
+from mltk.cli.recording import RecordsFile
+from mltk.cli.suggestions import SuggestingGroup
+from mltk.data.images.tasks import ImageTasks
+from mltk.progress import reporting
+from mltk.toolkit.facade import KEPT, LEAST, MetaLearningToolkit
+
+app = typer.Typer(
+    cls=SuggestingGroup,
+    help="Several learners, and all that is around them.",
+    no_args_is_help=True,
+)
+
+Folder = Annotated[Path, typer.Argument(metavar="DIR", help="Of a toolkit.", show_default=False)]
+
+WAYS = 5
+"""Classes a task, where nobody says: learners that are chosen from must be for the same tasks."""
+
+
+@app.command(epilog="Example: mltk toolkit train prototypical ridge matching --data glyphs --out runs/glyphs")
+def train(
+    learners: Annotated[
+        list[AlgorithmName], typer.Argument(metavar="LEARNER...", help="The learners.", show_default=False)
+    ],
+    data: Annotated[DataName, typer.Option(help="The task family.", show_default=False)],
+    out: Annotated[
+        Path, typer.Option(parser=folder_to_write, metavar="<path>", help="The folder.", show_default=False)
+    ],
+    backend: Annotated[str, typer.Option(help="The array library: numpy, torch or a plug-in.")] = "numpy",
+    steps: Annotated[int, typer.Option(min=1, help="Meta-iterations of each.")] = 1000,
+    meta_batch: Annotated[int, typer.Option(min=1, help="Tasks a meta-iteration.")] = 4,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of everything.")] = 0,
+    ways: Annotated[int | None, typer.Option(min=2, help="Classes a task.", show_default=False)] = None,
+    shots: Annotated[int | None, typer.Option(min=1, help="Support examples (of each class).")] = None,
+    queries: Annotated[int | None, typer.Option(min=1, help="Query examples (of each class).")] = None,
+    part: Annotated[str | None, typer.Option(help="Of Omniglot or CIFAR-FS.", show_default=False)] = None,
+    folder: Annotated[Path | None, typer.Option(help="For --data images: a folder of folders.")] = None,
+    episodes: Annotated[
+        int, typer.Option(min=LEAST, help="Tasks of classes kept back, to decide by.")
+    ] = KEPT,
+    records: RecordsFile = None,
+) -> None:
+    """Train learners on the same tasks, and learn to choose among them by classes that are kept back.
+
+    The same command goes on where it was stopped.
+    """
+    of_tasks: dict[str, Any] = {"shots": shots, "queries": queries, "part": part, "folder": folder}
+    images = recipe(learners[0], data, Wishes(ways=ways, **of_tasks)).tasks
+    if isinstance(images, ImageTasks) and ways is None:
+        images = replace(images, ways=min(WAYS, images.ways), queries=queries or WAYS)
+    library = choose_backend(backend)
+    toolkit = MetaLearningToolkit(
+        [str(name) for name in learners], backend=library, folder=out, records=records, seed=seed
+    )
+    with reporting(sys.stderr) as report:
+        toolkit.train(
+            images,
+            steps=steps,
+            meta_batch=meta_batch,
+            episodes=episodes,
+            progress=lambda step, steps, loss: report("toolkit", step, steps, loss),
+        )
+    typer.echo(repr(toolkit.decisions))
+    typer.echo(f"{out}: report on it with: mltk toolkit report {out}")
+
+
+@app.command(epilog="Example: mltk toolkit select runs/glyphs")
+def select(folder: Folder) -> None:
+    """Say how the learners did on classes that were kept back, and how one is chosen for a task."""
+    toolkit = MetaLearningToolkit.load(folder)
+    typer.echo(repr(toolkit.decisions.evidence))
+    typer.echo(repr(toolkit.decisions))
+
+
+@app.command(epilog="Example: mltk toolkit report runs/glyphs --out report.html")
+def report(
+    folder: Folder,
+    out: Annotated[Path, typer.Option(parser=file, metavar="<path>", help="The page.")] = Path("report.html"),
+    episodes: Annotated[int, typer.Option(min=1, help="Tasks that each learner is evaluated on.")] = 300,
+    records: RecordsFile = None,
+) -> None:
+    """Write one page about the learners, what they do on unseen classes, and how one is chosen."""
+    toolkit = MetaLearningToolkit.load(folder, records=records)
+    with reporting(sys.stderr) as said:
+        toolkit.report(out, episodes=episodes, progress=said)
+    typer.echo(str(out))

@@ -1,0 +1,394 @@
+"""Several learners with all that is around them: trained, compared, chosen from, watched, and reported on."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+
+from mltk.backend import check_backend
+from mltk.checks import check_choice, check_count, check_has
+from mltk.contracts import Backend
+from mltk.data.images.jitter import Jitter
+from mltk.data.source import TaskSource
+from mltk.errors import SettingError
+from mltk.evaluation.evaluator import MetaLearningEvaluator
+from mltk.evaluation.table import Table
+from mltk.installation import needed_for
+from mltk.optim import Transform
+from mltk.progress import Progress, StepReport
+from mltk.recipes import learner_for, optimizer_for
+from mltk.task_analysis.measures import Measures
+from mltk.toolkit.answer import Answer
+from mltk.toolkit.decisions import Decisions
+from mltk.toolkit.evidence import Evidence, gather, known
+from mltk.toolkit.kept_back import kept_back
+from mltk.toolkit.monitor import Monitor
+from mltk.toolkit.named_learners import named_learners
+from mltk.toolkit.records import Records
+from mltk.toolkit.recovery import Recovery
+from mltk.toolkit.report.page import report
+from mltk.toolkit.test_time import TestTimeScaler
+from mltk.toolkit.toolkit_file import Kept, read_toolkit, write_toolkit
+from mltk.toolkit.transfer import KnowledgeTransfer
+from mltk.training.loop import Run
+from mltk.training.runs import load_run, train
+from mltk.tree import Array, Tree
+from mltk.watching import Watcher
+
+FEATURES = ("monitor", "recovery", "selection", "failure", "scaling")
+"""What can be switched off."""
+
+KEPT = 200
+"""Tasks that decisions are learned from, where nobody says."""
+
+LEAST = 20
+"""Of fewer nothing can be learned."""
+
+
+class MetaLearningToolkit(AbstractContextManager["MetaLearningToolkit"]):
+    """Several learners, and all that is around them.
+
+    `train` trains each of them, keeps some classes back, and learns from these which learner to take for a
+    task and whether it will fail. `predict` then answers for tasks of classes that nobody has seen.
+
+    Args:
+        learners: Names as of ``mltk train``, such as ``["prototypical", "ridge", "maml"]``, whose networks
+            are made to fit the tasks; or a dict of learners by name, of one's own, too.
+        backend: Where everything is computed.
+        records: A file, or `mltk.Records`, that keeps what was run on which task; ``None`` for memory.
+        folder: Where the run folders of the learners go, under their names; ``None`` for a temporary one,
+            which goes with this object. Runs that are there are gone on from.
+        features: What is switched on: ``"monitor"``, ``"recovery"``, ``"selection"``, ``"failure"``,
+            ``"scaling"``. What is off costs nothing.
+        threshold: What failing means: an accuracy below it, or an error above; ``None`` for the worst quarter
+            of the tasks that are decided by.
+        seed: Of everything.
+
+    Raises:
+        SettingError: If a setting is not of its kind, or there is no learner of a name.
+        RunError: If the file is no file of records.
+
+    Examples:
+        >>> import mltk
+        >>> be = mltk.backend("numpy")
+        >>> toolkit = mltk.MetaLearningToolkit(["ridge", "prototypical"], backend=be)
+        >>> runs = toolkit.train(mltk.data.Blobs(ways=3, shots=5, queries=5), steps=10, progress=False)
+        >>> sorted(runs), toolkit.compare(episodes=40)["ridge"].metric
+        (['prototypical', 'ridge'], 'accuracy')
+    """
+
+    def __init__(
+        self,
+        learners: Sequence[str] | Mapping[str, Any],
+        *,
+        backend: Backend,
+        records: Records | str | os.PathLike[str] | None = None,
+        folder: str | os.PathLike[str] | None = None,
+        features: Collection[str] = FEATURES,
+        threshold: float | None = None,
+        seed: int = 0,
+    ) -> None:
+        check_backend(backend)
+        check_count("seed", seed, at_least=0)
+        self.learners = named_learners(learners)
+        if isinstance(features, str):
+            raise SettingError(f"features is {features!r}; expected several of {', '.join(FEATURES)}")
+        for feature in features:
+            check_choice("each of features", feature, FEATURES)
+        self.backend, self.seed, self.features = backend, seed, frozenset(features)
+        if self.features & {"selection", "failure"}:
+            with needed_for("choosing learners and foreseeing failures (switched off by features=…)"):
+                import sklearn  # noqa: F401 - now, and not after the trainings
+        self.records = records if isinstance(records, Records) else Records(records)
+        self._open = ExitStack()
+        if folder is None:
+            folder = self._open.enter_context(TemporaryDirectory(prefix="mltk-"))
+        self.folder = Path(folder)
+        self.threshold = threshold
+        self.runs: dict[str, Run] = {}
+        self.monitors: dict[str, Monitor] = {}
+        self._decisions: Decisions | None = None
+        self._unseen: TaskSource | None = None
+
+    @property
+    def entries(self) -> dict[str, tuple[Any, Tree]]:
+        """The learners that are trained, with their meta-parameters.
+
+        Raises:
+            SettingError: If `train` was not called.
+        """
+        if not self.runs:
+            raise SettingError(
+                "the learners are not trained; expected a call of train(tasks, steps=…) before"
+            )
+        return {name: (self.learners[name], run.meta_params) for name, run in self.runs.items()}
+
+    def train(
+        self,
+        tasks: TaskSource,
+        *,
+        steps: int,
+        meta_batch: int = 4,
+        optimizer: Transform | None = None,
+        validation: TaskSource | None = None,
+        episodes: int = KEPT,
+        progress: bool | Progress | None = None,
+    ) -> dict[str, Run]:
+        """Train all learners, and learn to decide by classes that are kept back.
+
+        Args:
+            tasks: Where tasks come from.
+            steps: Steps of each training.
+            meta_batch: Tasks a step.
+            optimizer: The outer optimiser of all; ``None`` for that of the recipes.
+            validation: Tasks of classes that are not in ``tasks``, to decide by; ``None`` keeps back a
+                quarter of the classes or their groups, where there is an end of them.
+            episodes: How many of these are looked at.
+            progress: As for `mltk.train`.
+
+        Returns:
+            The run of each learner.
+
+        Raises:
+            SettingError: If a setting is not valid, or there are too few classes to keep some back.
+            MltkError: As `mltk.train` and `mltk.evaluate`.
+        """
+        check_has("tasks", tasks, "sample", "mltk.data.Glyphs().tasks(...)")
+        check_count("steps", steps)
+        check_count("episodes", episodes, at_least=LEAST)
+        rest, back = kept_back(tasks) if validation is None else (tasks, validation)
+        example = rest.sample(1, self.seed, self.backend)
+        shape = tuple(example.support_x.shape[2:])
+        outputs = example.ways or example.support_y.shape[-1]
+        for name, learner in list(self.learners.items()):
+            chosen = optimizer
+            if isinstance(learner, str):
+                chosen = optimizer or optimizer_for(learner, shape, steps)
+                learner = learner_for(learner, shape, outputs, regression=example.ways is None)
+                self.learners[name] = learner
+            how: dict[str, Any] = {"backend": self.backend, "steps": steps, "meta_batch": meta_batch}
+            how |= {"optimizer": chosen, "seed": self.seed, "out": self.folder / name, "resume": True}
+            watch: list[Watcher] = [self.records.watcher(run=name)]
+            if "monitor" in self.features:
+                self.monitors[name] = Monitor()
+                watch.append(self.monitors[name])
+            how |= {"progress": progress, "watch": watch}
+            if "recovery" in self.features:
+                self.runs[name] = Recovery().train(learner, rest, records=self.records, run=name, **how)
+            else:
+                self.runs[name] = train(learner, rest, **how)
+        self.decide_by(back, episodes=episodes, progress=progress)
+        return dict(self.runs)
+
+    def decide_by(
+        self, tasks: TaskSource, *, episodes: int = KEPT, progress: bool | Progress | None = None
+    ) -> Evidence:
+        """Learn from tasks of unseen classes which learner to take, and when it will fail.
+
+        Args:
+            tasks: Where they come from; nothing should have been trained on their classes.
+            episodes: How many.
+            progress: Called with the number of tasks.
+
+        Returns:
+            How all learners did on them, and what was known before.
+        """
+        found = gather(
+            self.entries,
+            tasks,
+            episodes=episodes,
+            seed=self.seed,
+            backend=self.backend,
+            progress=progress,
+            watch=self.records.watcher(run="decisions"),
+        )
+        self._decide(found, tasks)
+        write_toolkit(self.folder, Kept(list(self.runs), self._settings, found, tasks))
+        return found
+
+    def compare(
+        self,
+        tasks: TaskSource | None = None,
+        *,
+        episodes: int = 600,
+        progress: bool | Progress | None = None,
+    ) -> Table:
+        """All learners on the same tasks, which are none of those that were decided by.
+
+        Args:
+            tasks: Where they come from; ``None`` for those of the classes that were kept back.
+            episodes: How many.
+            progress: Called with the number of tasks.
+        """
+        tasks = self._unseen if tasks is None else tasks
+        if tasks is None:
+            raise SettingError("tasks is None, and none were kept back; expected tasks")
+        evaluator = MetaLearningEvaluator(self.entries, tasks, seed=self.seed + 1, backend=self.backend)
+        return evaluator.run(episodes, progress=progress, watch=self.records.watcher(run="comparison"))
+
+    def select(self, support_x: Array, support_y: Array, query_x: Array) -> tuple[str, ...]:
+        """The name of the learner for each task, by what is known without the labels of its queries."""
+        return self.decisions.choose(self._known(support_x, support_y, query_x), support_x.shape[0])
+
+    def adapt(self, support_x: Array, support_y: Array, *, learner: str | None = None) -> Any:
+        """What a learner learns from support sets: the state that its ``predict`` takes.
+
+        Args:
+            support_x: Inputs ``(T, N, *features)``.
+            support_y: Labels ``(T, N)`` or values ``(T, N, d)``.
+            learner: Its name; ``None`` for the best one of those tasks that were decided by.
+        """
+        name = self.decisions.best if learner is None else learner
+        check_choice("learner", name, self.entries)
+        algorithm, params = self.entries[name]
+        return algorithm.adapt(params, support_x, support_y)
+
+    def predict(self, support_x: Array, support_y: Array, query_x: Array, *, compute: int = 1) -> Answer:
+        """Answer for the queries of tasks.
+
+        Args:
+            support_x: Inputs ``(T, N, *features)``.
+            support_y: Labels ``(T, N)`` or values ``(T, N, d)``.
+            query_x: Inputs ``(T, M, *features)``.
+            compute: How many times a task may be looked at, images as jittered views: see
+                `mltk.toolkit.TestTimeScaler`. Others are looked at once.
+
+        Raises:
+            SettingError: If `train` was not called, or ``compute`` is not a positive integer.
+            MltkError: As the learners.
+        """
+        check_count("compute", compute)
+        tasks = support_x.shape[0]
+        of_tasks = self._known(support_x, support_y, query_x)
+        names = self.decisions.choose(of_tasks, tasks)
+        views = Jitter() if support_x.ndim == 5 and "scaling" in self.features else None
+        parts = []
+        for name in dict.fromkeys(names):
+            rows = np.flatnonzero([chosen == name for chosen in names])
+            learner, params = self.entries[name]
+            given = (support_x, support_y, query_x)
+            if len(rows) < tasks:
+                places = self.backend.asarray(rows)
+                given = tuple(self.backend.xp.take(each, places, axis=0) for each in given)
+            scaler = TestTimeScaler(learner, views=views, seed=self.seed)
+            parts.append((rows, scaler.predict(params, *given, compute=compute)))
+        told: dict[str, Any] = {}
+        if of_tasks is not None and (failure := self.decisions.failure) is not None:
+            told = {"failure_risk": failure.risk(of_tasks), "threshold": failure.predictor.threshold}
+        return Answer.joined(names, parts, **told)
+
+    def transfer(
+        self, tasks: TaskSource, *, learner: str | None = None, episodes: int = KEPT
+    ) -> KnowledgeTransfer:
+        """A learner whose new tasks start from what similar ones have learned: see `KnowledgeTransfer`.
+
+        Args:
+            tasks: Where the tasks come from that it remembers, such as those of the training.
+            learner: The name of one that adapts parameters; ``None`` for the first one that does.
+            episodes: How many tasks.
+
+        Raises:
+            SettingError: If no learner of the toolkit adapts parameters.
+        """
+        able = [name for name, (each, _) in self.entries.items() if not hasattr(each, "embedding")]
+        if not able:
+            raise SettingError(
+                f"{', '.join(self.entries)} adapt no parameters that others could start from; "
+                "expected a learner that does, such as maml"
+            )
+        name = able[0] if learner is None else learner
+        check_choice("learner", name, self.entries)
+        warm = KnowledgeTransfer(*self.entries[name])
+        remembered = tasks.sample(episodes, np.random.default_rng([self.seed, 3]), self.backend)
+        warm.remember(remembered.support_x, remembered.support_y)
+        return warm
+
+    def report(
+        self,
+        out: str | os.PathLike[str] = "report.html",
+        *,
+        episodes: int = 300,
+        progress: StepReport | None = None,
+    ) -> Path:
+        """One page about everything: see `mltk.toolkit.report`.
+
+        Args:
+            out: The file.
+            episodes: Tasks that each learner is evaluated on.
+            progress: Called as ``progress(name, task, tasks, loss)``.
+
+        Returns:
+            The path of the page.
+        """
+        told = {"Choosing a learner": self.decisions, "What it is chosen by": self.decisions.evidence}
+        how: dict[str, Any] = {"episodes": episodes, "seed": self.seed + 2, "progress": progress}
+        return report([self.folder], out, records=self.records, sections=told, **how)
+
+    @property
+    def decisions(self) -> Decisions:
+        """What is done with a new task.
+
+        Raises:
+            SettingError: If `train` was not called.
+        """
+        if self._decisions is None:
+            raise SettingError("nothing is decided yet; expected a call of train(tasks, steps=…) before")
+        return self._decisions
+
+    def close(self) -> None:
+        """Remove the temporary folder, if there is one."""
+        self._open.close()
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @classmethod
+    def load(
+        cls,
+        folder: str | os.PathLike[str],
+        *,
+        backend: Backend | None = None,
+        records: Records | str | os.PathLike[str] | None = None,
+        learners: Mapping[str, Any] | None = None,
+    ) -> MetaLearningToolkit:
+        """A toolkit that was trained, from its folder.
+
+        Args:
+            folder: As given when it was made.
+            backend: Where to compute; ``None`` for where it was trained.
+            records: As above.
+            learners: Those that are not mltk's own, by name.
+
+        Raises:
+            RunError: If the folder holds no toolkit, or one that is damaged.
+        """
+        path, own = Path(folder), dict(learners or {})
+        kept = read_toolkit(path)
+        saved = {
+            name: load_run(path / name, algorithm=own.get(name), backend=backend) for name in kept.learners
+        }
+        library = next(iter(saved.values())).backend
+        made = {name: each.algorithm for name, each in saved.items()}
+        toolkit = cls(made, backend=library, records=records, folder=path, **kept.settings)
+        toolkit.runs = {name: each.run for name, each in saved.items()}
+        toolkit._decide(kept.evidence, kept.unseen)
+        return toolkit
+
+    def _decide(self, evidence: Evidence, unseen: TaskSource | None) -> None:
+        """Learn to decide by evidence, which comes from unseen tasks."""
+        self._decisions = Decisions.learned(evidence, **self._settings)
+        self._unseen = unseen
+
+    @property
+    def _settings(self) -> dict[str, Any]:
+        return {"features": sorted(self.features), "threshold": self.threshold, "seed": self.seed}
+
+    def _known(self, support_x: Array, support_y: Array, query_x: Array) -> Measures | None:
+        """What is known of tasks; ``None`` where nothing is decided by it."""
+        return known(self.entries, (support_x, support_y, query_x)) if self.decisions.needed else None
