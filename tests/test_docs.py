@@ -81,7 +81,7 @@ WITHOUT = {  # they need files from elsewhere, or are what others return, raise 
     *("OnlineState", "Recalled", "Reused", "TransferMatrix"),
     *("Alignment", "ChallengeResult", "ImageTasks", "Pictures", "Returns", "Runs"),
     *("BrokenImageWarning", "MLflow", "SmallClassWarning"),
-    *("RecoveryWarning", "FittedSelector", "RecoveredRun"),
+    *("Decisions", "FittedSelector", "RecoveredRun", "RecoveryWarning"),
     *("GradientTransform", "ImageDataset", "TaskSource", "Transform"),
 }
 

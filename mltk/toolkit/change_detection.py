@@ -273,6 +273,7 @@ def run_length(threshold: float, shift: float = 1.0, *, mean: float = 0.0) -> fl
         mean: That the values have, with standard deviation 1.
 
     Examples:
+        >>> import mltk
         >>> from mltk.toolkit.change_detection import run_length
         >>> round(run_length(4.0)), round(run_length(4.0, mean=1.0), 2)
         (168, 8.38)

@@ -105,8 +105,8 @@ class MetaLearningToolkit(AbstractContextManager["MetaLearningToolkit"]):
         if self.features & {"selection", "failure"}:
             with needed_for("choosing learners and foreseeing failures (switched off by features=…)"):
                 import sklearn  # noqa: F401 - now, and not after the trainings
-        self.records = records if isinstance(records, Records) else Records(records)
         self._open = ExitStack()
+        self.records = records if isinstance(records, Records) else self._open.enter_context(Records(records))
         if folder is None:
             folder = self._open.enter_context(TemporaryDirectory(prefix="mltk-"))
         self.folder = Path(folder)
@@ -342,7 +342,7 @@ class MetaLearningToolkit(AbstractContextManager["MetaLearningToolkit"]):
         return self._decisions
 
     def close(self) -> None:
-        """Remove the temporary folder, if there is one."""
+        """Close the records that were opened, and remove the temporary folder, if there is one."""
         self._open.close()
 
     def __exit__(self, *_: object) -> None:

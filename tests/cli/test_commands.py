@@ -118,6 +118,7 @@ def test_what_is_added_to_the_public_tables_can_be_named(tmp_path):
 def test_every_dataset_learner_and_transform_has_a_name():
     apart = {"Arrays", "ImageDataset", "ImageTasks", "Jitter", "Pictures", "Prefetch", "TaskSource"}
     apart |= {"BrokenImageWarning", "SmallClassWarning", "data_home", "Chain", "GradientTransform", "chain"}
+    apart |= {"ClassPart", "Mixture", "Retrying"}
     for module, table in (
         (mltk.data, choices.FAMILIES | choices.IMAGES),
         (mltk.algorithms, choices.ALGORITHMS),

@@ -94,8 +94,8 @@ def report(
         RunError: If the page cannot be written.
 
     Examples:
-        >>> import tempfile
         >>> import mltk
+        >>> import tempfile
         >>> learner = mltk.algorithms.Prototypical(mltk.models.Sequential([]))
         >>> blobs, be = mltk.data.Blobs(ways=3, shots=2, queries=5), mltk.backend("numpy")
         >>> with tempfile.TemporaryDirectory() as folder:
