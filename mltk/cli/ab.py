@@ -12,9 +12,10 @@ import typer
 from mltk.cli.compare import on_the_same_tasks
 from mltk.cli.out import file
 from mltk.cli.recipes import Wishes
-from mltk.cli.recording import RecordsFile, recording, run_of
+from mltk.cli.recording import RecordsFile, recording
 from mltk.evaluation.ab_test import ABTest
 from mltk.progress import reporting
+from mltk.toolkit.recording import run_of
 
 
 class About(StrEnum):

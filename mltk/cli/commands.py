@@ -28,7 +28,7 @@ from mltk.cli.held_out import about_training, draw, tasks_to_test_on, test_comma
 from mltk.cli.out import folder as folder_to_write
 from mltk.cli.policies import ACTED, check_policy, draw_policy, policy_recipe
 from mltk.cli.recipes import Wishes, recipe
-from mltk.cli.recording import RecordsFile, recording, run_of, with_monitor
+from mltk.cli.recording import RecordsFile, recording, with_monitor
 from mltk.cli.suggestions import SuggestingGroup
 from mltk.contracts import Backend
 from mltk.data.images.jitter import Jitter
@@ -39,6 +39,7 @@ from mltk.evaluation import Entry, Evaluation, omniglot_challenge, returns
 from mltk.evaluation import evaluate as evaluate_learner
 from mltk.installation import needed_for
 from mltk.progress import duration, reporting, say
+from mltk.toolkit.recording import run_of
 from mltk.toolkit.recovery import RecoveredRun, Recovery
 from mltk.toolkit.test_time import TestTimeScaler
 from mltk.training.interruption import TerminatedError
@@ -300,9 +301,7 @@ def evaluate(
 app.command(
     epilog=_examples("mltk compare runs/maml runs/anil --episodes 2000", "mltk compare runs/* --over classes")
 )(compare)
-app.command(epilog=_examples("mltk report runs", "mltk report runs/maml runs/anil --out maml-anil.html"))(
-    reports.report
-)
+app.command(epilog=_examples("mltk report runs", "mltk report runs/a runs/b --out a-b.html"))(reports.report)
 app.command(epilog=_examples("mltk dashboard runs", "mltk dashboard runs --port 0"))(reports.dashboard)
 app.command(epilog=_examples("mltk ab runs/maml runs/anil --margin 0.005 --out maml-anil.json"))(ab)
 

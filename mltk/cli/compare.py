@@ -14,12 +14,13 @@ from mltk.algorithms import StochasticMAML
 from mltk.cli.held_out import tasks_to_test_on
 from mltk.cli.out import file
 from mltk.cli.recipes import Wishes
-from mltk.cli.recording import RecordsFile, recording, run_of
+from mltk.cli.recording import RecordsFile, recording
 from mltk.data.source import TaskSource
 from mltk.errors import SettingError
 from mltk.evaluation import Entry, MetaLearningEvaluator
 from mltk.files import replace_file
 from mltk.progress import reporting
+from mltk.toolkit.recording import run_of
 from mltk.training.runs import load_run
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -11,8 +10,6 @@ from typing import Annotated
 import typer
 
 from mltk.cli.out import file
-from mltk.evaluation.entry import Entry
-from mltk.training.fingerprint import digest, fingerprint
 from mltk.watching import Watch, watchers
 
 RecordsFile = Annotated[
@@ -40,9 +37,3 @@ def with_monitor(watch: Watch) -> Watch:
     from mltk.toolkit.monitor import Monitor
 
     return (*watchers(watch), Monitor())
-
-
-def run_of(entries: Sequence[Entry]) -> str:
-    """What rows of these learners are part of: another run when one of them has been trained on."""
-    known = {entry.name: entry.meta_params for entry in sorted(entries, key=lambda entry: entry.name)}
-    return f"{' and '.join(known)}/{digest(json.dumps(fingerprint('meta_params', known)))[:8]}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -13,10 +13,12 @@ from mltk.backend import backend as choose_backend
 from mltk.cli.choices import AlgorithmName, DataName
 from mltk.cli.out import file
 from mltk.cli.out import folder as folder_to_write
+from mltk.cli.policies import ACTED
 from mltk.cli.recipes import Wishes, recipe
 from mltk.cli.recording import RecordsFile
 from mltk.cli.suggestions import SuggestingGroup
 from mltk.data.images.tasks import ImageTasks
+from mltk.errors import SettingError
 from mltk.progress import reporting
 from mltk.toolkit.facade import KEPT, LEAST, MetaLearningToolkit
 
@@ -29,7 +31,7 @@ app = typer.Typer(
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="Of a toolkit.", show_default=False)]
 
 WAYS = 5
-"""Classes a task, where nobody says: learners that are chosen from must be for the same tasks."""
+"""Classes a task, and queries of each, where nobody says."""
 
 
 @app.command(epilog="Example: mltk toolkit train prototypical ridge matching --data glyphs --out runs/glyphs")
@@ -59,17 +61,21 @@ def train(
 
     The same command goes on where it was stopped.
     """
-    of_tasks: dict[str, Any] = {"shots": shots, "queries": queries, "part": part, "folder": folder}
-    images = recipe(learners[0], data, Wishes(ways=ways, **of_tasks)).tasks
-    if isinstance(images, ImageTasks) and ways is None:
-        images = replace(images, ways=min(WAYS, images.ways), queries=queries or WAYS)
+    if data in ACTED:
+        raise SettingError(f"--data is {data}, in which learners act; expected tasks of examples")
+    wishes = Wishes(ways=ways, shots=shots, queries=queries, part=part, folder=folder)
+    tasks = recipe(learners[0], data, wishes).tasks
+    if isinstance(tasks, ImageTasks):  # the same whichever learner comes first
+        shots = shots or (5 if "bayesian-ridge" in learners else 1)
+        ways = ways or min(WAYS, tasks.dataset.n_classes)
+        tasks = replace(tasks, ways=ways, shots=shots, queries=queries or WAYS)
     library = choose_backend(backend)
     toolkit = MetaLearningToolkit(
         [str(name) for name in learners], backend=library, folder=out, records=records, seed=seed
     )
     with reporting(sys.stderr) as report:
         toolkit.train(
-            images,
+            tasks,
             steps=steps,
             meta_batch=meta_batch,
             episodes=episodes,

@@ -46,7 +46,7 @@ class Decisions(Summary):
             evidence: How the learners did on tasks of unseen classes.
             features: What is switched on: ``"selection"``, ``"failure"``.
             threshold: What failing means: an accuracy below it, or an error above; ``None`` for the worst
-                quarter of the tasks.
+                quarter of the tasks, or fewer where too many are alike.
             seed: Of both.
         """
         means = evidence.outcomes.mean(axis=1)
@@ -64,7 +64,7 @@ class Decisions(Summary):
         rows = [evidence.learners.index(name) for name in names]
         outcomes = rest.outcomes[rows, np.arange(len(rows))]
         if threshold is None:
-            threshold = float(np.quantile(outcomes, WORST if better else 1 - WORST))
+            threshold = beyond_worst(outcomes if better else -outcomes) * (1 if better else -1)
         predictor = FailurePredictor(threshold, metric="accuracy" if better else "mse", seed=seed)
         of_tasks = {"classes": rest.classes, "groups": rest.groups}
         return cls(evidence, best, selector, predictor.fit(rest.known, outcomes, **of_tasks))
@@ -88,3 +88,10 @@ class Decisions(Summary):
         if known is None or self.selector is None or self.selector.abstains:
             return (self.best,) * tasks
         return tuple(str(name) for name in self.selector.choose(known))
+
+
+def beyond_worst(outcomes: np.ndarray) -> float:
+    """The least outcome that a quarter of them are below; the best one where fewer are below even that."""
+    levels, counts = np.unique(outcomes, return_counts=True)
+    below = np.cumsum(counts) - counts
+    return float(levels[min(int(np.searchsorted(below, WORST * outcomes.size)), levels.size - 1)])

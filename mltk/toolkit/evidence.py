@@ -143,6 +143,8 @@ class Evidence(Summary):
         known = {name: np.asarray(each["values"], np.float64) for name, each in told["known"].items()}
         of_known = Measures(known, {name: str(each["needs"]) for name, each in told["known"].items()})
         measuring = float(told["measuring"])
+        if not np.isfinite(arrays["outcomes"]).all():
+            raise ValueError("an outcome is no number")
         return cls(
             tuple(told["learners"]), told["metric"], known=of_known, measuring=measuring, **arrays, **numbers
         )
@@ -167,6 +169,7 @@ def gather(
     backend: Backend | None = None,
     features: Features = None,
     batch: int = BLOCK,
+    measured: bool = True,
     progress: bool | Progress | None = None,
     watch: Watch = (),
 ) -> Evidence:
@@ -185,6 +188,7 @@ def gather(
         features: What classification tasks are measured by, as for `mltk.task_analysis.measures`; ``None``
             for the embedding of the first learner that has one, and else for the inputs.
         batch: Tasks that are adapted to at once.
+        measured: Whether tasks are measured: without, nothing is known of them but how the learners did.
         progress: Called with the number of tasks that are done; ``None`` shows a bar in a terminal.
         watch: Told of each learner and batch of tasks, with what was known of them.
 
@@ -208,7 +212,7 @@ def gather(
             if metric not in ("", name):
                 raise SettingError("tasks draws both classification and regression; expected one of them")
             metric = name
-            part = _met(entries, episode, features, seed, done)
+            part = _met(entries, episode, features, seed, done, measured)
             for watcher in told:
                 for entry, values, seconds in zip(entries, part.outcomes, part.asked.seconds, strict=True):
                     who = (entry.name, entry.learner, tasks, seed, "tasks", done, metric, values)
@@ -250,7 +254,7 @@ def known(
         MltkError: If the tasks are not valid, or do not fit learners or features.
     """
     episode = tasks if isinstance(tasks, Episode) else _without_targets(tasks)
-    return _asked(_entries(learners), episode, features, 0).known
+    return _asked(_entries(learners), episode, features, 0, True).known
 
 
 class _Asked(NamedTuple):
@@ -304,16 +308,18 @@ def _zeros(backend: Backend, like: Array, leading: tuple[int, ...]) -> Array:
     return backend.xp.zeros(shape, dtype=like.dtype, device=like.device)
 
 
-def _asked(entries: Sequence[Entry], episode: Episode, features: Features, done: int) -> _Asked:
+def _asked(
+    entries: Sequence[Entry], episode: Episode, features: Features, done: int, measured: bool
+) -> _Asked:
     """Measure tasks, before which some were done, and let each learner answer."""
     tasks, backend = episode.support_x.shape[0], episode.backend
     unlabelled = replace(
         episode, query_y=_zeros(backend, episode.support_y, tuple(episode.query_x.shape[:2]))
     )
-    start = time.perf_counter()
-    if episode.ways is None:
+    start, of_tasks = time.perf_counter(), Measures({}, {})
+    if measured and episode.ways is None:
         of_tasks = regression_measures(unlabelled)
-    else:
+    elif measured:
         of_tasks = measures(unlabelled, _features(entries, features), gradients=False).without_query_labels()
     measuring = (time.perf_counter() - start) / tasks
     arrays, needs = dict(of_tasks.arrays), dict(of_tasks.needs)
@@ -326,6 +332,8 @@ def _asked(entries: Sequence[Entry], episode: Episode, features: Features, done:
         outputs = next(answers)
         seconds.append((time.perf_counter() - start) / tasks)
         found.append(outputs)
+        if not measured:
+            continue
         if episode.ways is not None:
             arrays[CONFIDENCE + entry.name] = np.asarray(mean_confidence(outputs))
             needs[CONFIDENCE + entry.name] = INPUTS
@@ -350,9 +358,11 @@ def _features(entries: Sequence[Entry], features: Features) -> Features:
     return next(iter(embeddings), None)
 
 
-def _met(entries: Sequence[Entry], episode: Episode, features: Features, seed: int, done: int) -> _Part:
+def _met(
+    entries: Sequence[Entry], episode: Episode, features: Features, seed: int, done: int, measured: bool
+) -> _Part:
     """What is known of tasks, before which some were done, and how each learner answers."""
-    asked = _asked(entries, episode, features, done)
+    asked = _asked(entries, episode, features, done, measured)
     queries = episode.query_x.shape[1]
     if queries < 2:
         raise SettingError(f"tasks has {queries} query a task; expected at least 2, for two halves")

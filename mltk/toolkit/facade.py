@@ -11,31 +11,35 @@ from typing import Any
 
 import numpy as np
 
-from mltk.backend import check_backend
-from mltk.checks import check_choice, check_count, check_has
+from mltk.backend import check_backend, common_backend
+from mltk.checks import check_choice, check_count, check_has, check_number
 from mltk.contracts import Backend
 from mltk.data.images.jitter import Jitter
 from mltk.data.source import TaskSource
+from mltk.episode import check_query, check_support
 from mltk.errors import SettingError
+from mltk.evaluation.entry import Entry
 from mltk.evaluation.evaluator import MetaLearningEvaluator
 from mltk.evaluation.table import Table
 from mltk.installation import needed_for
 from mltk.optim import Transform
 from mltk.progress import Progress, StepReport
-from mltk.recipes import learner_for, optimizer_for
+from mltk.recipes import optimizer_for
 from mltk.task_analysis.measures import Measures
 from mltk.toolkit.answer import Answer
 from mltk.toolkit.decisions import Decisions
 from mltk.toolkit.evidence import Evidence, gather, known
-from mltk.toolkit.kept_back import kept_back
+from mltk.toolkit.kept_back import check_apart, kept_back
 from mltk.toolkit.monitor import Monitor
-from mltk.toolkit.named_learners import named_learners
+from mltk.toolkit.named_learners import made_for, named_learners
+from mltk.toolkit.recording import run_of
 from mltk.toolkit.records import Records
 from mltk.toolkit.recovery import Recovery
 from mltk.toolkit.report.page import report
 from mltk.toolkit.test_time import TestTimeScaler
 from mltk.toolkit.toolkit_file import Kept, read_toolkit, write_toolkit
 from mltk.toolkit.transfer import KnowledgeTransfer
+from mltk.toolkit.transferring import transferring
 from mltk.training.loop import Run
 from mltk.training.runs import load_run, train
 from mltk.tree import Array, Tree
@@ -67,7 +71,7 @@ class MetaLearningToolkit(AbstractContextManager["MetaLearningToolkit"]):
         features: What is switched on: ``"monitor"``, ``"recovery"``, ``"selection"``, ``"failure"``,
             ``"scaling"``. What is off costs nothing.
         threshold: What failing means: an accuracy below it, or an error above; ``None`` for the worst quarter
-            of the tasks that are decided by.
+            of the tasks that are decided by, or fewer where too many are alike.
         seed: Of everything.
 
     Raises:
@@ -97,7 +101,8 @@ class MetaLearningToolkit(AbstractContextManager["MetaLearningToolkit"]):
         check_backend(backend)
         check_count("seed", seed, at_least=0)
         self.learners = named_learners(learners)
-        if isinstance(features, str):
+        self._recipes = {name: each for name, each in self.learners.items() if isinstance(each, str)}
+        if isinstance(features, str) or not isinstance(features, Collection):
             raise SettingError(f"features is {features!r}; expected several of {', '.join(FEATURES)}")
         for feature in features:
             check_choice("each of features", feature, FEATURES)
@@ -107,6 +112,10 @@ class MetaLearningToolkit(AbstractContextManager["MetaLearningToolkit"]):
                 import sklearn  # noqa: F401 - now, and not after the trainings
         self._open = ExitStack()
         self.records = records if isinstance(records, Records) else self._open.enter_context(Records(records))
+        if threshold is not None:
+            check_number("threshold", threshold)
+        if not isinstance(folder, str | os.PathLike | None):
+            raise SettingError(f"folder is {folder!r}; expected the path of a folder, or None")
         if folder is None:
             folder = self._open.enter_context(TemporaryDirectory(prefix="mltk-"))
         self.folder = Path(folder)
@@ -163,24 +172,22 @@ class MetaLearningToolkit(AbstractContextManager["MetaLearningToolkit"]):
         check_count("steps", steps)
         check_count("episodes", episodes, at_least=LEAST)
         rest, back = kept_back(tasks) if validation is None else (tasks, validation)
-        example = rest.sample(1, self.seed, self.backend)
-        shape = tuple(example.support_x.shape[2:])
-        outputs = example.ways or example.support_y.shape[-1]
-        for name, learner in list(self.learners.items()):
+        check_apart(rest, back)
+        self.learners, shape = made_for(self.learners, rest, back, backend=self.backend, seed=self.seed)
+        for name, learner in self.learners.items():
             chosen = optimizer
-            if isinstance(learner, str):
-                chosen = optimizer or optimizer_for(learner, shape, steps)
-                learner = learner_for(learner, shape, outputs, regression=example.ways is None)
-                self.learners[name] = learner
+            if optimizer is None and name in self._recipes:
+                chosen = optimizer_for(self._recipes[name], shape, steps)
             how: dict[str, Any] = {"backend": self.backend, "steps": steps, "meta_batch": meta_batch}
             how |= {"optimizer": chosen, "seed": self.seed, "out": self.folder / name, "resume": True}
-            watch: list[Watcher] = [self.records.watcher(run=name)]
+            run = str(self.folder / name)
+            watch: list[Watcher] = [self.records.watcher(run=run)]
             if "monitor" in self.features:
                 self.monitors[name] = Monitor()
                 watch.append(self.monitors[name])
             how |= {"progress": progress, "watch": watch}
             if "recovery" in self.features:
-                self.runs[name] = Recovery().train(learner, rest, records=self.records, run=name, **how)
+                self.runs[name] = Recovery().train(learner, rest, records=self.records, run=run, **how)
             else:
                 self.runs[name] = train(learner, rest, **how)
         self.decide_by(back, episodes=episodes, progress=progress)
@@ -199,18 +206,19 @@ class MetaLearningToolkit(AbstractContextManager["MetaLearningToolkit"]):
         Returns:
             How all learners did on them, and what was known before.
         """
-        found = gather(
-            self.entries,
-            tasks,
-            episodes=episodes,
-            seed=self.seed,
-            backend=self.backend,
-            progress=progress,
-            watch=self.records.watcher(run="decisions"),
-        )
+        check_count("episodes", episodes, at_least=LEAST)
+        how: dict[str, Any] = {"seed": self.seed, "backend": self.backend, "progress": progress}
+        how["measured"] = not self.features.isdisjoint({"selection", "failure"})
+        found = gather(self.entries, tasks, episodes=episodes, watch=self._watch, **how)
         self._decide(found, tasks)
-        write_toolkit(self.folder, Kept(list(self.runs), self._settings, found, tasks))
+        recipes = {name: self._recipes.get(name) for name in self.runs}
+        write_toolkit(self.folder, Kept(recipes, self._settings, found, tasks))
         return found
+
+    @property
+    def _watch(self) -> Watcher:
+        """What writes down how the learners do; trained further they are another run."""
+        return self.records.watcher(run=run_of([Entry(name, *each) for name, each in self.entries.items()]))
 
     def compare(
         self,
@@ -226,18 +234,18 @@ class MetaLearningToolkit(AbstractContextManager["MetaLearningToolkit"]):
             episodes: How many.
             progress: Called with the number of tasks.
         """
-        tasks = self._unseen if tasks is None else tasks
-        if tasks is None:
-            raise SettingError("tasks is None, and none were kept back; expected tasks")
-        evaluator = MetaLearningEvaluator(self.entries, tasks, seed=self.seed + 1, backend=self.backend)
-        return evaluator.run(episodes, progress=progress, watch=self.records.watcher(run="comparison"))
+        unseen: Any = self._unseen if tasks is None else tasks
+        check_has("tasks", unseen, "sample", "mltk.data.Glyphs().tasks(...)")
+        evaluator = MetaLearningEvaluator(self.entries, unseen, seed=self.seed + 1, backend=self.backend)
+        return evaluator.run(episodes, progress=progress, watch=self._watch)
 
     def select(self, support_x: Array, support_y: Array, query_x: Array) -> tuple[str, ...]:
         """The name of the learner for each task, by what is known without the labels of its queries."""
-        return self.decisions.choose(self._known(support_x, support_y, query_x), support_x.shape[0])
+        tasks = self._tasks(support_x, support_y, query_x)
+        return self.decisions.choose(self._known(support_x, support_y, query_x), tasks)
 
     def adapt(self, support_x: Array, support_y: Array, *, learner: str | None = None) -> Any:
-        """What a learner learns from support sets: the state that its ``predict`` takes.
+        """What a learner learns from support sets: what its ``predict`` takes.
 
         Args:
             support_x: Inputs ``(T, N, *features)``.
@@ -257,14 +265,14 @@ class MetaLearningToolkit(AbstractContextManager["MetaLearningToolkit"]):
             support_y: Labels ``(T, N)`` or values ``(T, N, d)``.
             query_x: Inputs ``(T, M, *features)``.
             compute: How many times a task may be looked at, images as jittered views: see
-                `mltk.toolkit.TestTimeScaler`. Others are looked at once.
+                `mltk.toolkit.TestTimeScaler`. Others are looked at once. The risk is that of one look.
 
         Raises:
             SettingError: If `train` was not called, or ``compute`` is not a positive integer.
             MltkError: As the learners.
         """
         check_count("compute", compute)
-        tasks = support_x.shape[0]
+        tasks = self._tasks(support_x, support_y, query_x)
         of_tasks = self._known(support_x, support_y, query_x)
         names = self.decisions.choose(of_tasks, tasks)
         views = Jitter() if support_x.ndim == 5 and "scaling" in self.features else None
@@ -296,18 +304,12 @@ class MetaLearningToolkit(AbstractContextManager["MetaLearningToolkit"]):
         Raises:
             SettingError: If no learner of the toolkit adapts parameters.
         """
-        able = [name for name, (each, _) in self.entries.items() if not hasattr(each, "embedding")]
-        if not able:
-            raise SettingError(
-                f"{', '.join(self.entries)} adapt no parameters that others could start from; "
-                "expected a learner that does, such as maml"
-            )
-        name = able[0] if learner is None else learner
-        check_choice("learner", name, self.entries)
-        warm = KnowledgeTransfer(*self.entries[name])
-        remembered = tasks.sample(episodes, np.random.default_rng([self.seed, 3]), self.backend)
-        warm.remember(remembered.support_x, remembered.support_y)
-        return warm
+        if learner is not None:
+            check_choice("learner", learner, self.entries)
+        chosen = self.entries if learner is None else {learner: self.entries[learner]}
+        return transferring(
+            chosen, tasks.sample(episodes, np.random.default_rng([self.seed, 3]), self.backend)
+        )
 
     def report(
         self,
@@ -327,16 +329,12 @@ class MetaLearningToolkit(AbstractContextManager["MetaLearningToolkit"]):
             The path of the page.
         """
         told = {"Choosing a learner": self.decisions, "What it is chosen by": self.decisions.evidence}
-        how: dict[str, Any] = {"episodes": episodes, "seed": self.seed + 2, "progress": progress}
-        return report([self.folder], out, records=self.records, sections=told, **how)
+        how: dict[str, Any] = {"records": self.records, "sections": told, "seed": self.seed + 2}
+        return report([self.folder], out, episodes=episodes, progress=progress, **how)
 
     @property
     def decisions(self) -> Decisions:
-        """What is done with a new task.
-
-        Raises:
-            SettingError: If `train` was not called.
-        """
+        """What is done with a new task; `SettingError` if `train` was not called."""
         if self._decisions is None:
             raise SettingError("nothing is decided yet; expected a call of train(tasks, steps=…) before")
         return self._decisions
@@ -376,6 +374,7 @@ class MetaLearningToolkit(AbstractContextManager["MetaLearningToolkit"]):
         library = next(iter(saved.values())).backend
         made = {name: each.algorithm for name, each in saved.items()}
         toolkit = cls(made, backend=library, records=records, folder=path, **kept.settings)
+        toolkit._recipes = {name: recipe for name, recipe in kept.learners.items() if recipe is not None}
         toolkit.runs = {name: each.run for name, each in saved.items()}
         toolkit._decide(kept.evidence, kept.unseen)
         return toolkit
@@ -388,6 +387,13 @@ class MetaLearningToolkit(AbstractContextManager["MetaLearningToolkit"]):
     @property
     def _settings(self) -> dict[str, Any]:
         return {"features": sorted(self.features), "threshold": self.threshold, "seed": self.seed}
+
+    def _tasks(self, support_x: Array, support_y: Array, query_x: Array) -> int:
+        """How many tasks these are, if they are valid."""
+        backend = common_backend(support_x=[support_x], support_y=[support_y], query_x=[query_x])
+        check_support(backend, support_x, support_y, None, wait=True)
+        check_query(backend, query_x)
+        return int(support_x.shape[0])
 
     def _known(self, support_x: Array, support_y: Array, query_x: Array) -> Measures | None:
         """What is known of tasks; ``None`` where nothing is decided by it."""

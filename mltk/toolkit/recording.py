@@ -6,13 +6,14 @@ import json
 import math
 import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from array_api_compat import array_namespace
 
 from mltk import tree
+from mltk.evaluation.entry import Entry
 from mltk.toolkit.row import Row
 from mltk.training.config import to_config
 from mltk.training.fingerprint import digest, fingerprint
@@ -34,6 +35,12 @@ def source_of(tasks: Any) -> str:
     if not facts and len(config) <= LONGEST:
         return config
     return f"{config[: LONGEST - 20]}… {digest(json.dumps([config, facts]))}"
+
+
+def run_of(entries: Sequence[Entry]) -> str:
+    """What rows of these learners are part of: another run when one of them has been trained on."""
+    known = {entry.name: entry.meta_params for entry in sorted(entries, key=lambda entry: entry.name)}
+    return f"{' and '.join(known)}/{digest(json.dumps(fingerprint('meta_params', known)))[:8]}"
 
 
 def new_run() -> str:

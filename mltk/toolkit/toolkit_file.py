@@ -11,6 +11,7 @@ from mltk.data.source import TaskSource
 from mltk.errors import RunError
 from mltk.files import replace_file
 from mltk.outside import read_bytes, read_json, reading
+from mltk.recipes import ALGORITHMS
 from mltk.toolkit.evidence import Evidence
 from mltk.training.config import from_config, to_config
 
@@ -24,13 +25,13 @@ class Kept(NamedTuple):
     """What is kept.
 
     Attributes:
-        learners: The names of the learners, which are those of their run folders.
+        learners: The names of the learners, which are those of their run folders, and the recipe of each.
         settings: ``features``, ``threshold`` and ``seed`` of the toolkit.
         evidence: What decisions are learned from.
         unseen: Where these tasks come from; ``None`` for tasks of one's own, which cannot be made of text.
     """
 
-    learners: list[str]
+    learners: dict[str, str | None]
     settings: dict[str, Any]
     evidence: Evidence
     unseen: TaskSource | None
@@ -38,7 +39,11 @@ class Kept(NamedTuple):
 
 def write_toolkit(folder: Path, kept: Kept) -> None:
     """Write it, in one go."""
-    told = {"learners": kept.learners, "settings": kept.settings, "evidence": kept.evidence.to_dict()}
+    told: dict[str, Any] = {
+        "learners": kept.learners,
+        "settings": kept.settings,
+        "evidence": kept.evidence.to_dict(),
+    }
     told["unseen"] = to_config(kept.unseen)
     replace_file(folder / NAME, lambda file: file.write(json.dumps(told).encode()))
 
@@ -53,10 +58,13 @@ def read_toolkit(folder: Path) -> Kept:
     with reading(path, RunError, damaged="is not what a toolkit writes"):
         told = read_json(read_bytes(path, most=LARGEST))
         names, settings = told["learners"], told["settings"]
-        if not isinstance(names, list) or not all(isinstance(name, str) for name in names) or not names:
-            raise ValueError("learners are no names")
-        if settings.keys() != {"features", "threshold", "seed"}:
+        if not isinstance(names, dict) or not set(names.values()) <= {None, *ALGORITHMS}:
+            raise ValueError("learners are no names with recipes")
+        if settings.keys() != {"features", "threshold", "seed"} or not isinstance(settings["features"], list):
             raise ValueError("settings are missing")
+        evidence = Evidence.from_dict(told["evidence"])
+        if set(evidence.learners) != set(names):
+            raise ValueError("the evidence is of other learners")
         with suppress(RunError):
             unseen = from_config(told["unseen"])
-        return Kept(names, settings, Evidence.from_dict(told["evidence"]), unseen)
+        return Kept(names, settings, evidence, unseen)

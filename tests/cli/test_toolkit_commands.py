@@ -40,7 +40,7 @@ def test_learners_are_trained_chosen_from_and_reported_on():
     assert longer.exit_code == 0, longer.output
     assert mltk.MetaLearningToolkit.load("both").runs["maml"].steps == 6
     with mltk.Records("records.sqlite") as records:
-        assert records.sql("SELECT count(*) FROM records WHERE run = 'decisions/evaluation'") == [(80,)]
+        assert records.sql("SELECT count(*) FROM records WHERE metric = 'accuracy'") == [(80,)]
 
 
 @pytest.mark.parametrize(
@@ -50,6 +50,7 @@ def test_learners_are_trained_chosen_from_and_reported_on():
         (("train", "rigde", "--data", "blobs", "--out", "x"), "did you mean 'ridge'"),
         (("train", "ridge", "ridge", "--data", "blobs", "--out", "x"), "different names"),
         (("train", "ridge", "--data", "images", "--out", "x"), "needs --folder"),
+        (("train", "maml", "--data", "navigation", "--out", "x"), "in which learners act"),
         (("train", "matching", "--data", "sinusoid", "--out", "x"), "is for classification"),
     ],
 )

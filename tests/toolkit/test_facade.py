@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 import mltk
-from mltk.errors import MissingLibraryError, RunError, SettingError
+from mltk.errors import ArrayError, MissingLibraryError, RunError, SettingError, ShapeError
+from mltk.toolkit.decisions import beyond_worst
 from mltk.toolkit.kept_back import kept_back
 
 pytest.importorskip("sklearn", reason="needs the extra toolkit")
@@ -78,10 +79,10 @@ def test_the_whole_way_on_glyphs(library, tmp_path):
         assert not (once.spread > 0).any()
         assert ((often.failure_risk >= 0) & (often.failure_risk <= 1)).all()
         np.testing.assert_allclose(often.probabilities.sum(axis=-1), 1)
-        counted = dict(toolkit.records.sql("SELECT run, count(*) FROM records GROUP BY run"))
-        assert counted["decisions/evaluation"] == 3 * 60
-        assert counted["comparison/evaluation"] == 3 * 40
-        assert counted["ridge/training"] == 8
+        by_seed = "SELECT seed, count(*) FROM records WHERE metric = 'accuracy' GROUP BY seed"
+        assert toolkit.records.sql(by_seed) == [(0, 3 * 60), (1, 3 * 40)]  # decided by, and compared on
+        of_steps = "SELECT learner, count(*) FROM records WHERE run LIKE '%/training' GROUP BY learner"
+        assert [count for _, count in toolkit.records.sql(of_steps)] == [8, 8, 8]
         page = toolkit.report(tmp_path / "report.html", episodes=20).read_text()
     HTMLParser().feed(page)
     assert all(name in page for name in learners())
@@ -108,6 +109,29 @@ def test_a_curriculum_chooses_among_the_classes_that_are_not_kept_back():
     assert isinstance(rest, mltk.task_analysis.curricula.HardMining)
     assert not set(rest.tasks.class_names) & set(back.class_names)
     assert (back.jitter, back.rotations) == (None, False)
+
+
+def test_sources_of_a_mixture_keep_classes_back_each_and_others_must_be_given():
+    tasks = GLYPHS.tasks(3, 1, 2)
+    rest, back = kept_back(mltk.data.Mixture((tasks, tasks), weights=(1.0, 2.0)))
+    assert (rest.weights, back.weights) == ((1.0, 2.0),) * 2
+    for one, other in zip(rest.sources, back.sources, strict=True):
+        assert not set(one.class_names) & set(other.class_names)
+
+    class Own:
+        """Says of which classes its tasks are, and nothing else."""
+
+        def sample(self, n_tasks, rng, backend):
+            return tasks.sample(n_tasks, rng, backend)
+
+    with pytest.raises(SettingError, match="tasks is Own, of whose classes none can be kept back"):
+        kept_back(Own())
+    toolkit = mltk.MetaLearningToolkit(learners(), backend=NUMPY, features=())
+    with pytest.raises(SettingError, match="validation has 40 of the classes of tasks; expected"):
+        toolkit.train(tasks, steps=1, validation=GLYPHS.tasks(3, 1, 2))
+    other = GLYPHS.held_out().tasks(3, 1, 2)
+    toolkit.train(tasks, steps=1, validation=other, episodes=20, progress=False)
+    assert toolkit.compare(episodes=20)["ridge"].values.size == 20
 
 
 def test_families_without_end_are_their_own_unseen_tasks():
@@ -142,10 +166,48 @@ def test_training_again_in_a_folder_goes_on(trained, tmp_path):
         np.testing.assert_array_equal(one, other)
 
 
+def test_the_same_training_again_changes_nothing_also_of_learners_by_name(tmp_path):
+    tasks = GLYPHS.tasks(3, 1, 2)
+    how = {"steps": 2, "meta_batch": 1, "episodes": 20, "progress": False}
+    toolkit = mltk.MetaLearningToolkit(["prototypical"], backend=NUMPY, folder=tmp_path, features=())
+    before = toolkit.train(tasks, **how)
+    for again in (toolkit, mltk.MetaLearningToolkit.load(tmp_path)):
+        after = again.train(tasks, **how)["prototypical"]
+        for one, other in zip(
+            mltk.tree.leaves(before["prototypical"].meta_params),
+            mltk.tree.leaves(after.meta_params),
+            strict=True,
+        ):
+            np.testing.assert_array_equal(one, other)
+
+
+def test_records_tell_a_toolkit_that_was_trained_further_from_what_it_was(tmp_path):
+    ridge = {"ridge": mltk.RidgeRegression(mltk.models.mlp([3, 4]))}
+    how = {"backend": NUMPY, "features": (), "folder": tmp_path / "f", "records": tmp_path / "records.sqlite"}
+    means = []
+    for steps in (2, 60):
+        with mltk.MetaLearningToolkit(ridge, **how) as toolkit:
+            toolkit.train(BLOBS, steps=steps, episodes=20, progress=False)
+            means.append(toolkit.decisions.evidence.outcomes.mean())
+            rows = toolkit.records.sql(
+                "SELECT run, avg(outcome) FROM records WHERE metric = 'accuracy' GROUP BY run"
+            )
+    assert sorted(mean for _, mean in rows) == pytest.approx(sorted(means))
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "threshold"),
+    [([0.1, 0.2, 0.3, 0.4], 0.2), ([0.5] * 3 + [1.0] * 5, 1.0), ([1.0] * 9 + [0.9], 1.0), ([0.7, 0.7], 0.7)],
+)
+def test_failing_is_to_be_among_the_worst_quarter_where_there_is_one(outcomes, threshold):
+    assert beyond_worst(np.asarray(outcomes)) == threshold
+
+
 def test_what_is_switched_off_is_left_out():
     toolkit = mltk.MetaLearningToolkit(["ridge", "prototypical"], backend=NUMPY, features=())
     toolkit.train(BLOBS, steps=4, episodes=20, progress=False)
     assert (toolkit.decisions.selector, toolkit.decisions.failure) == (None, None)
+    assert not toolkit.decisions.evidence.known  # nothing was measured that nothing is decided by
     episode = BLOBS.sample(2, 0, NUMPY)
     answer = toolkit.predict(episode.support_x, episode.support_y, episode.query_x, compute=8)
     assert answer.failure_risk is None
@@ -225,7 +287,10 @@ def test_regression_is_answered_in_values():
             "is 'selecting'; expected one of .*did you mean 'selection'",
         ),
         (["ridge"], {"features": "selection"}, "features is 'selection'; expected several of"),
+        (["ridge"], {"features": None}, "features is None; expected several of"),
         (["ridge"], {"seed": -1}, "seed is -1"),
+        (["ridge"], {"threshold": "high"}, "threshold is 'high'; expected a finite number"),
+        (["ridge"], {"folder": 3}, "folder is 3; expected the path"),
         (["ridge"], {"backend": "numpy"}, "backend is 'numpy'"),
     ],
 )
@@ -244,7 +309,9 @@ def test_what_comes_too_early_says_what_is_missing(trained):
         lambda: toolkit.adapt(*sets[:2]),
         lambda: toolkit.decisions,
     ):
-        with pytest.raises(SettingError, match=r"expected (a call of train\(tasks, steps=…\) before|tasks)"):
+        with pytest.raises(
+            SettingError, match=r"expected (a call of train\(tasks, steps=…\) before|an object with sample)"
+        ):
             early()
     with pytest.raises(SettingError, match="compute is 0"):
         trained.predict(*sets, compute=0)
@@ -252,6 +319,22 @@ def test_what_comes_too_early_says_what_is_missing(trained):
         SettingError, match="learner is 'maml'; expected one of prototypical, ridge, matching"
     ):
         trained.adapt(*sets[:2], learner="maml")
+    with pytest.raises(ArrayError, match="support_x"):
+        trained.predict([[1.0]], *sets[1:])
+    with pytest.raises(ShapeError, match="not empty"):
+        trained.predict(*(each[:0] for each in sets))
+    with pytest.raises(SettingError, match="episodes is 3; expected an integer of at least 20"):
+        trained.decide_by(BLOBS, episodes=3)
+    blind = {"blind": mltk.algorithms.Prototypical(mltk.models.Sequential([]))}
+    for own, tasks, message in (
+        (blind, BLOBS, "blind has no meta-parameters"),
+        (["ridge"], mltk.data.Navigation(), "tasks gives NavigationTasks; expected tasks of examples"),
+        (["ridge", "prototypical"], mltk.data.Sinusoid(3, 3), "prototypical is for classification"),
+    ):
+        early = mltk.MetaLearningToolkit(own, backend=NUMPY, features=())
+        with pytest.raises(SettingError, match=message):
+            early.train(tasks, steps=1)
+        assert not list(early.folder.iterdir())  # before anything is trained
     with pytest.raises(SettingError, match=r"too few classes to keep some back .*expected validation=…"):
         toolkit.train(mltk.data.Glyphs(2, 4, 4, image_size=16).tasks(4, 1, 1), steps=1)
 
@@ -259,7 +342,10 @@ def test_what_comes_too_early_says_what_is_missing(trained):
 def test_a_folder_that_is_none_or_damaged_is_refused(trained, tmp_path):
     with pytest.raises(RunError, match=r"toolkit\.json"):
         mltk.MetaLearningToolkit.load(tmp_path)
-    for text in ("{", "[]", "{}", '{"learners": 3}'):
+    told = json.loads((trained.folder / "toolkit.json").read_text())
+    changed = [told | {"learners": {"ridge": None}}, told | {"settings": told["settings"] | {"features": 5}}]
+    changed.append(told | {"evidence": told["evidence"] | {"outcomes": [[None] * 60] * 3}})
+    for text in ("{", "[]", "{}", '{"learners": 3}', *map(json.dumps, changed)):
         (tmp_path / "toolkit.json").write_text(text)
         with pytest.raises(RunError, match=r"toolkit\.json"):
             mltk.MetaLearningToolkit.load(tmp_path)
