@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import chain
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 import numpy as np
@@ -317,7 +317,8 @@ def predictions(algorithm: Learner, meta_params: Tree, episode: Episode, names: 
         ShapeError: If a class of a task has no output.
         NotFiniteError: If the predictions for a task hold NaN or infinity.
     """
-    return next(predictions_for(algorithm, meta_params, episode, list(names), ("query_x",)))
+    called = list(islice(names, episode.support_x.shape[0]))  # there may be no end of names
+    return next(predictions_for(algorithm, meta_params, episode, called, ("query_x",)))
 
 
 def predictions_for(

@@ -316,6 +316,7 @@ def test_examples_in_help_are_commands_that_parse(run, monkeypatch):
     for name in ("train_learner", "load_run"):
         monkeypatch.setattr(commands, name, stop)
     monkeypatch.setattr("mltk.reproduce.sinusoid_table", stop)
+    monkeypatch.setattr(commands.Recovery, "train", stop)
     found, example = [], re.compile(r"mltk ((?:train|evaluate|reproduce) .*?-.*?)\s*$", re.M)
     for words in (["train"], ["evaluate"], ["reproduce", "sinusoid-table"], []):
         found += example.findall(run(*words, "--help").output)

@@ -31,6 +31,7 @@ from mltk.data import (
     ImageTasks,
     Jitter,
     LinearRegression,
+    Mixture,
     Navigation,
     Omniglot,
     Retrying,
@@ -99,6 +100,7 @@ GOOD = {
     ImageFolder: {"root": "images", "image_size": 4},
     ImageTasks: SETS | {"ways": 2, "dataset": Glyphs(2, 2, 4)},
     ClassPart: {"dataset": Glyphs(2, 2, 4)},
+    Mixture: {"sources": (Sinusoid(**SETS),)},
     **{kind: {"tasks": Sinusoid(**SETS)} for kind in (HardMining, Retrying, UniformDifficulty)},
     Curriculum: {"tasks": Sinusoid(**SETS), "steps": 10},
     **{kind: {"tasks": ImageTasks(Glyphs(2, 2, 4), 2, 1, 1)} for kind in (ClassConditional, ClassPairs)},
@@ -190,6 +192,8 @@ REFUSED = {
     | {"classes": (3, ())},
     ClassPart: {"dataset": ("glyphs", Glyphs, None), "share": (0, 1, nan), "kept_back": FLAG}
     | {"seed": COUNT_OR_ZERO},
+    Mixture: {"sources": ((), (3,), Sinusoid(**SETS)), "together": FLAG}
+    | {"weights": (3, [1.0], (-1.0,), (0.0,), (1.0, 2.0))},
     ImageTasks: EXAMPLES
     | {"ways": (1,), "rotations": FLAG, "jitter": (0.1,), "within": ("family",)}
     | {"dataset": ("omniglot", Glyphs, None)},

@@ -22,16 +22,11 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rows_to_write import ROW, several, write
 
 import mltk
 from mltk.errors import MissingLibraryError, RunError, SettingError
 from mltk.toolkit import Records, Row
-
-ROW = Row("first", "blobs", 0, 0, "ridge", "accuracy", 0.5)
-
-
-def several(count, **changes):
-    return [replace(ROW, episode=episode, **changes) for episode in range(count)]
 
 
 @pytest.fixture
@@ -425,10 +420,6 @@ def test_a_full_disk_loses_nothing(path):
 
 
 # Several at a time
-
-
-def write(records, learner, count):
-    return sum(records.add(several(3, seed=n, learner=learner)) for n in range(count))
 
 
 @pytest.mark.parametrize(("start", "count"), [("fork", 3), ("spawn", 1)])
