@@ -28,7 +28,7 @@ class Replay:
         >>> import mltk
         >>> low, high = (mltk.data.Sinusoid(5, 5, amplitude=(a, a)) for a in (1.0, 5.0))
         >>> episode = mltk.toolkit.Replay((low, high)).sample(100, 0, mltk.backend("numpy"))
-        >>> 30 < (abs(episode.query_y).max(axis=(1, 2)) > 1).sum() < 70
+        >>> 30 < int((abs(episode.query_y).max(axis=(1, 2)) > 1).sum()) < 70
         True
     """
 
@@ -89,7 +89,7 @@ def recorded_tasks(rows: Iterable[Row], tasks: TaskSource, *, backend: Backend) 
         >>> found = mltk.evaluate(learner, params, tasks, episodes=30, watch=watcher)
         >>> hard = [row for row in records.rows() if row.outcome > 5]
         >>> again = mltk.toolkit.recorded_tasks(hard, tasks, backend=be)
-        >>> len(again.episode.support_x) == (found.values > 5).sum()
+        >>> len(again.episode.support_x) == int((found.values > 5).sum())
         True
     """
     source, wanted = source_of(tasks), defaultdict(set)

@@ -88,7 +88,7 @@ def transfer_matrix(
         >>> families = {"curves": tasks, "lines": mltk.data.LinearRegression(10, 20, features=1)}
         >>> transfer = mltk.toolkit.KnowledgeTransfer(maml, run.meta_params)
         >>> found = mltk.toolkit.transfer_matrix(transfer, families)
-        >>> found.gains.shape, bool(found.high[0, 0] < 0)
+        >>> found.gains.shape, bool(found.high[1, 1] < 0)
         ((2, 2), True)
     """
     if not isinstance(sources, Mapping) or not sources:

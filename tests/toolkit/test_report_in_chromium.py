@@ -1,6 +1,7 @@
 """The page in a browser: by keyboard, on a telephone, in the dark, on paper, and while a training goes on.
 
-Where Chromium or its driver is absent these tests are skipped: ``apt-get install chromium``.
+Where Chromium or its driver is absent, or does not start, these tests are skipped: ``apt-get install
+chromium``.
 """
 
 import shutil
@@ -52,7 +53,10 @@ CONTRAST = """(looked_at) => {
 @pytest.fixture(scope="module")
 def browser():
     with PLAYWRIGHT.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        try:
+            browser = driver.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        except PLAYWRIGHT.Error as error:
+            pytest.skip(f"{CHROMIUM} does not start here: {str(error).splitlines()[0]}")
         yield browser
         browser.close()
 
