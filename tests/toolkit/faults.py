@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import pytest
 
 import mltk
 from mltk import files, tree
@@ -165,3 +166,9 @@ class FullDisk:
 
     def __exit__(self, *error):
         self.patch.__exit__(*error)
+
+
+@pytest.fixture
+def without_pictures_and_waiting_for_the_disk(monkeypatch):
+    monkeypatch.setattr("mltk.files.os.fsync", lambda number: None)
+    monkeypatch.setattr("mltk.pictures.curves.curve_of_run", lambda *given: None)

@@ -13,7 +13,14 @@ from pathlib import Path
 import faults
 import numpy as np
 import pytest
-from faults import Climbing, FullDisk, KilledError, Killing, kill_at_file
+from faults import (
+    Climbing,
+    FullDisk,
+    KilledError,
+    Killing,
+    kill_at_file,
+    without_pictures_and_waiting_for_the_disk,  # noqa: F401 - a fixture
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from run_contents import assert_same_run
@@ -39,10 +46,7 @@ def backend(request):
     return mltk.backend(request.param)
 
 
-@pytest.fixture(autouse=True)
-def without_pictures_and_waiting_for_the_disk(monkeypatch):
-    monkeypatch.setattr("mltk.files.os.fsync", lambda number: None)
-    monkeypatch.setattr("mltk.pictures.curves.curve_of_run", lambda *given: None)
+pytestmark = pytest.mark.usefixtures("without_pictures_and_waiting_for_the_disk")
 
 
 def climb(*, learner=CLIMBING, retries=3, **options):

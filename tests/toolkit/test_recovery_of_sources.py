@@ -7,7 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from faults import BrokenError, KilledError, Killing, Raising, Spoilt
+from faults import (
+    BrokenError,
+    KilledError,
+    Killing,
+    Raising,
+    Spoilt,
+    without_pictures_and_waiting_for_the_disk,  # noqa: F401 - a fixture
+)
 from loopback_server import CONTENT, remote, running, server, worse  # noqa: F401 - fixtures
 from run_contents import assert_same_run
 
@@ -31,10 +38,7 @@ def backend(request):
     return mltk.backend(request.param)
 
 
-@pytest.fixture(autouse=True)
-def without_pictures_and_waiting_for_the_disk(monkeypatch):
-    monkeypatch.setattr("mltk.files.os.fsync", lambda number: None)
-    monkeypatch.setattr("mltk.pictures.curves.curve_of_run", lambda *given: None)
+pytestmark = pytest.mark.usefixtures("without_pictures_and_waiting_for_the_disk")
 
 
 def train(tasks, *, recovery=None, **options):
