@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from mltk.cli.compare import on_the_same_tasks
+from mltk.cli.image_options import Images, Queries, Shots, Ways
 from mltk.cli.out import file
 from mltk.cli.recipes import Wishes
 from mltk.cli.recording import RecordsFile, recording
@@ -35,12 +36,10 @@ def ab(
         About, typer.Option(help="Decide for tasks of these classes, or for new classes.")
     ] = About.TASKS,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the tasks.")] = 0,
-    ways: Annotated[int | None, typer.Option(min=2, help="Classes a task, for images.")] = None,
-    shots: Annotated[int | None, typer.Option(min=1, help="Support images of each class.")] = None,
-    queries: Annotated[int | None, typer.Option(min=1, help="Query images of each class.")] = None,
-    images: Annotated[
-        Path | None, typer.Option("--folder", help="A folder of images to test on.", show_default=False)
-    ] = None,
+    ways: Ways = None,
+    shots: Shots = None,
+    queries: Queries = None,
+    images: Images = None,
     out: Annotated[
         Path | None,
         typer.Option(

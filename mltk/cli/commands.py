@@ -25,6 +25,7 @@ from mltk.cli.choices import AlgorithmName, DataName, Dtype, Protocol, Transform
 from mltk.cli.compare import compare
 from mltk.cli.exit_status import IMPOSSIBLE, INTERRUPTED
 from mltk.cli.held_out import about_training, draw, tasks_to_test_on, test_command
+from mltk.cli.image_options import Images, Queries, Shots, Ways
 from mltk.cli.out import folder as folder_to_write
 from mltk.cli.policies import ACTED, check_policy, draw_policy, policy_recipe
 from mltk.cli.recipes import Wishes, recipe
@@ -241,12 +242,10 @@ def evaluate(
     folder: Annotated[Path, typer.Argument(help="A run folder.", show_default=False)],
     episodes: Annotated[int, typer.Option(min=1, help="How many tasks.")] = 1000,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the tasks.")] = 0,
-    ways: Annotated[int | None, typer.Option(min=2, help="Classes a task, for images.")] = None,
-    shots: Annotated[int | None, typer.Option(min=1, help="Support images of each class.")] = None,
-    queries: Annotated[int | None, typer.Option(min=1, help="Query images of each class.")] = None,
-    images: Annotated[
-        Path | None, typer.Option("--folder", help="A folder of images to test on.", show_default=False)
-    ] = None,
+    ways: Ways = None,
+    shots: Shots = None,
+    queries: Queries = None,
+    images: Images = None,
     protocol: Annotated[Protocol, typer.Option(help="What to test on.")] = Protocol.UNSEEN_TASKS,
     runs: Annotated[
         Path | None, typer.Option(help="all_runs.zip of the Omniglot challenge.", show_default=False)

@@ -12,6 +12,7 @@ import typer
 
 from mltk.algorithms import StochasticMAML
 from mltk.cli.held_out import tasks_to_test_on
+from mltk.cli.image_options import Images, Queries, Shots, Ways
 from mltk.cli.out import file
 from mltk.cli.recipes import Wishes
 from mltk.cli.recording import RecordsFile, recording
@@ -44,12 +45,10 @@ def compare(
         Over,
         typer.Option(help="Intervals are for other tasks of these classes, other classes, or other groups."),
     ] = Over.TASKS,
-    ways: Annotated[int | None, typer.Option(min=2, help="Classes a task, for images.")] = None,
-    shots: Annotated[int | None, typer.Option(min=1, help="Support images of each class.")] = None,
-    queries: Annotated[int | None, typer.Option(min=1, help="Query images of each class.")] = None,
-    images: Annotated[
-        Path | None, typer.Option("--folder", help="A folder of images to test on.", show_default=False)
-    ] = None,
+    ways: Ways = None,
+    shots: Shots = None,
+    queries: Queries = None,
+    images: Images = None,
     workers: Annotated[
         int | None,
         typer.Option(min=1, help="Processes that share the tasks.", show_default=False),
