@@ -8,7 +8,6 @@ import pytest
 
 import mltk
 from mltk.errors import ArrayError, MissingLibraryError, RunError, SettingError, ShapeError
-from mltk.toolkit.decisions import beyond_worst
 from mltk.toolkit.kept_back import kept_back
 
 pytest.importorskip("sklearn", reason="needs the extra toolkit")
@@ -193,14 +192,6 @@ def test_records_tell_a_toolkit_that_was_trained_further_from_what_it_was(tmp_pa
                 "SELECT run, avg(outcome) FROM records WHERE metric = 'accuracy' GROUP BY run"
             )
     assert sorted(mean for _, mean in rows) == pytest.approx(sorted(means))
-
-
-@pytest.mark.parametrize(
-    ("outcomes", "threshold"),
-    [([0.1, 0.2, 0.3, 0.4], 0.2), ([0.5] * 3 + [1.0] * 5, 1.0), ([1.0] * 9 + [0.9], 1.0), ([0.7, 0.7], 0.7)],
-)
-def test_failing_is_to_be_among_the_worst_quarter_where_there_is_one(outcomes, threshold):
-    assert beyond_worst(np.asarray(outcomes)) == threshold
 
 
 def test_what_is_switched_off_is_left_out():
