@@ -158,8 +158,7 @@ class Arrays(ImageDataset):
         """
         if rotations:
             raise SettingError("rotations is True; expected False, for arrays that need not be images")
-        taken: np.ndarray = self._held.images[numbers]
-        return taken
+        return np.asarray(self._held.images[numbers])
 
     @cached_property
     def pictures(self) -> Pictures:

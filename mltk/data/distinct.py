@@ -42,8 +42,7 @@ def _by_keys(rng: np.random.Generator, sizes: np.ndarray, count: int) -> np.ndar
     """The places of the smallest of ``sizes`` random keys, smallest first."""
     keys = rng.random((len(sizes), sizes.max()))
     keys[np.arange(sizes.max()) >= sizes[:, None]] = np.inf
-    drawn: np.ndarray = np.argsort(keys, axis=1)[:, :count]
-    return drawn
+    return np.asarray(np.argsort(keys, axis=1)[:, :count])
 
 
 def _by_repetition(rng: np.random.Generator, sizes: np.ndarray, count: int) -> np.ndarray:

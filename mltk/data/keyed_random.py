@@ -79,25 +79,21 @@ class SharedDraws:
     def amount(self, *shape: int) -> np.ndarray:
         """Numbers in [0, 1), moved from uniform ones towards the root's by ``share`` of the way."""
         own, root = self._own.uniform(*shape), self._root.uniform(*shape)
-        amount: np.ndarray = own + self._share * (root - own)
-        return amount
+        return np.asarray(own + self._share * (root - own))
 
 
 def between(u: np.ndarray, low: float | np.ndarray, high: float | np.ndarray) -> np.ndarray:
     """Numbers in [0, 1) stretched to a range, float32."""
-    stretched: np.ndarray = (low + (high - low) * u).astype(np.float32)
-    return stretched
+    return np.asarray((low + (high - low) * u).astype(np.float32))
 
 
 def pick(u: np.ndarray, table: np.ndarray) -> np.ndarray:
     """Entries of a table, equally likely, by numbers uniform in [0, 1)."""
-    chosen: np.ndarray = table[(u * len(table)).astype(np.intp)]
-    return chosen
+    return np.asarray(table[(u * len(table)).astype(np.intp)])
 
 
 def _mix(bits: np.ndarray) -> np.ndarray:
     """The finaliser of SplitMix64: a bijection; an input bit changes about half of the output bits."""
     bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    mixed: np.ndarray = bits ^ (bits >> np.uint64(31))
-    return mixed
+    return np.asarray(bits ^ (bits >> np.uint64(31)))

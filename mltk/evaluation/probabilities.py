@@ -89,5 +89,4 @@ def judged(probabilities: Array, labels: Array) -> tuple[np.ndarray, np.ndarray]
 
 def of_labels(values: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """The number of the right class of each query, ``(T, M)``."""
-    taken: np.ndarray = np.take_along_axis(values, labels[..., None], axis=-1)[..., 0]
-    return taken
+    return np.asarray(np.take_along_axis(values, labels[..., None], axis=-1)[..., 0])

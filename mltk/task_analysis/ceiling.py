@@ -120,8 +120,7 @@ def ceiling(accuracies: np.ndarray, queries: int) -> tuple[Interval, Interval]:
         luck = (m[0] - m[1]) / (queries - 1)
         variance = (m[1] - m[0] ** 2) * tasks / (tasks - 1)
         none = variance < 1e-12  # the accuracies of all but the one left out are equal
-        found: np.ndarray = np.where(none, -np.inf, 1 - luck / np.where(none, 1, variance))
-        return found
+        return np.asarray(np.where(none, -np.inf, 1 - luck / np.where(none, 1, variance)))
 
     found = mapped(of_means(np.stack([a, a * a]), reliability), lambda bound: min(1.0, bound))
     return found, mapped(found, lambda bound: math.sqrt(min(1.0, max(0.0, bound))))

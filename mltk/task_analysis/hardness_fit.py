@@ -58,8 +58,7 @@ class HardnessFit(Summary):
         x, tasks = self.hardness, self.hardness.size
         scatter = float(np.sum((self.accuracies - self.line(x)) ** 2)) / (tasks - 2)
         leverage = 1 / tasks + (hardness - x.mean()) ** 2 / np.sum((x - x.mean()) ** 2)
-        half: np.ndarray = quantile(tasks - 2, 0.95) * np.sqrt(scatter * leverage)
-        return half
+        return np.asarray(quantile(tasks - 2, 0.95) * np.sqrt(scatter * leverage))
 
     def summary(self) -> tuple[str, Lines]:
         """See `mltk.summary.Summary`."""
@@ -94,8 +93,7 @@ def fit_by_hardness(hardness: np.ndarray, accuracies: np.ndarray) -> HardnessFit
         slope = (m[3] - m[0] * m[1]) / np.where(variance > 0, variance, np.nan)
         intercept = np.maximum(m[1] - slope * (m[0] + centre), 0)
         falls = slope < 0
-        found: np.ndarray = np.where(falls, -100 * intercept**2 / (2 * np.where(falls, slope, -1)), np.inf)
-        return found
+        return np.asarray(np.where(falls, -100 * intercept**2 / (2 * np.where(falls, slope, -1)), np.inf))
 
     slope = float(u @ (y - y.mean()) / (u @ u))
     return HardnessFit(

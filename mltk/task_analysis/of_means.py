@@ -48,8 +48,7 @@ def correlation(x: np.ndarray, y: np.ndarray) -> Interval:
         covariance = m[4] - m[0] * m[1]
         variances = np.stack([m[2] - m[0] ** 2, m[3] - m[1] ** 2])
         r = covariance / np.sqrt(np.where(variances > ROUNDED, variances, np.nan).prod(axis=0))
-        transformed: np.ndarray = np.arctanh(np.clip(r, -1 + ROUNDED, 1 - ROUNDED))
-        return transformed
+        return np.asarray(np.arctanh(np.clip(r, -1 + ROUNDED, 1 - ROUNDED)))
 
     return mapped(of_means(np.stack([x, y, x * x, y * y, x * y]), by_fisher), math.tanh)
 

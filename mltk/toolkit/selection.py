@@ -222,8 +222,7 @@ class FittedSelector(Summary):
         chosen = _largest(found, self.learners.index(self.single_best))
         if self.abstains:
             chosen[:] = self.learners.index(self.single_best)
-        names: np.ndarray = np.asarray(self.learners)[chosen]
-        return names
+        return np.asarray(np.asarray(self.learners)[chosen])
 
     def judge(self, evidence: Evidence) -> Gap:
         """What its choices gain on other tasks, such as those of classes that nobody has seen.

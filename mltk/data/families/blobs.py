@@ -103,8 +103,7 @@ class Blobs(Checked):
         frames, r = np.linalg.qr(rng.normal(size=(n_tasks, features, self.ways - 1)))
         frames *= np.sign(np.diagonal(r, axis1=-2, axis2=-1))[:, None, :]
         centre = rng.normal(0, self.centre, (n_tasks, 1, features))
-        means: np.ndarray = centre + self._simplex @ frames.mT
-        return means
+        return np.asarray(centre + self._simplex @ frames.mT)
 
     def sample(self, n_tasks: int, rng: int | np.random.Generator, backend: Backend) -> Episode:
         """Draw tasks.
@@ -192,5 +191,4 @@ class Blobs(Checked):
         helmert = np.where(row < column, 1, np.where(row == column, -column, 0)) / np.sqrt(
             column * (column + 1)
         )
-        vertices: np.ndarray = self.separation / math.sqrt(2) * helmert
-        return vertices
+        return np.asarray(self.separation / math.sqrt(2) * helmert)

@@ -25,8 +25,7 @@ def area_weights(old: int, new: int) -> np.ndarray:
     """
     starts, pixels = np.arange(new)[:, None] * old, np.arange(old) * new
     shared = np.minimum(starts + old, pixels + new) - np.maximum(starts, pixels)
-    weights: np.ndarray = np.maximum(shared, 0).astype(np.float32)
-    return weights
+    return np.asarray(np.maximum(shared, 0).astype(np.float32))
 
 
 def area_average(images: np.ndarray, size: int) -> np.ndarray:

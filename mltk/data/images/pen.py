@@ -66,5 +66,4 @@ def _trace(paths: np.ndarray, count: int) -> np.ndarray:
     piece = np.clip(along.astype(np.intp), 0, pieces - 1)
     before, after = paths[rows, stroke, piece], paths[rows, stroke, piece + 1]
     share = (along - piece).astype(np.float32)
-    points: np.ndarray = before + share * (after - before)
-    return points
+    return np.asarray(before + share * (after - before))

@@ -129,8 +129,7 @@ def _directions(plan: Plan) -> np.ndarray:
 
 def _point(paths: np.ndarray, stroke: int | np.ndarray, at: np.ndarray) -> np.ndarray:
     """One point of one stroke of each character, ``(n,)``."""
-    points: np.ndarray = paths[np.arange(len(paths)), stroke, np.rint(at * (POINTS - 1)).astype(np.intp)]
-    return points
+    return np.asarray(paths[np.arange(len(paths)), stroke, np.rint(at * (POINTS - 1)).astype(np.intp)])
 
 
 def _stretch(own: np.ndarray, wanted: np.ndarray) -> np.ndarray:

@@ -106,5 +106,4 @@ def perturbed(logs: np.ndarray, allowed: np.ndarray, rng: np.random.Generator) -
 
     The places of the largest few, largest first, are so drawn without replacement (Yellott 1977).
     """
-    noisy: np.ndarray = np.where(allowed, logs + rng.gumbel(size=allowed.shape), -np.inf)
-    return noisy
+    return np.asarray(np.where(allowed, logs + rng.gumbel(size=allowed.shape), -np.inf))

@@ -44,8 +44,7 @@ class ClassConditional(ByClass):
         self, potentials: np.ndarray, allowed: np.ndarray, ways: int, rng: np.random.Generator
     ) -> np.ndarray:
         """See `ByClass.draw`."""
-        drawn: np.ndarray = np.argsort(-perturbed(potentials, allowed, rng), axis=1)[:, :ways]
-        return drawn
+        return np.asarray(np.argsort(-perturbed(potentials, allowed, rng), axis=1)[:, :ways])
 
     def errors(self, classes: np.ndarray, given: np.ndarray, queries: np.ndarray) -> Errors:
         """See `ByClass.errors`."""

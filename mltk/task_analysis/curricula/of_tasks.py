@@ -120,8 +120,7 @@ def difficulty(learner: Learner, meta_params: Tree, episode: Episode) -> np.ndar
     kind = "cross_entropy" if episode.ways is not None else "mse"
     if kind == "mse":
         targets = targets.astype(np.float64)
-    found: np.ndarray = loss(kind).value(outputs, targets)[0]
-    return found
+    return np.asarray(loss(kind).value(outputs, targets)[0])
 
 
 def chosen(episode: Episode, tasks: Iterable[int]) -> Episode:
