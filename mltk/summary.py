@@ -5,8 +5,10 @@ from __future__ import annotations
 import html
 import math
 from abc import ABC, abstractmethod
+from typing import Any, ClassVar
 
 from mltk import tree
+from mltk.plain import plain
 from mltk.tree import Array, Tree
 
 Lines = list[tuple[str, str]]
@@ -34,6 +36,22 @@ class Summary(ABC):
         )
         caption = f'<caption style="text-align: left">{html.escape(title)}</caption>'
         return f"<table>{caption}<tbody>{rows}</tbody></table>"
+
+
+class Told(Summary):
+    """A dataclass that is shown so, and can be written as JSON.
+
+    Attributes:
+        tells: What is written: fields and properties; by default all fields.
+    """
+
+    tells: ClassVar[tuple[str, ...]] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """It in plain numbers, texts, lists and dicts; ``None`` for what is infinite, as JSON takes it."""
+        if not self.tells:
+            return dict(plain(self))
+        return {name: plain(getattr(self, name)) for name in self.tells}
 
 
 def array_in_words(array: Array) -> str:

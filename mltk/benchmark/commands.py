@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer import Option
 
 from mltk.benchmark.cases import CONV4_AIMS, PROTOTYPICAL_AIMS, SINUSOID_AIMS, Aim, build, in_double
 from mltk.benchmark.contestants import CONTESTANTS, TORCH, choose
@@ -33,10 +34,10 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 
-Repeats = Annotated[int, typer.Option(min=1, help="Samples of each implementation.")]
-Threads = Annotated[int | None, typer.Option(min=1, help="Threads of every library; default: all cores.")]
-Json = Annotated[Path | None, typer.Option(help="Write every sample to this file.")]
-Only = Annotated[str | None, typer.Option(help="Names of those who take part, with commas between.")]
+Repeats = Annotated[int, Option(min=1, help="Samples of each implementation.")]
+Threads = Annotated[int | None, Option(min=1, help="Threads of every library; default: all cores.")]
+Json = Annotated[Path | None, Option(help="Write every sample to this file.")]
+Only = Annotated[str | None, Option(help="Names of those who take part, with commas between.")]
 
 
 @app.command("sinusoid-maml")
@@ -50,7 +51,7 @@ def sinusoid_maml(
 @app.command("conv4-maml")
 def conv4_maml(
     context: typer.Context,
-    queries: Annotated[int, typer.Option(min=1, help="Queries a class; the aims are for 1 and 15.")] = 15,
+    queries: Annotated[int, Option(min=1, help="Queries a class; the aims are for 1 and 15.")] = 15,
     repeats: Repeats = 7,
     threads: Threads = 2,
     json: Json = None,
@@ -63,10 +64,10 @@ def conv4_maml(
 @app.command("prototypical")
 def prototypical(
     context: typer.Context,
-    ways: Annotated[int, typer.Option(min=1, help="Classes a task.")] = 20,
-    shots: Annotated[int, typer.Option(min=1, help="Support images a class.")] = 1,
-    queries: Annotated[int, typer.Option(min=1, help="Query images a class.")] = 5,
-    tasks: Annotated[int, typer.Option(min=1, help="Tasks a step.")] = 1,
+    ways: Annotated[int, Option(min=1, help="Classes a task.")] = 20,
+    shots: Annotated[int, Option(min=1, help="Support images a class.")] = 1,
+    queries: Annotated[int, Option(min=1, help="Query images a class.")] = 5,
+    tasks: Annotated[int, Option(min=1, help="Tasks a step.")] = 1,
     repeats: Repeats = 15,
     threads: Threads = 2,
     json: Json = None,

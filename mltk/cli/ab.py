@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import sys
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer import Argument, Option
 
 from mltk.cli.compare import on_the_same_tasks
 from mltk.cli.image_options import Images, Queries, Shots, Ways
-from mltk.cli.out import file
+from mltk.cli.out import file_option
 from mltk.cli.recipes import Wishes
 from mltk.cli.recording import RecordsFile, recording
 from mltk.evaluation.ab_test import ABTest
@@ -27,25 +29,20 @@ class About(StrEnum):
 
 
 def ab(
-    a: Annotated[Path, typer.Argument(metavar="DIR_A", help="A run folder.", show_default=False)],
-    b: Annotated[Path, typer.Argument(metavar="DIR_B", help="Another one.", show_default=False)],
-    margin: Annotated[float, typer.Option(min=0, help="Differences up to it do not matter.")] = 0.01,
-    alpha: Annotated[float, typer.Option(help="How often a decision may be wrong.")] = 0.05,
-    max_tasks: Annotated[int, typer.Option(min=1, help="Tasks after which it is given up.")] = 10_000,
+    a: Annotated[Path, Argument(metavar="DIR_A", help="A run folder.", show_default=False)],
+    b: Annotated[Path, Argument(metavar="DIR_B", help="Another one.", show_default=False)],
+    margin: Annotated[float, Option(min=0, help="Differences up to it do not matter.")] = 0.01,
+    alpha: Annotated[float, Option(help="How often a decision may be wrong.")] = 0.05,
+    max_tasks: Annotated[int, Option(min=1, help="Tasks after which it is given up.")] = 10_000,
     over: Annotated[
-        About, typer.Option(help="Decide for tasks of these classes, or for new classes.")
+        About, Option(help="Decide for tasks of these classes, or for new classes.")
     ] = About.TASKS,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the tasks.")] = 0,
+    seed: Annotated[int, Option(min=0, help="Seed of the tasks.")] = 0,
     ways: Ways = None,
     shots: Shots = None,
     queries: Queries = None,
     images: Images = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            parser=file, metavar="<path>", help="Keep what is known there, and go on.", show_default=False
-        ),
-    ] = None,
+    out: Annotated[Path | None, file_option("Keep what is known there, and go on.")] = None,
     records: RecordsFile = None,
 ) -> None:
     """Put two trained learners to the same new tasks until it is decided which is better, or that none is.
@@ -57,12 +54,7 @@ def ab(
     entries, tasks = on_the_same_tasks([a, b], Wishes(ways=ways, shots=shots, queries=queries, folder=images))
     test = ABTest(entries[0], entries[1], tasks, margin=margin, alpha=alpha, over=over.value, seed=seed)
     with recording(records, run_of(entries)) as watch, reporting(sys.stderr) as report:
-        found = test.run(
-            max_tasks,
-            out=out,
-            progress=lambda done, all_, loss: report("A/B test", done, all_, loss),
-            watch=watch,
-        )
+        found = test.run(max_tasks, out=out, progress=partial(report, "A/B test"), watch=watch)
     typer.echo(str(found))
     for name, said in found.summary()[1]:
         typer.echo(f"  {name}: {said}")

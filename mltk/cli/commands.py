@@ -8,10 +8,12 @@ import sys
 import warnings
 from dataclasses import fields
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer import Argument, Option
 
 from mltk import benchmark
 from mltk.algorithms import StochasticMAML
@@ -26,7 +28,7 @@ from mltk.cli.compare import compare
 from mltk.cli.exit_status import IMPOSSIBLE, INTERRUPTED
 from mltk.cli.held_out import about_training, draw, tasks_to_test_on, test_command
 from mltk.cli.image_options import Images, Queries, Shots, Ways
-from mltk.cli.out import folder as folder_to_write
+from mltk.cli.out import folder_option
 from mltk.cli.policies import ACTED, check_policy, draw_policy, policy_recipe
 from mltk.cli.recipes import Wishes, recipe
 from mltk.cli.recording import RecordsFile, recording, with_monitor
@@ -116,7 +118,7 @@ def _examples(*commands: str) -> str:
 @app.callback()
 def _options(
     _version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+        bool, Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
     pass
@@ -135,56 +137,45 @@ def _options(
 )
 def train(
     context: typer.Context,
-    algorithm: Annotated[AlgorithmName, typer.Argument(help="The learner.", show_default=False)],
-    data: Annotated[DataName, typer.Option(help="The task family.", show_default=False)],
-    backend: Annotated[str, typer.Option(help="The array library: numpy, torch or a plug-in.")] = "numpy",
-    steps: Annotated[
-        int | None, typer.Option(min=1, help="Meta-iterations; 10,000 for vectors.", show_default=False)
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            parser=folder_to_write,
-            metavar="<path>",
-            help="The run folder; by default a new one in runs.",
-            show_default=False,
-        ),
-    ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
+    algorithm: Annotated[AlgorithmName, Argument(help="The learner.", show_default=False)],
+    data: Annotated[DataName, Option(help="The task family.", show_default=False)],
+    backend: Annotated[str, Option(help="The array library: numpy, torch or a plug-in.")] = "numpy",
+    steps: Annotated[int | None, Option(min=1, help="Meta-iterations; 10,000 for vectors.")] = None,
+    out: Annotated[Path | None, folder_option("The run folder; by default a new one in runs.")] = None,
+    resume: Annotated[bool, Option("--resume", help="Continue the run in --out.")] = False,
     recover: Annotated[
-        bool,
-        typer.Option("--recover", help="Go on after divergence and failing data, and with a run in --out."),
+        bool, Option("--recover", help="Go on after divergence and failing data, and with a run in --out.")
     ] = False,
-    dtype: Annotated[Dtype, typer.Option(help="Precision.")] = Dtype.FLOAT32,
-    device: Annotated[str | None, typer.Option(help="As the library writes it, such as cuda.")] = None,
-    engine: Annotated[str | None, typer.Option(help="Derivatives: analytic or autograd.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the parameters and tasks.")] = 0,
-    meta_batch: Annotated[int | None, typer.Option(min=1, help="Tasks a meta-iteration.")] = None,
-    ways: Annotated[int | None, typer.Option(min=2, help="Classes a task.")] = None,
-    shots: Annotated[int | None, typer.Option(min=1, help="Support examples (of each class).")] = None,
-    queries: Annotated[int | None, typer.Option(min=1, help="Query examples (of each class).")] = None,
-    inner_lr: Annotated[float | None, typer.Option(help="Inner step size, or its start.")] = None,
-    inner_steps: Annotated[int | None, typer.Option(min=0, help="Inner gradient steps.")] = None,
+    dtype: Annotated[Dtype, Option(help="Precision.")] = Dtype.FLOAT32,
+    device: Annotated[str | None, Option(help="As the library writes it, such as cuda.")] = None,
+    engine: Annotated[str | None, Option(help="Derivatives: analytic or autograd.")] = None,
+    seed: Annotated[int, Option(min=0, help="Seed of the parameters and tasks.")] = 0,
+    meta_batch: Annotated[int | None, Option(min=1, help="Tasks a meta-iteration.")] = None,
+    ways: Annotated[int | None, Option(min=2, help="Classes a task.")] = None,
+    shots: Annotated[int | None, Option(min=1, help="Support examples (of each class).")] = None,
+    queries: Annotated[int | None, Option(min=1, help="Query examples (of each class).")] = None,
+    inner_lr: Annotated[float | None, Option(help="Inner step size, or its start.")] = None,
+    inner_steps: Annotated[int | None, Option(min=0, help="Inner gradient steps.")] = None,
     transform: Annotated[
         TransformName | None,
-        typer.Option(help="For learned-optimizer: what is learned about inner steps; scale by default."),
+        Option(help="For learned-optimizer: what is learned about inner steps; scale by default."),
     ] = None,
     meta_lr: Annotated[
-        float | None, typer.Option(help="Step size of Adam, the outer optimiser; 0.001 by default.")
+        float | None, Option(help="Step size of Adam, the outer optimiser; 0.001 by default.")
     ] = None,
     part: Annotated[
         str | None,
-        typer.Option(help="Omniglot: background-train (the default), background, small1… CIFAR-FS: train."),
+        Option(help="Omniglot: background-train (the default), background, small1… CIFAR-FS: train."),
     ] = None,
     folder: Annotated[
-        Path | None, typer.Option(help="For --data images: a folder with a folder of images a class.")
+        Path | None, Option(help="For --data images: a folder with a folder of images a class.")
     ] = None,
     at_least: Annotated[
-        int | None, typer.Option(min=1, help="For --folder: leave out classes with fewer images.")
+        int | None, Option(min=1, help="For --folder: leave out classes with fewer images.")
     ] = None,
     records: RecordsFile = None,
     monitor: Annotated[
-        bool, typer.Option("--monitor", help="Look after it: alerts, and monitor.jsonl in the run folder.")
+        bool, Option("--monitor", help="Look after it: alerts, and monitor.jsonl in the run folder.")
     ] = False,
 ) -> None:
     """Meta-train a learner on a task family, and write a run folder.
@@ -219,7 +210,7 @@ def train(
                     seed=seed,
                     out=files,
                     resume=resume,
-                    progress=lambda step, steps, loss: report(str(algorithm), step, steps, loss),
+                    progress=partial(report, str(algorithm)),
                     watch=with_monitor(watch) if monitor else watch,
                 )
         except (KeyboardInterrupt, TerminatedError) as stop:
@@ -239,24 +230,19 @@ def train(
     )
 )
 def evaluate(
-    folder: Annotated[Path, typer.Argument(help="A run folder.", show_default=False)],
-    episodes: Annotated[int, typer.Option(min=1, help="How many tasks.")] = 1000,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the tasks.")] = 0,
+    folder: Annotated[Path, Argument(help="A run folder.", show_default=False)],
+    episodes: Annotated[int, Option(min=1, help="How many tasks.")] = 1000,
+    seed: Annotated[int, Option(min=0, help="Seed of the tasks.")] = 0,
     ways: Ways = None,
     shots: Shots = None,
     queries: Queries = None,
     images: Images = None,
-    protocol: Annotated[Protocol, typer.Option(help="What to test on.")] = Protocol.UNSEEN_TASKS,
-    runs: Annotated[
-        Path | None, typer.Option(help="all_runs.zip of the Omniglot challenge.", show_default=False)
-    ] = None,
-    workers: Annotated[
-        int | None,
-        typer.Option(min=1, help="Processes that share the tasks.", show_default=False),
-    ] = None,
+    protocol: Annotated[Protocol, Option(help="What to test on.")] = Protocol.UNSEEN_TASKS,
+    runs: Annotated[Path | None, Option(help="all_runs.zip of the Omniglot challenge.")] = None,
+    workers: Annotated[int | None, Option(min=1, help="Processes that share the tasks.")] = None,
     records: RecordsFile = None,
     views: Annotated[
-        int, typer.Option(min=1, help="Average over so many views of the images, jittered but the first.")
+        int, Option(min=1, help="Average over so many views of the images, jittered but the first.")
     ] = 1,
 ) -> None:
     """Test a trained learner on new tasks.
@@ -318,18 +304,14 @@ def _reproduce() -> None:
 )
 def sinusoid_table(
     shots: Annotated[
-        list[TableRow] | None,
-        typer.Option(help="A row of the table; may be repeated. All by default.", show_default=False),
+        list[TableRow] | None, Option(help="A row of the table; may be repeated. All by default.")
     ] = None,
-    steps: Annotated[int, typer.Option(min=1, help="Meta-iterations; the paper's by default.")] = 60_000,
-    jobs: Annotated[
-        int | None, typer.Option(min=1, help="Trainings at a time; one per core by default.")
-    ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of everything.")] = 0,
-    out: Annotated[
-        Path,
-        typer.Option(parser=folder_to_write, metavar="<path>", help="Folder for tables, pictures and runs."),
-    ] = Path("runs/sinusoid-table"),
+    steps: Annotated[int, Option(min=1, help="Meta-iterations; the paper's by default.")] = 60_000,
+    jobs: Annotated[int | None, Option(min=1, help="Trainings at a time; one per core by default.")] = None,
+    seed: Annotated[int, Option(min=0, help="Seed of everything.")] = 0,
+    out: Annotated[Path, folder_option("Folder for tables, pictures and runs.")] = Path(
+        "runs/sinusoid-table"
+    ),
 ) -> None:
     """Train MAML and Meta-SGD on sinusoids, and print both beside the published errors.
 

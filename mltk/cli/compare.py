@@ -5,15 +5,17 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer import Argument, Option
 
 from mltk.algorithms import StochasticMAML
 from mltk.cli.held_out import tasks_to_test_on
 from mltk.cli.image_options import Images, Queries, Shots, Ways
-from mltk.cli.out import file
+from mltk.cli.out import file_option
 from mltk.cli.recipes import Wishes
 from mltk.cli.recording import RecordsFile, recording
 from mltk.data.source import TaskSource
@@ -38,29 +40,19 @@ NAMES = {Over.CLASSES: "class_names", Over.GROUPS: "group_names"}
 
 
 def compare(
-    folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Run folders.", show_default=False)],
-    episodes: Annotated[int, typer.Option(min=2, help="How many tasks.")] = 1000,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the tasks.")] = 0,
+    folders: Annotated[list[Path], Argument(metavar="DIR...", help="Run folders.", show_default=False)],
+    episodes: Annotated[int, Option(min=2, help="How many tasks.")] = 1000,
+    seed: Annotated[int, Option(min=0, help="Seed of the tasks.")] = 0,
     over: Annotated[
-        Over,
-        typer.Option(help="Intervals are for other tasks of these classes, other classes, or other groups."),
+        Over, Option(help="Intervals are for other tasks of these classes, other classes, or other groups.")
     ] = Over.TASKS,
     ways: Ways = None,
     shots: Shots = None,
     queries: Queries = None,
     images: Images = None,
-    workers: Annotated[
-        int | None,
-        typer.Option(min=1, help="Processes that share the tasks.", show_default=False),
-    ] = None,
-    json: Annotated[
-        Path | None,
-        typer.Option(parser=file, metavar="<path>", help="Write everything there.", show_default=False),
-    ] = None,
-    markdown: Annotated[
-        Path | None,
-        typer.Option(parser=file, metavar="<path>", help="Write the table there.", show_default=False),
-    ] = None,
+    workers: Annotated[int | None, Option(min=1, help="Processes that share the tasks.")] = None,
+    json: Annotated[Path | None, file_option("Write everything there.")] = None,
+    markdown: Annotated[Path | None, file_option("Write the table there.")] = None,
     records: RecordsFile = None,
 ) -> None:
     """Put trained learners to the same new tasks, and compare them in pairs.
@@ -78,12 +70,7 @@ def compare(
         )
     evaluator = MetaLearningEvaluator({entry.name: entry for entry in entries}, tasks, seed=seed)
     with recording(records, run_of(entries)) as watch, reporting(sys.stderr) as report:
-        table = evaluator.run(
-            episodes,
-            workers=workers,
-            progress=lambda done, all_, loss: report("evaluation", done, all_, loss),
-            watch=watch,
-        )
+        table = evaluator.run(episodes, workers=workers, watch=watch, progress=partial(report, "evaluation"))
     typer.echo(str(table))
     comparisons = table.comparisons(over=over.value)
     for each in comparisons:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
+from typer import Argument
 
 from mltk.cli.exit_status import INTERRUPTED
 
@@ -37,7 +38,7 @@ def show() -> None:
 @app.command(epilog="Examples:\n\nmltk data get omniglot\n\nmltk data get omniglot-evaluation cifar-100")
 def get(
     names: Annotated[
-        list[str], typer.Argument(metavar="NAME...", help="As in `mltk data list`.", show_default=False)
+        list[str], Argument(metavar="NAME...", help="As in `mltk data list`.", show_default=False)
     ],
 ) -> None:
     """Download files that are not here yet.

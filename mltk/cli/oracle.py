@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer import Argument, Option
 
 from mltk.checks import check_choice
 from mltk.cli.choices import Dtype
 from mltk.cli.exit_status import IMPOSSIBLE
-from mltk.cli.out import folder as folder_to_write
+from mltk.cli.out import folder_option
 from mltk.errors import SettingError
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class Library(StrEnum):
 
 Names = Annotated[
     list[str] | None,
-    typer.Option(
+    Option(
         "--computation", "-c", help="What it computes; may be repeated. By default maml, or what a peer has."
     ),
 ]
@@ -57,28 +58,28 @@ Names = Annotated[
 def check(
     candidate: Annotated[
         str | None,
-        typer.Argument(
+        Argument(
             help="package.module:function, path/to/file.py:function, or a peer such as higher.",
             show_default=False,
         ),
     ] = None,
     command: Annotated[
-        str | None, typer.Option(help="In place of it, a program in any language that answers lines of JSON.")
+        str | None, Option(help="In place of it, a program in any language that answers lines of JSON.")
     ] = None,
     computation: Names = None,
-    arrays: Annotated[Library, typer.Option(help="The library of a function's arrays.")] = Library.TORCH,
-    dtype: Annotated[Dtype, typer.Option(help="Their precision.")] = Dtype.FLOAT64,
-    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds for one call.")] = 20.0,
-    examples: Annotated[int, typer.Option(min=0, help="Random cases besides the test vectors.")] = 50,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the random cases.")] = 0,
+    arrays: Annotated[Library, Option(help="The library of a function's arrays.")] = Library.TORCH,
+    dtype: Annotated[Dtype, Option(help="Their precision.")] = Dtype.FLOAT64,
+    timeout: Annotated[float, Option(min=0.1, help="Seconds for one call.")] = 20.0,
+    examples: Annotated[int, Option(min=0, help="Random cases besides the test vectors.")] = 50,
+    seed: Annotated[int, Option(min=0, help="Seed of the random cases.")] = 0,
     where: Annotated[
         list[str] | None,
-        typer.Option(
+        Option(
             help="Only cases with a setting's value, such as loss=cross_entropy, min_steps=2 or balanced; "
             "may be repeated."
         ),
     ] = None,
-    json: Annotated[bool, typer.Option("--json/--no-json", help="Print JSON.")] = False,
+    json: Annotated[bool, Option("--json/--no-json", help="Print JSON.")] = False,
 ) -> None:
     """Run an implementation on test vectors and random cases, and say what is wrong with it.
 
@@ -145,29 +146,18 @@ def computations() -> None:
 
 @app.command()
 def vectors(
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            parser=folder_to_write, metavar="<path>", help="The folder for the files.", show_default=False
-        ),
-    ] = None,
-    only: Annotated[
-        list[str] | None, typer.Option(help="A computation; may be repeated. By default all.")
-    ] = None,
-    compare: Annotated[
-        Path | None,
-        typer.Option(help="With --out: where the same files must be.", show_default=False),
-    ] = None,
+    out: Annotated[Path | None, folder_option("The folder for the files.")] = None,
+    only: Annotated[list[str] | None, Option(help="A computation; may be repeated. By default all.")] = None,
+    compare: Annotated[Path | None, Option(help="With --out: where the same files must be.")] = None,
     regenerate: Annotated[
         bool,
-        typer.Option(
+        Option(
             "--regenerate",
             help="Compute them in 50 digits instead, and again in double precision by ways that must agree.",
         ),
     ] = False,
     check: Annotated[
-        bool,
-        typer.Option("--check", help="Write nothing: compute them so, and compare them with those of mltk."),
+        bool, Option("--check", help="Write nothing: compute them so, and compare them with those of mltk.")
     ] = False,
 ) -> None:
     """Copy the test vectors that come with mltk, a JSON file for each computation.
@@ -217,10 +207,10 @@ def vectors(
 
 @app.command()
 def edit(
-    computation: Annotated[str, typer.Argument(help="Whose cases.", show_default=False)],
+    computation: Annotated[str, Argument(help="Whose cases.", show_default=False)],
     add: Annotated[
         list[Path] | None,
-        typer.Option(
+        Option(
             exists=True,
             dir_okay=False,
             help="JSON of a new case, or of a list of them, as in a file of vectors but for outputs.",
@@ -228,21 +218,11 @@ def edit(
     ] = None,
     replace: Annotated[
         list[Path] | None,
-        typer.Option(exists=True, dir_okay=False, help="The same, in place of those of the same names."),
+        Option(exists=True, dir_okay=False, help="The same, in place of those of the same names."),
     ] = None,
-    remove: Annotated[list[str] | None, typer.Option(help="The name of a case.")] = None,
-    rename: Annotated[
-        tuple[str, str] | None, typer.Option(help="The old and the new name of a case.")
-    ] = None,
-    folder: Annotated[
-        Path | None,
-        typer.Option(
-            parser=folder_to_write,
-            metavar="<path>",
-            help="Of the files; by default that of mltk itself.",
-            show_default=False,
-        ),
-    ] = None,
+    remove: Annotated[list[str] | None, Option(help="The name of a case.")] = None,
+    rename: Annotated[tuple[str, str] | None, Option(help="The old and the new name of a case.")] = None,
+    folder: Annotated[Path | None, folder_option("Of the files; by default that of mltk itself.")] = None,
 ) -> None:
     """Change the test vectors of a computation, and compute what is expected.
 
@@ -268,8 +248,8 @@ def edit(
 
 @app.command()
 def mistakes(
-    name: Annotated[str | None, typer.Argument(help="A mistake, to read all about it.")] = None,
-    markdown: Annotated[bool, typer.Option("--markdown", help="All of them, as a page.")] = False,
+    name: Annotated[str | None, Argument(help="A mistake, to read all about it.")] = None,
+    markdown: Annotated[bool, Option("--markdown", help="All of them, as a page.")] = False,
 ) -> None:
     """Show the mistakes that the check knows by name."""
     from rich.console import Console

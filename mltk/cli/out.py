@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import typer
 
@@ -21,3 +22,13 @@ def file(text: str) -> Path:
     if not text or path.is_dir() or not os.access(path.parent, os.W_OK):
         raise typer.BadParameter(f"{text!r} cannot be written; expected a file in a folder that is there")
     return path
+
+
+def folder_option(help: str) -> Any:
+    """An option that names the folder to write."""
+    return typer.Option(parser=folder, metavar="<path>", help=help)
+
+
+def file_option(help: str, *names: str) -> Any:
+    """An option that names a file to write."""
+    return typer.Option(*names, parser=file, metavar="<path>", help=help)

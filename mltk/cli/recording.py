@@ -7,17 +7,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
-from mltk.cli.out import file
+from mltk.cli.out import file_option
 from mltk.watching import Watch, watchers
 
-RecordsFile = Annotated[
-    Path | None,
-    typer.Option(
-        "--records", parser=file, metavar="<path>", help="Records to add rows to.", show_default=False
-    ),
-]
+RecordsFile = Annotated[Path | None, file_option("Records to add rows to.", "--records")]
 
 
 @contextmanager

@@ -6,25 +6,24 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Argument, Option
 
-from mltk.cli.out import file
+from mltk.cli.out import file_option
 from mltk.progress import in_bytes, reporting, say
 from mltk.toolkit.report.dashboard import PORT
 from mltk.toolkit.report.dashboard import dashboard as served
 from mltk.toolkit.report.page import report as write
 
 Folders = Annotated[
-    list[Path],
-    typer.Argument(metavar="DIR...", help="Run folders, or folders of them.", show_default=False),
+    list[Path], Argument(metavar="DIR...", help="Run folders, or folders of them.", show_default=False)
 ]
-Episodes = Annotated[int, typer.Option(min=0, help="Unseen tasks that each run is evaluated on; 0 for none.")]
-Seed = Annotated[int, typer.Option(min=0, help="Seed of the tasks.")]
+Episodes = Annotated[int, Option(min=0, help="Unseen tasks that each run is evaluated on; 0 for none.")]
+Seed = Annotated[int, Option(min=0, help="Seed of the tasks.")]
 
 
 def report(
     folders: Folders,
-    out: Annotated[Path, typer.Option(parser=file, metavar="<path>", help="The page.")] = Path("report.html"),
+    out: Annotated[Path, file_option("The page.")] = Path("report.html"),
     episodes: Episodes = 300,
     seed: Seed = 0,
 ) -> None:
@@ -42,8 +41,8 @@ def report(
 
 def dashboard(
     folders: Folders,
-    host: Annotated[str, typer.Option(help="An address of this machine for itself.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0 for any that is free.")] = PORT,
+    host: Annotated[str, Option(help="An address of this machine for itself.")] = "127.0.0.1",
+    port: Annotated[int, Option(min=0, max=65535, help="The port; 0 for any that is free.")] = PORT,
     episodes: Episodes = 300,
     seed: Seed = 0,
 ) -> None:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer import Argument, Option
 
 from mltk.backend import backend as choose_backend
 from mltk.cli.choices import AlgorithmName, DataName
-from mltk.cli.out import file
-from mltk.cli.out import folder as folder_to_write
+from mltk.cli.out import file_option, folder_option
 from mltk.cli.policies import ACTED
 from mltk.cli.recipes import Wishes, recipe
 from mltk.cli.recording import RecordsFile
@@ -28,7 +29,7 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 
-Folder = Annotated[Path, typer.Argument(metavar="DIR", help="Of a toolkit.", show_default=False)]
+Folder = Annotated[Path, Argument(metavar="DIR", help="Of a toolkit.", show_default=False)]
 
 WAYS = 5
 """Classes a task, and queries of each, where nobody says."""
@@ -37,24 +38,20 @@ WAYS = 5
 @app.command(epilog="Example: mltk toolkit train prototypical ridge matching --data glyphs --out runs/glyphs")
 def train(
     learners: Annotated[
-        list[AlgorithmName], typer.Argument(metavar="LEARNER...", help="The learners.", show_default=False)
+        list[AlgorithmName], Argument(metavar="LEARNER...", help="The learners.", show_default=False)
     ],
-    data: Annotated[DataName, typer.Option(help="The task family.", show_default=False)],
-    out: Annotated[
-        Path, typer.Option(parser=folder_to_write, metavar="<path>", help="The folder.", show_default=False)
-    ],
-    backend: Annotated[str, typer.Option(help="The array library: numpy, torch or a plug-in.")] = "numpy",
-    steps: Annotated[int, typer.Option(min=1, help="Meta-iterations of each.")] = 1000,
-    meta_batch: Annotated[int, typer.Option(min=1, help="Tasks a meta-iteration.")] = 4,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of everything.")] = 0,
-    ways: Annotated[int | None, typer.Option(min=2, help="Classes a task.", show_default=False)] = None,
-    shots: Annotated[int | None, typer.Option(min=1, help="Support examples (of each class).")] = None,
-    queries: Annotated[int | None, typer.Option(min=1, help="Query examples (of each class).")] = None,
-    part: Annotated[str | None, typer.Option(help="Of Omniglot or CIFAR-FS.", show_default=False)] = None,
-    folder: Annotated[Path | None, typer.Option(help="For --data images: a folder of folders.")] = None,
-    episodes: Annotated[
-        int, typer.Option(min=LEAST, help="Tasks of classes kept back, to decide by.")
-    ] = KEPT,
+    data: Annotated[DataName, Option(help="The task family.", show_default=False)],
+    out: Annotated[Path, folder_option("The folder.")],
+    backend: Annotated[str, Option(help="The array library: numpy, torch or a plug-in.")] = "numpy",
+    steps: Annotated[int, Option(min=1, help="Meta-iterations of each.")] = 1000,
+    meta_batch: Annotated[int, Option(min=1, help="Tasks a meta-iteration.")] = 4,
+    seed: Annotated[int, Option(min=0, help="Seed of everything.")] = 0,
+    ways: Annotated[int | None, Option(min=2, help="Classes a task.")] = None,
+    shots: Annotated[int | None, Option(min=1, help="Support examples (of each class).")] = None,
+    queries: Annotated[int | None, Option(min=1, help="Query examples (of each class).")] = None,
+    part: Annotated[str | None, Option(help="Of Omniglot or CIFAR-FS.")] = None,
+    folder: Annotated[Path | None, Option(help="For --data images: a folder of folders.")] = None,
+    episodes: Annotated[int, Option(min=LEAST, help="Tasks of classes kept back, to decide by.")] = KEPT,
     records: RecordsFile = None,
 ) -> None:
     """Train learners on the same tasks, and learn to choose among them by classes that are kept back.
@@ -79,7 +76,7 @@ def train(
             steps=steps,
             meta_batch=meta_batch,
             episodes=episodes,
-            progress=lambda step, steps, loss: report("toolkit", step, steps, loss),
+            progress=partial(report, "toolkit"),
         )
     typer.echo(repr(toolkit.decisions))
     typer.echo(f"{out}: report on it with: mltk toolkit report {out}")
@@ -96,8 +93,8 @@ def select(folder: Folder) -> None:
 @app.command(epilog="Example: mltk toolkit report runs/glyphs --out report.html")
 def report(
     folder: Folder,
-    out: Annotated[Path, typer.Option(parser=file, metavar="<path>", help="The page.")] = Path("report.html"),
-    episodes: Annotated[int, typer.Option(min=1, help="Tasks that each learner is evaluated on.")] = 300,
+    out: Annotated[Path, file_option("The page.")] = Path("report.html"),
+    episodes: Annotated[int, Option(min=1, help="Tasks that each learner is evaluated on.")] = 300,
     records: RecordsFile = None,
 ) -> None:
     """Write one page about the learners, what they do on unseen classes, and how one is chosen."""

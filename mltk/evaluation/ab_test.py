@@ -53,9 +53,8 @@ from mltk.evaluation.side_by_side import advantages, check_same_metric, evidence
 from mltk.evaluation.unseen_tasks import identities
 from mltk.files import replace_file
 from mltk.outside import read_bytes, read_json, reading
-from mltk.plain import plain
 from mltk.progress import Progress, showing
-from mltk.summary import Lines, Summary
+from mltk.summary import Lines, Told
 from mltk.training.config import differences
 from mltk.training.fingerprint import Facts, digest, fingerprint
 from mltk.watching import TasksSeen, Watch, watchers
@@ -74,7 +73,7 @@ LARGEST = 2**30
 
 
 @dataclass(frozen=True, repr=False)
-class ABResult(Summary):
+class ABResult(Told):
     r"""What an `ABTest` has found.
 
     Attributes:
@@ -139,10 +138,6 @@ class ABResult(Summary):
             low, high = low - unseen, high + unseen
         why = f"known from {FIRST} tasks on" if self.tasks < FIRST else ""
         return Interval(mean, low, high, self.over, 1 - self.alpha, self.tasks * (self.ways or 1), why)
-
-    def to_dict(self) -> dict[str, Any]:
-        """All of it as plain numbers, texts and lists; ``None`` for what is infinite."""
-        return dict(plain(self))
 
     def __str__(self) -> str:
         said = self.decision

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
 
 import numpy as np
 
@@ -14,12 +13,11 @@ from mltk.evaluation.interval import Interval, decimals
 from mltk.evaluation.result import Evaluation
 from mltk.evaluation.sign_flips import sign_flips
 from mltk.installation import needed_for
-from mltk.plain import plain
-from mltk.summary import Lines, Summary
+from mltk.summary import Lines, Told
 
 
 @dataclass(frozen=True, repr=False)
-class Comparison(Summary):
+class Comparison(Told):
     """What is known of the difference of two learners that met the same tasks.
 
     Attributes:
@@ -77,10 +75,6 @@ class Comparison(Summary):
             ("Wilcoxon", f"p = {self.wilcoxon:.4g}"),
         ]
         return f"Comparison: {self}", lines
-
-    def to_dict(self) -> dict[str, Any]:
-        """All of it as plain numbers and texts; ``None`` for what is infinite."""
-        return dict(plain(self))
 
 
 def difference(x: Evaluation, y: Evaluation) -> Evaluation:

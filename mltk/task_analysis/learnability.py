@@ -18,7 +18,7 @@ from mltk.evaluation.interval import Interval
 from mltk.evaluation.student import half_width
 from mltk.evaluation.unseen_tasks import metric, of_runs, predictions
 from mltk.progress import Progress, showing
-from mltk.summary import Lines, Summary
+from mltk.summary import Lines, Told
 from mltk.task_analysis.confusion import Confusion, count_confused
 from mltk.task_analysis.hardness import hardness_metric
 from mltk.task_analysis.power_law import in_words, law_of_tasks, needed
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, repr=False)
-class Learnability(Summary):
+class Learnability(Told):
     """What `LearnabilityAnalyzer` finds.
 
     Attributes:
@@ -63,6 +63,10 @@ class Learnability(Summary):
         ((40, 2), True)
     """
 
+    tells = (
+        "shots", "errors", "optimum", "law", "variance", "confusion", "inner_steps", "errors_by_step",
+        "hardness", "metric", "step_law",
+    )  # fmt: skip
     shots: tuple[int, ...]
     errors: np.ndarray
     optimum: np.ndarray | None
@@ -114,22 +118,6 @@ class Learnability(Summary):
         low, high = np.quantile(needed(self.resampled, error), [0.025, 0.975], method="inverted_cdf")
         estimate = float(needed(self.law[None], error)[0])
         return Interval(estimate, float(low), float(high), over="tasks", units=len(self.errors))
-
-    def to_dict(self) -> dict[str, Any]:
-        """Everything but the resamples, as lists and numbers for JSON."""
-        return {
-            "shots": list(self.shots),
-            "errors": self.errors.tolist(),
-            "optimum": None if self.optimum is None else self.optimum.tolist(),
-            "law": None if self.law is None else self.law.tolist(),
-            "variance": dict(self.variance),
-            "confusion": None if self.confusion is None else self.confusion.to_dict(),
-            "inner_steps": list(self.inner_steps),
-            "errors_by_step": self.errors_by_step.tolist(),
-            "hardness": None if self.hardness is None else self.hardness.tolist(),
-            "metric": self.metric,
-            "step_law": None if self.step_law is None else self.step_law.tolist(),
-        }
 
     def summary(self) -> tuple[str, Lines]:
         """See `mltk.summary.Summary`."""

@@ -28,13 +28,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from mltk.checks import check_between
-from mltk.plain import plain
-from mltk.summary import Lines, Summary
+from mltk.summary import Lines, Told
 from mltk.task_analysis.measures import Measures
 
 COVERAGES = 40
@@ -49,7 +48,7 @@ class Risky(Protocol):
 
 
 @dataclass(frozen=True, repr=False)
-class AcceptanceRule(Summary):
+class AcceptanceRule(Told):
     """Tasks are accepted up to some risk: see `mltk.toolkit.acceptance`.
 
     Attributes:
@@ -78,6 +77,7 @@ class AcceptanceRule(Summary):
         (True, True)
     """
 
+    tells = ("alpha", "delta", "threshold", "tasks", "accepted", "failures")
     alpha: float
     delta: float
     threshold: float
@@ -89,10 +89,6 @@ class AcceptanceRule(Summary):
     def accept(self, known: Measures) -> np.ndarray:
         """Whether each task is accepted, booleans ``(T,)``."""
         return np.asarray(self.predictor.risk(known) <= self.threshold)
-
-    def to_dict(self) -> dict[str, Any]:
-        """All but the predictor, as plain numbers; ``None`` for a threshold that accepts nothing."""
-        return dict(plain({name: value for name, value in vars(self).items() if name != "predictor"}))
 
     def summary(self) -> tuple[str, Lines]:
         """See `mltk.summary.Summary`."""

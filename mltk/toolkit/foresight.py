@@ -18,15 +18,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from mltk.evaluation.interval import Interval
 from mltk.evaluation.result import Evaluation
 from mltk.evaluation.selective import Selective, selective
-from mltk.plain import plain
-from mltk.summary import Lines, Summary
+from mltk.summary import Lines, Told
 
 
 @dataclass(frozen=True)
@@ -43,7 +41,7 @@ class Identities:
 
 
 @dataclass(frozen=True, repr=False)
-class Foresight(Summary):
+class Foresight(Told):
     """How well failures and outcomes were foreseen.
 
     Attributes:
@@ -93,10 +91,6 @@ class Foresight(Summary):
         """The Brier score of the part that failed as everybody's risk."""
         rate = self.failures / self.tasks
         return rate * (1 - rate)
-
-    def to_dict(self) -> dict[str, Any]:
-        """All of it as plain numbers and texts; ``None`` for what is infinite or not known."""
-        return dict(plain(self))
 
     def summary(self) -> tuple[str, Lines]:
         """See `mltk.summary.Summary`."""

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -23,13 +22,12 @@ from mltk.errors import SettingError, ShapeError
 from mltk.evaluation.interval import Interval
 from mltk.evaluation.result import Evaluation
 from mltk.evaluation.sign_flips import sign_flips
-from mltk.plain import plain
-from mltk.summary import Lines, Summary
+from mltk.summary import Lines, Told
 from mltk.toolkit.evidence import Evidence
 
 
 @dataclass(frozen=True, repr=False)
-class Gap(Summary):
+class Gap(Told):
     """What a choice for each task gains, and what it could.
 
     Attributes:
@@ -76,10 +74,6 @@ class Gap(Summary):
     def proven(self) -> bool:
         """Whether it is a gain: the interval lies above zero, and the test finds it, too."""
         return self.gain.low > 0 and self.p <= 1 - self.gain.level
-
-    def to_dict(self) -> dict[str, Any]:
-        """All of it as plain numbers and texts; ``None`` for what is infinite."""
-        return dict(plain(self))
 
     def summary(self) -> tuple[str, Lines]:
         """See `mltk.summary.Summary`."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 
@@ -19,9 +18,8 @@ from mltk.evaluation.paired import Comparison, compare
 from mltk.evaluation.result import Evaluation
 from mltk.evaluation.unseen_tasks import Judged, identities, metric, of_runs
 from mltk.installation import needed_for
-from mltk.plain import plain
 from mltk.progress import Progress, showing
-from mltk.summary import Lines, Summary
+from mltk.summary import Lines, Told
 from mltk.toolkit.passes import log_softmax
 from mltk.toolkit.test_time import TestTimeScaler
 from mltk.tree import Tree
@@ -31,7 +29,7 @@ LEVELS = (1, 2, 4, 8, 16, 32)
 
 
 @dataclass(frozen=True, repr=False)
-class Scaling(Summary):
+class Scaling(Told):
     """The metric of the same tasks at each level of computing.
 
     Attributes:
@@ -116,10 +114,6 @@ class Scaling(Summary):
             lines.append((f"{level}×", f"{text}; {1000 * self.seconds[place]:.3g} ms a task"))
         lines.append(("a doubling", f"{self.trend()}; Page's test p = {self.page():.2g}"))
         return f"Scaling: {self.values.shape[1]} tasks at {len(self.levels)} levels of computing", lines
-
-    def to_dict(self) -> dict[str, Any]:
-        """All of it as plain numbers and lists."""
-        return dict(plain(self))
 
     def _evaluation(self, values: np.ndarray) -> Evaluation:
         return Evaluation(self.metric, values, classes=self.classes, groups=self.groups)

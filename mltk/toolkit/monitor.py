@@ -21,7 +21,7 @@ from mltk.modules.functions import observed_by
 from mltk.ops.kernels import kernels_of
 from mltk.plain import plain
 from mltk.progress import say
-from mltk.summary import Lines, Summary
+from mltk.summary import Lines, Told
 from mltk.task_analysis.features import Features
 from mltk.task_analysis.hardness import hardness_metric
 from mltk.toolkit.change_detection import ChangeDetector
@@ -52,7 +52,7 @@ def print_alert(alert: Alert) -> None:
 
 
 @dataclass(repr=False, eq=False)
-class Monitor(Checked, Summary):
+class Monitor(Checked, Told):
     """Watches one training: `mltk.train`, or a loop of one's own; and evaluations.
 
     It looks at the first step and at every 25th, at once where a loss on the host surprises, and changes
@@ -97,6 +97,7 @@ class Monitor(Checked, Summary):
         ([1, 20, 40], 0)
     """
 
+    tells = ("history", "alerts", "judged")
     every: Count = 25
     samples_every: Count = 20
     alerts_to: Callable[[Alert], None] | None = print_alert
@@ -300,7 +301,3 @@ class Monitor(Checked, Summary):
         lines += [(name, f"{mean:.4g} on {count} tasks") for name, (count, mean) in self.judged.items()]
         lines += [("alert", str(alert)) for alert in self.alerts]
         return f"Monitor: {len(self.history)} looks, {len(self.alerts)} alerts", lines
-
-    def to_dict(self) -> dict[str, Any]:
-        """All that it keeps, in plain values."""
-        return {name: plain(getattr(self, name)) for name in ("history", "alerts", "judged")}

@@ -5,15 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
 from mltk.errors import SettingError
 from mltk.evaluation.student import quantile
 from mltk.evaluation.uncertainty import uncertainty
-from mltk.plain import plain
-from mltk.summary import Lines, Summary
+from mltk.summary import Lines, Told
 
 Mean = Literal["probabilities", "log-probabilities"]
 """What is averaged over passes where there are classes."""
@@ -23,7 +22,7 @@ LEAST = 3
 
 
 @dataclass(frozen=True, repr=False)
-class TestTimeAnswer(Summary):
+class TestTimeAnswer(Told):
     """What a learner answers after several passes.
 
     Attributes:
@@ -80,10 +79,6 @@ class TestTimeAnswer(Summary):
             ("seconds", f"{self.seconds:.3g}" + (", all there were" if self.stopped == "seconds" else "")),
         ]
         return f"TestTimeAnswer: {kind} for {queries} queries of {tasks} task{'s' * (tasks != 1)}", lines
-
-    def to_dict(self) -> dict[str, Any]:
-        """All of it as plain numbers and lists."""
-        return dict(plain(self))
 
 
 @dataclass(frozen=True)

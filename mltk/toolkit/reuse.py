@@ -11,19 +11,17 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from typing import Any
 
 from mltk import tree
 from mltk.backend import backend_of
 from mltk.errors import MismatchError, SettingError
 from mltk.ops.kernels import kernels_of
-from mltk.plain import plain
-from mltk.summary import Lines, Summary
+from mltk.summary import Lines, Told
 from mltk.tree import Tree
 
 
 @dataclass(frozen=True, repr=False)
-class Reused(Summary):
+class Reused(Told):
     """Meta-parameters, some of which come from another learner.
 
     Attributes:
@@ -33,6 +31,7 @@ class Reused(Summary):
         left: Of those that nothing was found for, and that stay as they were.
     """
 
+    tells = ("moved", "averaged", "left")
     meta_params: Tree = field(repr=False)
     moved: tuple[str, ...]
     averaged: tuple[str, ...]
@@ -42,10 +41,6 @@ class Reused(Summary):
         """See `mltk.summary.Summary`."""
         told = {name: ", ".join(names) for name, names in self.to_dict().items()}
         return f"Reused: {len(self.moved)} arrays moved", [(n, t) for n, t in told.items() if t]
-
-    def to_dict(self) -> dict[str, Any]:
-        """The names."""
-        return {name: plain(getattr(self, name)) for name in ("moved", "averaged", "left")}
 
 
 def reuse(meta_params: Tree, source: Tree, *, under: str | Collection[str], average: bool = False) -> Reused:

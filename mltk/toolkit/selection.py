@@ -33,8 +33,7 @@ from mltk.checks import Checked, CountOrZero, NonNegative, Several, check_choice
 from mltk.errors import SettingError
 from mltk.evaluation.side_by_side import advantages
 from mltk.installation import needed_for
-from mltk.plain import plain
-from mltk.summary import Lines, Summary
+from mltk.summary import Lines, Told
 from mltk.task_analysis.measures import Measures
 from mltk.toolkit.evidence import CONFIDENCE, SUPPORT_LOSS, Evidence
 from mltk.toolkit.folds import folds_apart
@@ -165,7 +164,7 @@ class AlgorithmSelector(Checked):
 
 
 @dataclass(frozen=True, repr=False)
-class FittedSelector(Summary):
+class FittedSelector(Told):
     """Which learner to take for a task, as `AlgorithmSelector.fit` has learned it.
 
     Attributes:
@@ -178,6 +177,7 @@ class FittedSelector(Summary):
         model: Predicts the gain of all other learners.
     """
 
+    tells = ("learners", "single_best", "measures", "abstains", "apart", "gap")
     settings: AlgorithmSelector
     learners: tuple[str, ...]
     single_best: str
@@ -239,11 +239,6 @@ class FittedSelector(Summary):
         settings: Any = {"cost": self.settings.cost, "over": self.settings.over}
         chosen = self.choose(evidence.known)
         return gap(evidence, chosen, single_best=self.single_best, measured=not self.abstains, **settings)
-
-    def to_dict(self) -> dict[str, Any]:
-        """What was found, as plain numbers, texts and lists."""
-        names = ("learners", "single_best", "measures", "abstains", "apart")
-        return {**plain({name: getattr(self, name) for name in names}), "gap": self.gap.to_dict()}
 
     def summary(self) -> tuple[str, Lines]:
         """See `mltk.summary.Summary`."""
