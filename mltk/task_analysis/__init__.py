@@ -15,6 +15,7 @@ from mltk.task_analysis.of_means import correlation
 from mltk.task_analysis.power_law import fit_power_law
 from mltk.task_analysis.regression import regression_measures
 from mltk.task_analysis.separation import fisher_ratio, nc1
+from mltk.task_analysis.similarity import matching_similarity
 from mltk.task_analysis.task2vec import task2vec, task2vec_distances
 from mltk.task_analysis.transferability import h_score, leep, logme, nce, transrate
 from mltk.task_analysis.variance import variance_components
@@ -43,6 +44,7 @@ __all__ = [
     "leave_one_out_ridge",
     "leep",
     "logme",
+    "matching_similarity",
     "mean_confidence",
     "measures",
     "nc1",

@@ -21,6 +21,7 @@ from mltk.task_analysis.gradient_alignment import gradient_alignment
 from mltk.task_analysis.hardness import check_classification, hardness_metric
 from mltk.task_analysis.leave_one_out import leave_one_out_nearest, leave_one_out_ridge
 from mltk.task_analysis.separation import fisher_ratio, nc1
+from mltk.task_analysis.similarity import matching_similarity
 from mltk.task_analysis.task2vec import task2vec
 from mltk.task_analysis.transferability import h_score, leep, logme, nce, transrate
 from mltk.tree import Array, Tree
@@ -169,6 +170,7 @@ def measures(
         "ways": (SUPPORT, ways * constant),
         "shots": (SUPPORT, examples / ways * constant),
         "confidence": (INPUTS, mean_confidence(_logits(episode, support, query, learner))),
+        "matching_similarity": (INPUTS, matching_similarity(support, query)),
         "hardness": (LABELS, hardness_metric(episode, ways, features=again)),
     }
     for name, measure in OF_FEATURES.items():

@@ -11,12 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from mltk.backend import check_backend, common_backend
+from mltk.backend import check_backend
 from mltk.checks import check_choice, check_count, check_has, check_number
 from mltk.contracts import Backend
-from mltk.data.images.jitter import Jitter
+from mltk.data.retrying import Retrying
 from mltk.data.source import TaskSource
-from mltk.episode import check_query, check_support
 from mltk.errors import SettingError
 from mltk.evaluation.entry import Entry
 from mltk.evaluation.evaluator import MetaLearningEvaluator
@@ -25,28 +24,29 @@ from mltk.installation import needed_for
 from mltk.optim import Transform
 from mltk.progress import Progress, StepReport
 from mltk.recipes import optimizer_for
-from mltk.task_analysis.measures import Measures
-from mltk.toolkit.answer import Answer
+from mltk.toolkit.allocation import Allocation, AllocationPolicy
+from mltk.toolkit.answering import Answering
 from mltk.toolkit.decisions import Decisions
-from mltk.toolkit.evidence import Evidence, gather, known
+from mltk.toolkit.evidence import Evidence, gather
 from mltk.toolkit.kept_back import check_apart, kept_back
+from mltk.toolkit.levels import scaling
 from mltk.toolkit.monitor import Monitor
 from mltk.toolkit.named_learners import made_for, named_learners
 from mltk.toolkit.recording import run_of
 from mltk.toolkit.records import Records
 from mltk.toolkit.recovery import Recovery
 from mltk.toolkit.report.page import report
-from mltk.toolkit.test_time import TestTimeScaler
-from mltk.toolkit.toolkit_file import Kept, read_toolkit, write_toolkit
+from mltk.toolkit.toolkit_file import WARM, Kept, read_toolkit, write_toolkit
 from mltk.toolkit.transfer import KnowledgeTransfer
-from mltk.toolkit.transferring import transferring
+from mltk.toolkit.transferring import transferring, warm_learners
 from mltk.training.loop import Run
 from mltk.training.runs import load_run, train
-from mltk.tree import Array, Tree
+from mltk.tree import Tree
 from mltk.watching import Watcher
 
-FEATURES = ("monitor", "recovery", "selection", "failure", "scaling")
-"""What can be switched off."""
+USUAL = ("monitor", "recovery", "selection", "failure", "scaling")
+FEATURES = (*USUAL, "transfer")
+"""What can be switched on and off, and what is on where nobody says."""
 
 KEPT = 200
 """Tasks that decisions are learned from, where nobody says."""
@@ -54,8 +54,11 @@ KEPT = 200
 LEAST = 20
 """Of fewer nothing can be learned."""
 
+MEMORY = "memory.npz"
+"""In the run folder of a learner: what it remembers."""
 
-class MetaLearningToolkit(AbstractContextManager["MetaLearningToolkit"]):
+
+class MetaLearningToolkit(Answering, AbstractContextManager["MetaLearningToolkit"]):
     """Several learners, and all that is around them.
 
     `train` trains each of them, keeps some classes back, and learns from these which learner to take for a
@@ -69,7 +72,10 @@ class MetaLearningToolkit(AbstractContextManager["MetaLearningToolkit"]):
         folder: Where the run folders of the learners go, under their names; ``None`` for a temporary one,
             which goes with this object. Runs that are there are gone on from.
         features: What is switched on: ``"monitor"``, ``"recovery"``, ``"selection"``, ``"failure"``,
-            ``"scaling"``. What is off costs nothing.
+            ``"scaling"``; and, where it is named, ``"transfer"``: then each learner that adapts parameters is
+            there twice, as it is and "from memory", with new tasks that may start from similar ones of the
+            training, which is judged at the price of some twenty adaptations a task. What is off costs
+            nothing.
         threshold: What failing means: an accuracy below it, or an error above; ``None`` for the worst quarter
             of the tasks that are decided by, or fewer where too many are alike.
         seed: Of everything.
@@ -94,7 +100,7 @@ class MetaLearningToolkit(AbstractContextManager["MetaLearningToolkit"]):
         backend: Backend,
         records: Records | str | os.PathLike[str] | None = None,
         folder: str | os.PathLike[str] | None = None,
-        features: Collection[str] = FEATURES,
+        features: Collection[str] = USUAL,
         threshold: float | None = None,
         seed: int = 0,
     ) -> None:
@@ -121,17 +127,23 @@ class MetaLearningToolkit(AbstractContextManager["MetaLearningToolkit"]):
         self.folder = Path(folder)
         self.threshold = threshold
         self.runs: dict[str, Run] = {}
+        self._warm: dict[str, KnowledgeTransfer] = {}
         self.monitors: dict[str, Monitor] = {}
         self._decisions: Decisions | None = None
         self._unseen: TaskSource | None = None
 
     @property
     def entries(self) -> dict[str, tuple[Any, Tree]]:
-        """The learners that are trained, with their meta-parameters.
+        """The learners that are trained, those that start from memory after them, with their meta-parameters.
 
         Raises:
             SettingError: If `train` was not called.
         """
+        warm = {name + WARM: (each, each.meta_params) for name, each in self._warm.items()}
+        return self._trained | warm
+
+    @property
+    def _trained(self) -> dict[str, tuple[Any, Tree]]:
         if not self.runs:
             raise SettingError(
                 "the learners are not trained; expected a call of train(tasks, steps=…) before"
@@ -171,8 +183,7 @@ class MetaLearningToolkit(AbstractContextManager["MetaLearningToolkit"]):
         check_has("tasks", tasks, "sample", "mltk.data.Glyphs().tasks(...)")
         check_count("steps", steps)
         check_count("episodes", episodes, at_least=LEAST)
-        rest, back = kept_back(tasks) if validation is None else (tasks, validation)
-        check_apart(rest, back)
+        rest, back = self._apart(tasks, validation)
         self.learners, shape = made_for(self.learners, rest, back, backend=self.backend, seed=self.seed)
         for name, learner in self.learners.items():
             chosen = optimizer
@@ -186,10 +197,16 @@ class MetaLearningToolkit(AbstractContextManager["MetaLearningToolkit"]):
                 self.monitors[name] = Monitor()
                 watch.append(self.monitors[name])
             how |= {"progress": progress, "watch": watch}
+            self._warm.pop(name, None)
             if "recovery" in self.features:
                 self.runs[name] = Recovery().train(learner, rest, records=self.records, run=run, **how)
             else:
                 self.runs[name] = train(learner, rest, **how)
+        if "transfer" in self.features:
+            seen = self._steady(rest).sample(KEPT, np.random.default_rng([self.seed, 3]), self.backend)
+            self._warm = warm_learners(self._trained, seen)
+            for name, warm in self._warm.items():
+                warm.save(self.folder / name / MEMORY)
         self.decide_by(back, episodes=episodes, progress=progress)
         return dict(self.runs)
 
@@ -209,7 +226,7 @@ class MetaLearningToolkit(AbstractContextManager["MetaLearningToolkit"]):
         check_count("episodes", episodes, at_least=LEAST)
         how: dict[str, Any] = {"seed": self.seed, "backend": self.backend, "progress": progress}
         how["measured"] = not self.features.isdisjoint({"selection", "failure"})
-        found = gather(self.entries, tasks, episodes=episodes, watch=self._watch, **how)
+        found = gather(self.entries, self._steady(tasks), episodes=episodes, watch=self._watch, **how)
         self._decide(found, tasks)
         recipes = {name: self._recipes.get(name) for name in self.runs}
         write_toolkit(self.folder, Kept(recipes, self._settings, found, tasks))
@@ -236,60 +253,42 @@ class MetaLearningToolkit(AbstractContextManager["MetaLearningToolkit"]):
         """
         unseen: Any = self._unseen if tasks is None else tasks
         check_has("tasks", unseen, "sample", "mltk.data.Glyphs().tasks(...)")
-        evaluator = MetaLearningEvaluator(self.entries, unseen, seed=self.seed + 1, backend=self.backend)
+        how: dict[str, Any] = {"seed": self.seed + 1, "backend": self.backend}
+        evaluator = MetaLearningEvaluator(self.entries, self._steady(unseen), **how)
         return evaluator.run(episodes, progress=progress, watch=self._watch)
 
-    def select(self, support_x: Array, support_y: Array, query_x: Array) -> tuple[str, ...]:
-        """The name of the learner for each task, by what is known without the labels of its queries."""
-        tasks = self._tasks(support_x, support_y, query_x)
-        return self.decisions.choose(self._known(support_x, support_y, query_x), tasks)
-
-    def adapt(self, support_x: Array, support_y: Array, *, learner: str | None = None) -> Any:
-        """What a learner learns from support sets: what its ``predict`` takes.
-
-        Args:
-            support_x: Inputs ``(T, N, *features)``.
-            support_y: Labels ``(T, N)`` or values ``(T, N, d)``.
-            learner: Its name; ``None`` for the best one of those tasks that were decided by.
-        """
-        name = self.decisions.best if learner is None else learner
-        check_choice("learner", name, self.entries)
-        algorithm, params = self.entries[name]
-        return algorithm.adapt(params, support_x, support_y)
-
-    def predict(self, support_x: Array, support_y: Array, query_x: Array, *, compute: int = 1) -> Answer:
-        """Answer for the queries of tasks.
+    def allocate(
+        self,
+        *,
+        price: float,
+        levels: Sequence[int] = (1, 4, 16),
+        episodes: int = KEPT,
+        progress: bool | Progress | None = None,
+    ) -> AllocationPolicy:
+        """Learn, by the classes that were kept back, which tasks the best learner should look at how often.
 
         Args:
-            support_x: Inputs ``(T, N, *features)``.
-            support_y: Labels ``(T, N)`` or values ``(T, N, d)``.
-            query_x: Inputs ``(T, M, *features)``.
-            compute: How many times a task may be looked at, images as jittered views: see
-                `mltk.toolkit.TestTimeScaler`. Others are looked at once. The risk is that of one look.
+            price: What a look costs, in units of accuracy.
+            levels: How many looks there may be.
+            episodes: Tasks that this is learned from, half of them to judge it by.
+            progress: Called with the number of tasks.
+
+        Returns:
+            What `predict` takes as ``compute``; it abstains where nothing is known to be gained.
 
         Raises:
-            SettingError: If `train` was not called, or ``compute`` is not a positive integer.
-            MltkError: As the learners.
+            SettingError: If these are no images, or no more than one look is taken here.
         """
-        check_count("compute", compute)
-        tasks = self._tasks(support_x, support_y, query_x)
-        of_tasks = self._known(support_x, support_y, query_x)
-        names = self.decisions.choose(of_tasks, tasks)
-        views = Jitter() if support_x.ndim == 5 and "scaling" in self.features else None
-        parts = []
-        for name in dict.fromkeys(names):
-            rows = np.flatnonzero([chosen == name for chosen in names])
-            learner, params = self.entries[name]
-            given = (support_x, support_y, query_x)
-            if len(rows) < tasks:
-                places = self.backend.asarray(rows)
-                given = tuple(self.backend.xp.take(each, places, axis=0) for each in given)
-            scaler = TestTimeScaler(learner, views=views, seed=self.seed)
-            parts.append((rows, scaler.predict(params, *given, compute=compute)))
-        told: dict[str, Any] = {}
-        if of_tasks is not None and (failure := self.decisions.failure) is not None:
-            told = {"failure_risk": failure.risk(of_tasks), "threshold": failure.predictor.threshold}
-        return Answer.joined(names, parts, **told)
+        check_has("the tasks that decisions are by", self._unseen, "sample", "train(tasks, …) before")
+        unseen: Any = self._steady(self._unseen)
+        images = unseen.sample(1, 0, self.backend).support_x.ndim == 5
+        learner, params = self.entries[self.decisions.best]
+        scaler = self._scaler(learner, images=images)
+        if scaler.views is None:
+            raise SettingError("tasks are looked at once; expected images, and features with 'scaling'")
+        how: dict[str, Any] = {"episodes": episodes, "levels": levels, "seed": self.seed + 4}
+        how |= {"backend": self.backend, "progress": progress}
+        return Allocation(price=price, seed=self.seed).fit(scaling(scaler, params, unseen, **how))
 
     def transfer(
         self, tasks: TaskSource, *, learner: str | None = None, episodes: int = KEPT
@@ -305,8 +304,8 @@ class MetaLearningToolkit(AbstractContextManager["MetaLearningToolkit"]):
             SettingError: If no learner of the toolkit adapts parameters.
         """
         if learner is not None:
-            check_choice("learner", learner, self.entries)
-        chosen = self.entries if learner is None else {learner: self.entries[learner]}
+            check_choice("learner", learner, self._trained)
+        chosen = self._trained if learner is None else {learner: self._trained[learner]}
         return transferring(
             chosen, tasks.sample(episodes, np.random.default_rng([self.seed, 3]), self.backend)
         )
@@ -331,13 +330,6 @@ class MetaLearningToolkit(AbstractContextManager["MetaLearningToolkit"]):
         told = {"Choosing a learner": self.decisions, "What it is chosen by": self.decisions.evidence}
         how: dict[str, Any] = {"records": self.records, "sections": told, "seed": self.seed + 2}
         return report([self.folder], out, episodes=episodes, progress=progress, **how)
-
-    @property
-    def decisions(self) -> Decisions:
-        """What is done with a new task; `SettingError` if `train` was not called."""
-        if self._decisions is None:
-            raise SettingError("nothing is decided yet; expected a call of train(tasks, steps=…) before")
-        return self._decisions
 
     def close(self) -> None:
         """Close the records that were opened, and remove the temporary folder, if there is one."""
@@ -376,6 +368,9 @@ class MetaLearningToolkit(AbstractContextManager["MetaLearningToolkit"]):
         toolkit = cls(made, backend=library, records=records, folder=path, **kept.settings)
         toolkit._recipes = {name: recipe for name, recipe in kept.learners.items() if recipe is not None}
         toolkit.runs = {name: each.run for name, each in saved.items()}
+        for name in [name for name in made if name + WARM in kept.evidence.learners]:
+            toolkit._warm[name] = KnowledgeTransfer(*toolkit._trained[name])
+            toolkit._warm[name].load(path / name / MEMORY)
         toolkit._decide(kept.evidence, kept.unseen)
         return toolkit
 
@@ -384,17 +379,21 @@ class MetaLearningToolkit(AbstractContextManager["MetaLearningToolkit"]):
         self._decisions = Decisions.learned(evidence, **self._settings)
         self._unseen = unseen
 
+    def _apart(self, tasks: TaskSource, unseen: TaskSource | None) -> tuple[TaskSource, TaskSource]:
+        """Tasks to train on, and others of other classes."""
+
+        def apart() -> tuple[TaskSource, TaskSource]:
+            rest, back = kept_back(tasks) if unseen is None else (tasks, unseen)
+            check_apart(rest, back)
+            return rest, back
+
+        steady = self._steady(tasks)
+        return steady.drawn(apart, (), lambda *_: None) if isinstance(steady, Retrying) else apart()
+
+    def _steady(self, tasks: Any) -> Any:
+        """A source that is asked again where it fails, if that is switched on."""
+        return Retrying(tasks) if "recovery" in self.features else tasks
+
     @property
     def _settings(self) -> dict[str, Any]:
         return {"features": sorted(self.features), "threshold": self.threshold, "seed": self.seed}
-
-    def _tasks(self, support_x: Array, support_y: Array, query_x: Array) -> int:
-        """How many tasks these are, if they are valid."""
-        backend = common_backend(support_x=[support_x], support_y=[support_y], query_x=[query_x])
-        check_support(backend, support_x, support_y, None, wait=True)
-        check_query(backend, query_x)
-        return int(support_x.shape[0])
-
-    def _known(self, support_x: Array, support_y: Array, query_x: Array) -> Measures | None:
-        """What is known of tasks; ``None`` where nothing is decided by it."""
-        return known(self.entries, (support_x, support_y, query_x)) if self.decisions.needed else None

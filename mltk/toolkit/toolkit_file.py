@@ -17,6 +17,9 @@ from mltk.training.config import from_config, to_config
 
 NAME = "toolkit.json"
 
+WARM = " from memory"
+"""After the name of a learner: the one whose tasks may start from what similar ones have learned."""
+
 LARGEST = 1 << 28
 """Bytes that it may have."""
 
@@ -63,7 +66,7 @@ def read_toolkit(folder: Path) -> Kept:
         if settings.keys() != {"features", "threshold", "seed"} or not isinstance(settings["features"], list):
             raise ValueError("settings are missing")
         evidence = Evidence.from_dict(told["evidence"])
-        if set(evidence.learners) != set(names):
+        if {name.removesuffix(WARM) for name in evidence.learners} != set(names):
             raise ValueError("the evidence is of other learners")
         with suppress(RunError):
             unseen = from_config(told["unseen"])

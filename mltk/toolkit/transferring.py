@@ -1,14 +1,18 @@
-"""The first of several learners whose tasks can start from others."""
+"""Those of several learners whose tasks can start from others."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mltk.episode import Episode
 from mltk.errors import SettingError, UnsupportedError
+from mltk.toolkit.support_folds import support_folds
 from mltk.toolkit.transfer import KnowledgeTransfer
 from mltk.tree import Tree
+
+BLOCK = 16
+"""Tasks that are adapted to at once."""
 
 
 def transferring(entries: Mapping[str, tuple[Any, Tree]], tasks: Episode) -> KnowledgeTransfer:
@@ -21,16 +25,38 @@ def transferring(entries: Mapping[str, tuple[Any, Tree]], tasks: Episode) -> Kno
     Raises:
         SettingError: If none of them adapts parameters.
     """
-    for learner, meta_params in entries.values():
-        if hasattr(learner, "embedding"):
-            continue
-        warm = KnowledgeTransfer(learner, meta_params)
-        try:
-            warm.remember(tasks.support_x, tasks.support_y)
-        except UnsupportedError:
-            continue
+    for _, warm in _remembering(entries, tasks):
         return warm
     raise SettingError(
         f"{', '.join(entries)} adapt no parameters that others could start from; "
         "expected a learner that does, such as maml"
     )
+
+
+def warm_learners(entries: Mapping[str, tuple[Any, Tree]], tasks: Episode) -> dict[str, KnowledgeTransfer]:
+    """All learners that adapt parameters, each of which remembers what these tasks have made of them.
+
+    None where a task has too few examples to judge a warm start by.
+    """
+    if support_folds(tasks.support_y, KnowledgeTransfer.folds) is None:
+        return {}
+    return dict(_remembering(entries, tasks))
+
+
+def _remembering(
+    entries: Mapping[str, tuple[Any, Tree]], tasks: Episode
+) -> Iterator[tuple[str, KnowledgeTransfer]]:
+    """One after another; of tasks that are over, all examples are known."""
+    xp = tasks.backend.xp
+    x = xp.concat((tasks.support_x, tasks.query_x), axis=1)
+    y = xp.concat((tasks.support_y, tasks.query_y), axis=1)
+    for name, (learner, meta_params) in entries.items():
+        if hasattr(learner, "embedding"):
+            continue
+        warm = KnowledgeTransfer(learner, meta_params)
+        try:
+            for start in range(0, x.shape[0], BLOCK):
+                warm.remember(x[start : start + BLOCK, ...], y[start : start + BLOCK, ...])
+        except UnsupportedError:
+            continue
+        yield name, warm

@@ -15,6 +15,7 @@ from mltk.errors import SettingError, TreeError
 from mltk.task_analysis import (
     Measures,
     gradient_alignment,
+    matching_similarity,
     mean_confidence,
     measures,
     task2vec,
@@ -63,6 +64,21 @@ def test_tell_nothing_that_is_not_known_yet():
             assert same == {"y": needs != "query labels", "xy": needs == "support"}, name
         assert (name in kept["without_query_labels"]) == (needs != "query labels")
         assert (name in kept["of_support_alone"]) == (needs == "support")
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-150, 1e150])
+def test_matching_similarity_is_the_largest_cosine_on_average(scale):
+    rng = np.random.default_rng(0)
+    support, query = scale * rng.normal(size=(3, 4, 5)), rng.normal(size=(3, 6, 5))
+    expected = [
+        np.mean([max(q @ s / np.linalg.norm(q) / np.linalg.norm(s) for s in sup) for q in que])
+        for sup, que in zip(support, query, strict=True)
+    ]
+    for backend in ROUTES:
+        found = matching_similarity(backend.asarray(support), backend.asarray(query))
+        np.testing.assert_allclose(backend.to_numpy(found), expected, rtol=1e-12)
+    np.testing.assert_allclose(matching_similarity(support, 7 * support[:, ::-1]), 1, rtol=1e-12)
+    np.testing.assert_array_equal(matching_similarity(support, 0 * query), 0)
 
 
 def test_show_themselves():
