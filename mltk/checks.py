@@ -8,18 +8,23 @@ A dataclass declares what it expects where it declares the field, and inherits f
         noise: NonNegative = 0.0
         features: Count | None = None
         kind: Literal["sine", "square"] = "sine"
+
+A function declares likewise what it expects of its arguments, behind `checked`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
-from functools import cache, partial
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache, partial, wraps
+from inspect import signature
 from numbers import Integral, Real
 from types import NoneType
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from mltk.errors import SettingError
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 Check = Callable[[str, Any], None]
 """Called with the name and the value of a setting; raises `SettingError` unless it is as expected."""
@@ -38,17 +43,33 @@ class Checked:
 
 def check_fields(settings: Any) -> None:
     """Raise `SettingError` unless every setting of a dataclass is as the type of its field says."""
-    for name, check, optional in _checks_of(settings.__class__):
-        value = getattr(settings, name)
-        if not (optional and value is None):
-            check(name, value)
+    kind = settings.__class__
+    _check_each(kind, {name: getattr(settings, name) for name, *_ in _checks_of(kind)})
+
+
+def checked(function: F) -> F:
+    """A function whose arguments are checked before anything is done, each as its annotation says."""
+    form = signature(function)
+
+    @wraps(function)
+    def checking(*given: Any, **named: Any) -> Any:
+        _check_each(function, form.bind_partial(*given, **named).arguments)
+        return function(*given, **named)
+
+    return cast("F", checking)
+
+
+def _check_each(owner: Any, values: Mapping[str, Any]) -> None:
+    for name, check, optional in _checks_of(owner):
+        if name in values and not (optional and values[name] is None):
+            check(name, values[name])
 
 
 @cache
-def _checks_of(settings: type) -> list[tuple[str, Check, bool]]:
-    """The checks that the fields of a class declare, in order, and whether ``None`` is allowed besides."""
+def _checks_of(owner: Any) -> list[tuple[str, Check, bool]]:
+    """The checks that a class or function declares, in order, and whether ``None`` is allowed besides."""
     found = []
-    for name, hint in get_type_hints(settings, include_extras=True).items():
+    for name, hint in _hints(owner).items():
         optional = NoneType in get_args(hint)
         allowed = [kind for kind in get_args(hint) if kind is not NoneType] if optional else [hint]
         if len(allowed) != 1:
@@ -58,6 +79,16 @@ def _checks_of(settings: type) -> list[tuple[str, Check, bool]]:
         elif get_origin(allowed[0]) is Literal:
             found.append((name, partial(check_choice, known=get_args(allowed[0])), optional))
     return found
+
+
+def _hints(owner: Any) -> dict[str, Any]:
+    """The annotations of a class or function; what is imported for type checkers alone may be anything."""
+    absent: dict[str, Any] = {}
+    while True:
+        try:
+            return get_type_hints(owner, localns=absent, include_extras=True)
+        except NameError as error:
+            absent[str(error.name)] = Any
 
 
 def check_count(name: str, value: Any, *, at_least: int = 1) -> None:
@@ -151,6 +182,11 @@ def check_has(name: str, value: Any, method: str, example: str) -> None:
         raise SettingError(f"{name} is {value!r}; expected an object with {method}(...), such as {example}")
 
 
+def has(method: str, example: str) -> Check:
+    """The check that a setting is an object with a method."""
+    return partial(check_has, method=method, example=example)
+
+
 def is_number(value: Any) -> bool:
     """Whether this is a finite real number."""
     return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
@@ -179,6 +215,9 @@ Positive = Annotated[float, partial(check_scale, positive=True)]
 
 Part = Annotated[float, check_part]
 """A number from 0 to 1."""
+
+Between = Annotated[float, check_between]
+"""A number between 0 and 1, and neither of them."""
 
 Bounds = Annotated[tuple[float, float], check_range]
 """A pair of finite numbers ``(low, high)``, in order."""

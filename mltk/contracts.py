@@ -9,10 +9,11 @@ outer loop. Whatever implements `Learner` can be trained, evaluated and compared
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
+from mltk.checks import has
 from mltk.tree import Array, Tree
 
 if TYPE_CHECKING:
@@ -192,3 +193,10 @@ class Learner(Protocol):
         Returns:
             A 0-d array, and a tree like ``meta_params``.
         """
+
+
+Trainable = Annotated[Learner, has("value_and_grad", "mltk.algorithms.MAML(...)")]
+"""What trains, checked for that."""
+
+Predicting = Annotated[Learner, has("predict", "mltk.algorithms.MAML(...)")]
+"""What predicts, likewise."""

@@ -15,15 +15,7 @@ from mltk.backend import check_backend
 from mltk.checks import check_choice, check_count, check_scale
 from mltk.contracts import Backend
 from mltk.errors import SettingError
-from mltk.ops import (
-    BatchNorm,
-    Convolution,
-    Flatten,
-    Linear,
-    MaxPool,
-    Operation,
-    ReLU,
-)
+from mltk.ops import BatchNorm, Convolution, Flatten, Linear, MaxPool, Operation, ReLU
 from mltk.ops.activation import ACTIVATIONS, Activation
 from mltk.tree import Array, Tree
 

@@ -10,24 +10,21 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mltk import tree
 from mltk.arguments import check_values
 from mltk.backend import backend_of
-from mltk.checks import check_count, check_has
+from mltk.checks import Count, CountOrZero, checked
 from mltk.contracts import Model
+from mltk.data.source import Tasks
 from mltk.episode import Episode
 from mltk.errors import SettingError, ShapeError, TreeError
 from mltk.models import Sequential
 from mltk.ops import BatchNorm, DropRows, Operation
 from mltk.ops.standardization import moments
 from mltk.tree import Array, Tree
-
-if TYPE_CHECKING:
-    from mltk.data.source import TaskSource
 
 ENOUGH_EXAMPLES = 1000
 """How many examples population statistics come from, at least, unless told otherwise."""
@@ -152,8 +149,14 @@ def calibrate(model: Model, params: Tree, sets: Iterable[Array]) -> Tree:
     return found
 
 
+@checked
 def calibrate_on_tasks(
-    model: Model, params: Tree, tasks: TaskSource, *, episodes: int | None = None, seed: int = 0
+    model: Model,
+    params: Tree,
+    tasks: Tasks,
+    *,
+    episodes: Count | None = None,
+    seed: CountOrZero = 0,
 ) -> Tree:
     """`calibrate` on the support and query sets of sampled tasks.
 
@@ -168,10 +171,6 @@ def calibrate_on_tasks(
     Raises:
         SettingError: If a setting is not valid.
     """
-    check_has("tasks", tasks, "sample", "mltk.data.Glyphs(...).tasks(...)")
-    check_count("seed", seed, at_least=0)
-    if episodes is not None:
-        check_count("episodes", episodes)
     if "population" not in modes(model):
         return params
     return calibrate(model, params, _drawn(tasks, params, episodes, seed))
@@ -216,7 +215,7 @@ def _batch_norms(model: Model) -> list[tuple[str, BatchNorm]]:
     return [(name, layer) for name, layer in layers if isinstance(layer, BatchNorm)]
 
 
-def _drawn(tasks: TaskSource, params: Tree, episodes: int | None, seed: int) -> Iterator[Array]:
+def _drawn(tasks: Tasks, params: Tree, episodes: int | None, seed: int) -> Iterator[Array]:
     """Support and query inputs of one task after the other."""
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(2,)))
     backend = backend_of(params)

@@ -78,8 +78,7 @@ ALGORITHMS = _table(algorithms, callable) | {"fomaml": partial(algorithms.MAML, 
 """Learners."""
 
 FAMILIES = _table(
-    data,
-    lambda value: is_dataclass(value) and hasattr(value, "sample") and needs(value) <= COUNTS,
+    data, lambda value: is_dataclass(value) and hasattr(value, "sample") and needs(value) <= COUNTS
 )
 """Task families that are drawn from nothing but numbers."""
 
@@ -95,8 +94,7 @@ IMAGES = _table(
 """Image datasets."""
 
 TRANSFORMS = _table(
-    transforms,
-    lambda value: is_dataclass(value) and "transforms" not in parameters_of(value),
+    transforms, lambda value: is_dataclass(value) and "transforms" not in parameters_of(value)
 )
 """What a learned optimiser learns about its steps, chains of several apart."""
 

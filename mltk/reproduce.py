@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mltk import algorithms, data, models
 from mltk.backend import backend
-from mltk.checks import check_count
+from mltk.checks import Count, CountOrZero, checked
 from mltk.errors import MltkError, RunError, SettingError
 from mltk.evaluation import evaluate
 from mltk.files import reason, replace_file
@@ -124,13 +124,14 @@ class TableEntry:
         return PUBLISHED[self.training.method, self.training.shots]
 
 
+@checked
 def sinusoid_table(
     *,
     out: str | os.PathLike[str],
     shots: Sequence[int] = SHOTS,
-    steps: int = STEPS,
-    seed: int = 0,
-    jobs: int | None = None,
+    steps: Count = STEPS,
+    seed: CountOrZero = 0,
+    jobs: Count | None = None,
     progress: StepReport | None = None,
 ) -> list[TableEntry]:
     """Train and test both methods, and write tables and pictures.
@@ -155,10 +156,6 @@ def sinusoid_table(
     """
     if not shots or not set(shots) <= set(SHOTS):
         raise SettingError(f"shots is {tuple(shots)}; expected some of {SHOTS}, the rows of the table")
-    check_count("steps", steps)
-    check_count("seed", seed, at_least=0)
-    if jobs is not None:
-        check_count("jobs", jobs)
     if not os.fspath(out):
         raise SettingError(f"out is {out!r}; expected the path of a folder")
     folder = Path(out)

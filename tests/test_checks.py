@@ -1,6 +1,7 @@
 """A setting is checked as the type of its field says."""
 
 from dataclasses import InitVar, dataclass, field
+from inspect import signature
 from typing import ClassVar, Literal
 
 import pytest
@@ -16,6 +17,7 @@ from mltk.checks import (
     Part,
     Positive,
     Several,
+    checked,
 )
 from mltk.errors import SettingError
 
@@ -105,3 +107,19 @@ def test_of_several_wrong_settings_the_first_field_is_named():
 def test_near_choices_are_suggested():
     with pytest.raises(SettingError, match=r"expected one of sine, square \(did you mean 'square'"):
         Waves(kind="squar")
+
+
+@checked
+def _wave(steps: Count, *, noise: NonNegative = -1.0, kind: Literal["sine", "square"] | None = None) -> str:
+    return f"{steps} {noise} {kind}"
+
+
+@pytest.mark.parametrize(
+    ("given", "named", "error"),
+    [((0,), {}, "steps is 0"), ((2,), {"noise": -1}, "noise is -1"), ((2,), {"kind": "sinus"}, "kind is")],
+)
+def test_a_function_declares_what_it_expects_of_what_is_given(given, named, error):
+    with pytest.raises(SettingError, match=error):
+        _wave(*given, **named)
+    assert _wave(2, kind=None) == "2 -1.0 None"  # a default is nobody's mistake
+    assert list(signature(_wave).parameters) == ["steps", "noise", "kind"]

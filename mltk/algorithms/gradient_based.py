@@ -17,12 +17,7 @@ from mltk.contracts import Backend, Engine, Model, Objective
 from mltk.episode import check_inputs, check_query, check_support
 from mltk.errors import SettingError
 from mltk.models import check_model
-from mltk.normalization import (
-    calibrate_on_tasks,
-    check_calibrated,
-    support_statistics,
-    without_statistics,
-)
+from mltk.normalization import calibrate_on_tasks, check_calibrated, support_statistics, without_statistics
 from mltk.tree import Array, Tree
 
 if TYPE_CHECKING:

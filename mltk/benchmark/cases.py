@@ -99,13 +99,7 @@ def conv4_maml(
 
 
 def prototypical(
-    *,
-    tasks: int = 1,
-    ways: int = 20,
-    shots: int = 1,
-    queries: int = 5,
-    width: int = 64,
-    image_size: int = 28,
+    *, tasks: int = 1, ways: int = 20, shots: int = 1, queries: int = 5, width: int = 64, image_size: int = 28
 ) -> Case:
     """A prototypical network on four blocks of convolutions, in float32, on random images."""
     model = models.conv4(1, image_size, width=width)

@@ -87,12 +87,7 @@ class MltkPrototypical(Mltk):
 
 NUMPY = Mltk("mltk-numpy", "numpy")
 TORCH = Mltk("mltk-torch-analytic", "torch")
-MAML_CONTESTANTS: tuple[Peer, ...] = (
-    NUMPY,
-    TORCH,
-    Mltk("mltk-torch-autograd", "torch", "autograd"),
-    *PEERS,
-)
+MAML_CONTESTANTS: tuple[Peer, ...] = (NUMPY, TORCH, Mltk("mltk-torch-autograd", "torch", "autograd"), *PEERS)
 CONTESTANTS: dict[str, tuple[Peer, ...]] = {
     "sinusoid-maml": MAML_CONTESTANTS,
     "conv4-maml": MAML_CONTESTANTS,

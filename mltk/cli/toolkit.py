@@ -24,9 +24,7 @@ from mltk.progress import reporting
 from mltk.toolkit.facade import KEPT, LEAST, MetaLearningToolkit
 
 app = typer.Typer(
-    cls=SuggestingGroup,
-    help="Several learners, and all that is around them.",
-    no_args_is_help=True,
+    cls=SuggestingGroup, help="Several learners, and all that is around them.", no_args_is_help=True
 )
 
 Folder = Annotated[Path, Argument(metavar="DIR", help="Of a toolkit.", show_default=False)]
@@ -72,11 +70,7 @@ def train(
     )
     with reporting(sys.stderr) as report:
         toolkit.train(
-            tasks,
-            steps=steps,
-            meta_batch=meta_batch,
-            episodes=episodes,
-            progress=partial(report, "toolkit"),
+            tasks, steps=steps, meta_batch=meta_batch, episodes=episodes, progress=partial(report, "toolkit")
         )
     typer.echo(repr(toolkit.decisions))
     typer.echo(f"{out}: report on it with: mltk toolkit report {out}")

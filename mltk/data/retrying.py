@@ -6,11 +6,11 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
 import numpy as np
 
-from mltk.checks import Checked, CountOrZero, NonNegative, check_has
+from mltk.checks import Checked, CountOrZero, NonNegative, has
 from mltk.contracts import Backend
 from mltk.episode import Episode
 from mltk.errors import DivergedError, SettingError
@@ -52,15 +52,11 @@ class Retrying(Checked):
         (4, 5, 1)
     """
 
-    tasks: Any
+    tasks: Annotated[Any, has("sample", "mltk.data.Sinusoid(...)")]
     retries: CountOrZero = 3
     wait: NonNegative = 0.1
 
     passes_on: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_has("tasks", self.tasks, "sample", "mltk.data.Sinusoid(...)")
 
     def sample(self, n_tasks: int, rng: int | np.random.Generator, backend: Backend) -> Episode:
         """See `mltk.data.TaskSource`."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import Annotated, NamedTuple, Protocol
 
 import numpy as np
 
 from mltk.backend import check_backend
-from mltk.checks import check_count
+from mltk.checks import check_count, has
 from mltk.contracts import Backend, Learner
 from mltk.episode import Episode
 from mltk.errors import SettingError
@@ -36,6 +36,10 @@ class TaskSource(Protocol):
         Raises:
             SettingError: If an argument is not of its kind.
         """
+
+
+Tasks = Annotated[TaskSource, has("sample", "mltk.data.Sinusoid(...)")]
+"""A source, checked for what makes it one."""
 
 
 class ClassSource(TaskSource, Protocol):

@@ -35,15 +35,23 @@ import json
 import math
 import os
 import time
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Annotated, Any, Literal, cast
 
 import numpy as np
 
-from mltk.checks import check_between, check_choice, check_count, check_has, check_scale
+from mltk.checks import (
+    Checked,
+    Count,
+    CountOrZero,
+    NonNegative,
+    check_between,
+    check_has,
+    checked,
+)
 from mltk.contracts import Backend
-from mltk.data.source import ClassSource, TaskSource
+from mltk.data.source import ClassSource, Tasks
 from mltk.errors import RunError, SettingError
 from mltk.evaluation.confidence_sequences import FIRST, Moments
 from mltk.evaluation.e_process import EProcess
@@ -166,7 +174,7 @@ class ABResult(Told):
 
 
 @dataclass(frozen=True)
-class ABTest:
+class ABTest(Checked):
     """A test of two learners on the same tasks, which ends when it is decided: see `mltk.evaluation.ab_test`.
 
     Attributes:
@@ -196,21 +204,18 @@ class ABTest:
 
     a: Any
     b: Any
-    tasks: TaskSource = field(repr=False)
-    margin: float = field(default=0.01, kw_only=True)
-    alpha: float = field(default=0.05, kw_only=True)
-    over: str = field(default="tasks", kw_only=True)
-    seed: int = field(default=0, kw_only=True)
-    backend: Backend | None = field(default=None, kw_only=True)
+    tasks: Tasks = field(repr=False)
+    _: KW_ONLY
+    margin: NonNegative = 0.01
+    alpha: Annotated[float, check_between] = 0.05
+    over: Literal["tasks", "classes"] = "tasks"
+    seed: CountOrZero = 0
+    backend: Backend | None = None
 
     def __post_init__(self) -> None:
-        check_has("tasks", self.tasks, "sample", "mltk.data.Glyphs().tasks(...)")
-        check_scale("margin", self.margin)
-        check_count("seed", self.seed, at_least=0)
-        check_choice("over", self.over, OVER)
+        super().__post_init__()
         if self.over == "classes":
             self._check_classes()
-        check_between("alpha", self.alpha)
         if len({entry.name for entry in self._entries}) < 2:
             raise SettingError(f"a and b are both called {self._entries[0].name}; expected two names")
 
@@ -235,9 +240,10 @@ class ABTest:
     def _entries(self) -> list[Entry]:
         return [entry_of(self.a, "a"), entry_of(self.b, "b")]
 
+    @checked
     def run(
         self,
-        max_tasks: int = 10_000,
+        max_tasks: Count = 10_000,
         *,
         resume: ABResult | None = None,
         out: str | os.PathLike[str] | None = None,
@@ -261,7 +267,6 @@ class ABTest:
             RunError: If the file is damaged, of another test, or cannot be written.
             MltkError: As `mltk.evaluate`.
         """
-        check_count("max_tasks", max_tasks)
         path = None if out is None else Path(out)
         told = watchers(watch)
         entries = self._entries

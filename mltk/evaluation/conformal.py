@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from mltk.backend import common_backend
-from mltk.checks import check_between, check_count
+from mltk.checks import Between, CountOrZero, checked
 from mltk.errors import DtypeError, ShapeError
 from mltk.evaluation.interval import Interval
 from mltk.evaluation.probabilities import checked_probabilities, judged, of_labels, with_labels
@@ -90,8 +90,9 @@ class Coverage:
     of_tasks: np.ndarray = field(repr=False)
 
 
+@checked
 def conformal_sets(
-    probabilities: Array, labels: Array, *, alpha: float = 0.1, seed: int = 0
+    probabilities: Array, labels: Array, *, alpha: Between = 0.1, seed: CountOrZero = 0
 ) -> ConformalSets:
     """Calibrate sets of classes: see `mltk.evaluation.conformal`.
 
@@ -106,8 +107,6 @@ def conformal_sets(
         SettingError: If a setting is not valid.
         MltkError: If the arrays are not of this form.
     """
-    check_between("alpha", alpha)
-    check_count("seed", seed, at_least=0)
     p, y = judged(probabilities, labels)
     tasks, queries = y.shape
     chosen = np.random.default_rng(seed).integers(queries, size=tasks)

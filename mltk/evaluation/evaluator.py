@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mltk.algorithms.embedding_based import EmbeddingBased
-from mltk.checks import check_count, check_has
+from mltk.checks import Checked, Count, CountOrZero, checked
 from mltk.contracts import Backend
-from mltk.data.source import TaskSource
+from mltk.data.source import Tasks
 from mltk.episode import Episode
 from mltk.errors import SettingError
 from mltk.evaluation.blocks import BLOCK, batches, blocks, wanted
@@ -31,7 +31,7 @@ from mltk.watching import TasksSeen, Watch, watchers
 
 
 @dataclass(frozen=True)
-class MetaLearningEvaluator:
+class MetaLearningEvaluator(Checked):
     """Evaluates learners on the same episodes, and says in a table how they did.
 
     Each block of tasks is drawn once, as by `mltk.evaluate` with the same seed, and met by every learner:
@@ -64,17 +64,15 @@ class MetaLearningEvaluator:
     """
 
     learners: Mapping[str, Any]
-    tasks: TaskSource = field(repr=False)
-    seed: int = 0
+    tasks: Tasks = field(repr=False)
+    seed: CountOrZero = 0
     backend: Backend | None = None
-    batch: int = BLOCK
+    batch: Count = BLOCK
     hardness_features: Features = None
 
     def __post_init__(self) -> None:
         check_named("learners", self.learners)
-        check_has("tasks", self.tasks, "sample", "mltk.data.Glyphs().tasks(...)")
-        check_count("seed", self.seed, at_least=0)
-        check_count("batch", self.batch)
+        super().__post_init__()
         for name in self.learners:
             self.entry(name)
 
@@ -88,11 +86,12 @@ class MetaLearningEvaluator:
             raise SettingError(f"name is {name!r}; expected one of {', '.join(self.learners)}")
         return entry_of(self.learners[name], name, called=name)
 
+    @checked
     def run(
         self,
-        episodes: int,
+        episodes: Count,
         *,
-        workers: int | None = None,
+        workers: Count | None = None,
         progress: bool | Progress | None = None,
         watch: Watch = (),
     ) -> Table:
@@ -112,9 +111,6 @@ class MetaLearningEvaluator:
             MismatchError: If the meta-parameters of the learners are on several backends.
             MltkError: As `mltk.evaluate`.
         """
-        check_count("episodes", episodes)
-        if workers is not None:
-            check_count("workers", workers)
         entries = [self.entry(name) for name in self.learners]
         backend = backend_of_all(entries, self.backend)
         drawn = wanted(blocks(self.tasks, episodes, self.seed, backend), episodes)

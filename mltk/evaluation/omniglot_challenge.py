@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from mltk.backend import backend_of, check_backend
-from mltk.checks import check_count, check_has
-from mltk.contracts import Backend
+from mltk.checks import Count, CountOrZero, Several, check_count, checked
+from mltk.contracts import Backend, Predicting
 from mltk.data.files.archives import read_members
 from mltk.data.images.omniglot import decode_drawing, prepare
 from mltk.data.images.tasks import ImageDataset
@@ -22,7 +22,7 @@ from mltk.evaluation.unseen_tasks import predictions
 from mltk.tree import Tree
 
 if TYPE_CHECKING:
-    from mltk.contracts import Learner
+    pass
 
 LABELS = "class_labels.txt"
 """The file of each run that pairs its test and training images."""
@@ -81,8 +81,9 @@ class ChallengeResult:
         )
 
 
+@checked
 def omniglot_challenge(
-    algorithm: Learner,
+    algorithm: Predicting,
     meta_params: Tree,
     runs: Runs | str | Path,
     *,
@@ -108,7 +109,6 @@ def omniglot_challenge(
         ShapeError: If the predictions know fewer classes than the runs have.
         NotFiniteError: If the predictions for a run hold NaN or infinity.
     """
-    check_has("algorithm", algorithm, "predict", "mltk.algorithms.Prototypical(...)")
     if backend is None:
         backend = backend_of(meta_params)
     check_backend(backend)
@@ -165,7 +165,10 @@ def read_runs(path: str | Path, *, image_size: int = 28) -> Runs:
     )
 
 
-def within_alphabet_runs(dataset: ImageDataset, *, runs: int = 20, ways: int = 20, seed: int = 0) -> Runs:
+@checked
+def within_alphabet_runs(
+    dataset: ImageDataset, *, runs: Count = 20, ways: Several = 20, seed: CountOrZero = 0
+) -> Runs:
     """Make runs in the way of the official ones.
 
     Each run has characters of one alphabet; one person drew all training images, and another all test images,
@@ -181,9 +184,6 @@ def within_alphabet_runs(dataset: ImageDataset, *, runs: int = 20, ways: int = 2
     Raises:
         SettingError: If a setting is not valid, or no alphabet has enough characters drawn twice.
     """
-    check_count("runs", runs)
-    check_count("ways", ways, at_least=2)
-    check_count("seed", seed, at_least=0)
     _, counts, _, groups = dataset.pictures
     if groups is None:
         raise SettingError("dataset has no groups; expected alphabets, as in mltk.data.Omniglot")

@@ -15,7 +15,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mltk.checks import check_between, check_count, check_scale
+from mltk.checks import (
+    Count,
+    CountOrZero,
+    NonNegative,
+    Positive,
+    check_between,
+    checked,
+)
 from mltk.errors import NotFiniteError, SettingError, ShapeError
 from mltk.evaluation.result import Evaluation
 from mltk.evaluation.table import Table
@@ -191,8 +198,14 @@ class Practical(NamedTuple):
     worse: float
 
 
+@checked
 def signed_rank(
-    differences: Any, rope: float, *, prior: float = 0.5, samples: int = 50_000, seed: int = 0
+    differences: Any,
+    rope: NonNegative,
+    *,
+    prior: Positive = 0.5,
+    samples: Count = 50_000,
+    seed: CountOrZero = 0,
 ) -> Practical:
     r"""The Bayesian signed-rank test with a region of practical equivalence.
 
@@ -216,10 +229,6 @@ def signed_rank(
     found = _checked(differences)
     if found.ndim != 1 or found.size < 1:
         raise ShapeError(f"differences has shape {found.shape}; expected (datasets,)")
-    check_scale("rope", rope)
-    check_scale("prior", prior, positive=True)
-    check_count("samples", samples)
-    check_count("seed", seed, at_least=0)
     values = np.concatenate([[0.0], found])
     sums = values[:, None] + values
     weights = np.random.default_rng(seed).dirichlet([prior, *np.ones(found.size)], samples)

@@ -16,11 +16,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from mltk.checks import check_between, check_choice, check_count, is_number
+from mltk.checks import Between, Several, checked, is_number
 from mltk.errors import SettingError, ShapeError
 from mltk.evaluation import jackknife
 from mltk.evaluation.paired import difference
@@ -87,14 +87,15 @@ class TaskPlan(Summary):
         return f"Plan: {self}", lines
 
 
+@checked
 def plan(
     effect: float,
-    power: float = 0.8,
+    power: Between = 0.8,
     *,
     pilot: Evaluation | tuple[Evaluation, Evaluation] | np.ndarray | float,
-    over: str = "tasks",
-    units: int | None = None,
-    level: float = 0.95,
+    over: Literal["tasks", "classes", "groups"] = "tasks",
+    units: Several | None = None,
+    level: Between = 0.95,
 ) -> TaskPlan:
     """How many tasks find a difference of two learners on the same tasks, by what a pilot has found.
 
@@ -119,15 +120,10 @@ def plan(
         >>> print(mltk.evaluation.plan(0.01, pilot=0.039))
         122 tasks of these classes find a difference of 0.01 with power 0.8
     """
-    check_between("power", power)
-    check_between("level", level)
     if not is_number(effect) or effect == 0:
         raise SettingError(f"effect is {effect!r}; expected a number that is not 0")
-    check_choice("over", over, ("tasks", "classes", "groups"))
-    if units is not None:
-        check_count("units", units, at_least=2)
-        if over == "tasks":
-            raise SettingError(f"units is {units}, of which there are none over tasks; expected None")
+    if units is not None and over == "tasks":
+        raise SettingError(f"units is {units}, of which there are none over tasks; expected None")
     deviation, differences = _differences(pilot)
 
     def found(variance: float, freedom: float) -> float:

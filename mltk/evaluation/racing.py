@@ -19,9 +19,15 @@ from typing import Any
 
 import numpy as np
 
-from mltk.checks import check_between, check_count, check_has, check_switch
+from mltk.checks import (
+    Between,
+    Count,
+    CountOrZero,
+    Flag,
+    checked,
+)
 from mltk.contracts import Backend
-from mltk.data.source import TaskSource
+from mltk.data.source import Tasks
 from mltk.errors import SettingError
 from mltk.evaluation.blocks import BLOCK
 from mltk.evaluation.e_process import EProcess
@@ -90,14 +96,15 @@ class Race(Summary):
         return f"Race: {self}", lines
 
 
+@checked
 def race(
     learners: Mapping[str, Any],
-    tasks: TaskSource,
+    tasks: Tasks,
     *,
-    max_tasks: int = 1000,
-    alpha: float = 0.05,
-    halving: bool = False,
-    seed: int = 0,
+    max_tasks: Count = 1000,
+    alpha: Between = 0.05,
+    halving: Flag = False,
+    seed: CountOrZero = 0,
     backend: Backend | None = None,
     progress: bool | Progress | None = None,
 ) -> Race:
@@ -119,11 +126,6 @@ def race(
     """
     if len(check_named("learners", learners)) < 2:
         raise SettingError(f"learners holds {', '.join(learners)} alone; expected at least two")
-    check_has("tasks", tasks, "sample", "mltk.data.Glyphs().tasks(...)")
-    check_count("max_tasks", max_tasks)
-    check_count("seed", seed, at_least=0)
-    check_switch("halving", halving)
-    check_between("alpha", alpha)
     entries = [entry_of(value, name, called=name) for name, value in check_named("learners", learners)]
     chosen = backend_of_all(entries, backend)
     names, count = [entry.name for entry in entries], len(entries)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import numpy as np
 
 from mltk.backend import backend_of, check_backend
-from mltk.checks import check_count, check_has
+from mltk.checks import Count, CountOrZero, checked, has
 from mltk.contracts import Backend
 from mltk.errors import NotFiniteError
 from mltk.evaluation.blocks import blocks
@@ -36,13 +36,14 @@ class Returns(NamedTuple):
         return f"before adaptation: {self.before}\nafter adaptation: {self.after}\ngain: {self.gain}"
 
 
+@checked
 def returns(
-    algorithm: StochasticMAML,
+    algorithm: Annotated[StochasticMAML, has("returns", "mltk.algorithms.StochasticMAML(...)")],
     meta_params: Tree,
-    tasks: EnvironmentSource,
+    tasks: Annotated[EnvironmentSource, has("sample", "mltk.data.Navigation()")],
     *,
-    episodes: int,
-    seed: int = 0,
+    episodes: Count,
+    seed: CountOrZero = 0,
     backend: Backend | None = None,
 ) -> Returns:
     """Roll a policy out in unseen tasks, before and after it has adapted to them.
@@ -69,10 +70,6 @@ def returns(
         >>> found.after.values.shape
         (40,)
     """
-    check_has("algorithm", algorithm, "returns", "mltk.algorithms.StochasticMAML(...)")
-    check_has("tasks", tasks, "sample", "mltk.data.Navigation()")
-    check_count("episodes", episodes)
-    check_count("seed", seed, at_least=0)
     if backend is None:
         backend = backend_of(meta_params)
     check_backend(backend)

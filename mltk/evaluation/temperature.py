@@ -22,9 +22,9 @@ from typing import Any
 import numpy as np
 
 from mltk.backend import backend_of
-from mltk.checks import Checked, Positive, check_count
+from mltk.checks import Checked, Count, CountOrZero, Positive, checked
 from mltk.contracts import Backend, Learner
-from mltk.data.source import TaskSource
+from mltk.data.source import Tasks
 from mltk.errors import SettingError, ShapeError
 from mltk.evaluation.blocks import BLOCK, batches, blocks, wanted
 from mltk.evaluation.probabilities import of_classes, of_labels, with_labels
@@ -71,13 +71,14 @@ class Tempered(Checked):
         return weighted_value_and_grad(self.learner, meta_params, episode)
 
 
+@checked
 def tempered(
     learner: Learner,
     meta_params: Tree,
-    tasks: TaskSource,
+    tasks: Tasks,
     *,
-    episodes: int,
-    seed: int = 0,
+    episodes: Count,
+    seed: CountOrZero = 0,
     backend: Backend | None = None,
 ) -> Tempered:
     """The learner at the temperature that its predictions for validation tasks want.
@@ -94,8 +95,6 @@ def tempered(
         SettingError: If a setting is not valid, or there is no best temperature: see `fit_temperature`.
         MltkError: If predictions do not fit the tasks, or tasks are of different ways.
     """
-    check_count("episodes", episodes)
-    check_count("seed", seed, at_least=0)
     backend = backend or backend_of(meta_params)
     logits: list[np.ndarray] = []
     labels: list[np.ndarray] = []

@@ -11,9 +11,9 @@ import numpy as np
 
 from mltk import tree
 from mltk.backend import backend_of, check_backend
-from mltk.checks import check_count, check_has
+from mltk.checks import Count, CountOrZero, check_has, checked
 from mltk.contracts import Backend
-from mltk.data.source import TaskSource
+from mltk.data.source import Tasks, TaskSource
 from mltk.episode import IDENTITIES, Episode
 from mltk.errors import NotFiniteError, SettingError, ShapeError
 from mltk.evaluation.blocks import BLOCK, batches, blocks, stretches, wanted
@@ -29,16 +29,17 @@ if TYPE_CHECKING:
 Part = TypeVar("Part")
 
 
+@checked
 def evaluate(
     algorithm: Learner,
     meta_params: Tree | Sequence[Tree],
-    tasks: TaskSource,
+    tasks: Tasks,
     *,
-    episodes: int,
-    seed: int = 0,
+    episodes: Count,
+    seed: CountOrZero = 0,
     backend: Backend | None = None,
-    batch: int = BLOCK,
-    workers: int | None = None,
+    batch: Count = BLOCK,
+    workers: Count | None = None,
     watch: Watch = (),
 ) -> Evaluation:
     """Adapt to unseen tasks and measure the predictions for their queries.
@@ -96,12 +97,6 @@ def evaluate(
             "(mltk.evaluation.returns judges policies)"
         )
     check_has("algorithm", algorithm, "predict", "mltk.algorithms.MAML(...)")
-    check_has("tasks", tasks, "sample", "mltk.data.Sinusoid(...)")
-    check_count("episodes", episodes)
-    check_count("batch", batch)
-    if workers is not None:
-        check_count("workers", workers)
-    check_count("seed", seed, at_least=0)
     told = watchers(watch)
     runs, backend = of_runs(meta_params, backend)
     drawn = wanted(blocks(tasks, episodes, seed, backend), episodes)

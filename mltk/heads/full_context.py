@@ -163,12 +163,7 @@ class FullContextMatchingHead(Checked, Head):
             g_output = g_recurrent[..., : self.features] + through
             g_query = g_query + g_output
         bias = kernels.sum(g_projected, (-2,))
-        gp = {
-            "weight_ih": g_projected.mT @ query,
-            "weight_hh": g_weight,
-            "bias_ih": bias,
-            "bias_hh": bias,
-        }
+        gp = {"weight_ih": g_projected.mT @ query, "weight_hh": g_weight, "bias_ih": bias, "bias_hh": bias}
         return gp, gg, g_query + kernels.product(g_projected, own["weight_ih"])
 
 

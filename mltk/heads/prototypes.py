@@ -10,13 +10,7 @@ import numpy as np
 from mltk.checks import Checked, check_scale, did_you_mean
 from mltk.errors import SettingError
 from mltk.heads.head import Head
-from mltk.heads.similarity import (
-    centred,
-    cosine_pullback,
-    normalize,
-    sqeuclidean,
-    sqeuclidean_pullback,
-)
+from mltk.heads.similarity import centred, cosine_pullback, normalize, sqeuclidean, sqeuclidean_pullback
 from mltk.ops.kernels import kernels_of
 from mltk.tree import Array, Tree
 

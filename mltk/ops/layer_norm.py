@@ -11,13 +11,7 @@ from mltk.checks import Checked, NonNegative, check_counts
 from mltk.errors import SettingError
 from mltk.ops.kernels import kernels_of
 from mltk.ops.operation import Operation, Pulled, Tangent, unfit
-from mltk.ops.standardization import (
-    Standardized,
-    pullback,
-    standardize,
-    tangent,
-    tangent_of_pullback,
-)
+from mltk.ops.standardization import Standardized, pullback, standardize, tangent, tangent_of_pullback
 from mltk.tree import Array, Tree
 
 

@@ -97,12 +97,7 @@ class PolicyLoss(SampledLoss):
         return kernels_of(advantages).xp.sum(d_logs * advantages, axis=(-2, -1)) / advantages.shape[-2]
 
     def vjp(
-        self,
-        p: Tree,
-        res: tuple[Any, Array, Array, Array],
-        gy: Array | float,
-        *,
-        wrt_input: bool = True,
+        self, p: Tree, res: tuple[Any, Array, Array, Array], gy: Array | float, *, wrt_input: bool = True
     ) -> Pulled:
         residuals, advantages, *_ = res
         return {}, self.distribution.vjp(residuals, self._examples(self._mean(gy, advantages)))

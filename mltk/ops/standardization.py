@@ -128,12 +128,7 @@ def pullback(at: Standardized, g: Array, factor: Array | float) -> tuple[Array, 
 
 
 def tangent_of_pullback(
-    at: Standardized,
-    g: Array,
-    factor: Array | float,
-    dg: Array,
-    dfactor: Array | float,
-    dx: Array | None,
+    at: Standardized, g: Array, factor: Array | float, dg: Array, dfactor: Array | float, dx: Array | None
 ) -> tuple[Array, Array, Array]:
     """The tangents of all that `pullback` returns along ``(dg, dfactor, dx)``: the five factors above."""
     kernels, u, r, axes = kernels_of(g), at.u, at.r, at.axes

@@ -31,10 +31,7 @@ class Higher(Adapter):
             sums: list[torch.Tensor] | None = None
             for support_x, support_y, query_x, query_y in zip(*tasks, strict=True):
                 with higher.innerloop_ctx(
-                    module,
-                    optimizer,
-                    copy_initial_weights=False,
-                    track_higher_grads=not case.first_order,
+                    module, optimizer, copy_initial_weights=False, track_higher_grads=not case.first_order
                 ) as (fast, differentiable):
                     for _ in range(case.inner_steps):
                         differentiable.step(loss(fast(support_x), support_y))

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import numpy as np
 
-from mltk.checks import check_count, check_counts, check_has, check_number
-from mltk.contracts import Backend
+from mltk.checks import (
+    Checked,
+    CountOrZero,
+    Several,
+    check_count,
+    check_counts,
+    check_number,
+    checked,
+    has,
+)
+from mltk.contracts import Backend, Predicting
 from mltk.data.source import TaskSource
 from mltk.episode import Episode
 from mltk.errors import SettingError
@@ -26,7 +35,7 @@ from mltk.task_analysis.variance import variance_components
 from mltk.tree import Tree
 
 if TYPE_CHECKING:
-    from mltk.contracts import Learner
+    pass
 
 
 @dataclass(frozen=True, repr=False)
@@ -155,7 +164,7 @@ class Learnability(Told):
 
 
 @dataclass(frozen=True)
-class LearnabilityAnalyzer:
+class LearnabilityAnalyzer(Checked):
     """Finds out what a learner can learn of some tasks.
 
     Attributes:
@@ -177,28 +186,28 @@ class LearnabilityAnalyzer:
         20
     """
 
-    learner: Learner
-    tasks: Any
+    learner: Predicting
+    tasks: Annotated[Any, has("sample", "mltk.data.Sinusoid(...)")]
     meta_params: Tree | Sequence[Tree]
     backend: Backend | None = None
 
     def __post_init__(self) -> None:
-        check_has("learner", self.learner, "predict", "mltk.algorithms.MAML(...)")
-        check_has("tasks", self.tasks, "sample", "mltk.data.Sinusoid(...)")
+        super().__post_init__()
         settings = {field.name for field in fields(self.tasks)} if is_dataclass(self.tasks) else set()
         if not {"shots", "queries"} <= settings:
             raise SettingError(
                 f"tasks is {type(self.tasks).__name__}; expected a dataclass with settings shots and queries"
             )
 
+    @checked
     def run(
         self,
         *,
         shots: Sequence[int] = (1, 2, 5, 10),
         inner_steps: Sequence[int] = (),
-        episodes: int = 200,
-        redraws: int = 2,
-        seed: int = 0,
+        episodes: Several = 200,
+        redraws: Several = 2,
+        seed: CountOrZero = 0,
         progress: bool | Progress | None = None,
     ) -> Learnability:
         """Draw unseen tasks and learn each of them with few and with more examples.
@@ -224,9 +233,6 @@ class LearnabilityAnalyzer:
         check_counts("shots", shots)
         check_counts("inner_steps", inner_steps, at_least=0)
         check_count("len(shots)", len(shots))
-        check_count("episodes", episodes, at_least=2)
-        check_count("redraws", redraws, at_least=2)
-        check_count("seed", seed, at_least=0)
         shots = tuple(sorted({int(count) for count in shots}))
         learners = [(steps, self._with_steps(steps)) for steps in sorted(set(inner_steps))]
         starts, backend = of_runs(self.meta_params, self.backend)

@@ -32,7 +32,7 @@ from typing import Protocol
 
 import numpy as np
 
-from mltk.checks import check_between
+from mltk.checks import Between, checked
 from mltk.summary import Lines, Told
 from mltk.task_analysis.measures import Measures
 
@@ -104,14 +104,15 @@ class AcceptanceRule(Told):
         ]
 
 
+@checked
 def acceptance(
     predictor: Risky,
     known: Measures,
     failed: np.ndarray,
     *,
     foreseen: np.ndarray,
-    alpha: float,
-    delta: float,
+    alpha: Between,
+    delta: Between,
 ) -> AcceptanceRule:
     """The loosest rule that tests as safe.
 
@@ -126,8 +127,6 @@ def acceptance(
     Raises:
         SettingError: If ``alpha`` or ``delta`` is not between 0 and 1.
     """
-    check_between("alpha", alpha)
-    check_between("delta", delta)
     risks, thresholds = predictor.risk(known), in_order(foreseen, alpha)
     allowed = risks <= thresholds[:, None]
     accepted, failures = allowed.sum(axis=1), (allowed & failed).sum(axis=1)

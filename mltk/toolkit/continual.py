@@ -26,14 +26,14 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 
 from mltk import tree
 from mltk.backend import check_backend
-from mltk.checks import Checked, Count, CountOrZero, check_has
-from mltk.contracts import Backend, Learner
+from mltk.checks import Checked, Count, CountOrZero, check_has, has
+from mltk.contracts import Backend, Trainable
 from mltk.data.source import TaskSource
 from mltk.episode import Episode
 from mltk.errors import DivergedError, RunError
@@ -159,22 +159,19 @@ class OnlineMetaLearner(Checked):
         (3, 3, [1, 2, 3])
     """
 
-    learner: Learner
+    learner: Trainable
     backend: Backend
     _: KW_ONLY
     updates: Count = 100
     meta_batch: Count = 4
-    optimizer: Transform | None = None
+    optimizer: Annotated[Transform, has("update", "mltk.optim.Adam()")] | None = None
     memory: Literal["replay", "latest", "scratch"] = "replay"
     episodes: Count = 100
     seed: CountOrZero = 0
     _rule: Transform = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        check_has("learner", self.learner, "value_and_grad", "mltk.algorithms.MAML(...)")
         check_backend(self.backend)
-        if self.optimizer is not None:
-            check_has("optimizer", self.optimizer, "update", "mltk.optim.Adam()")
         object.__setattr__(self, "_rule", Adam(1e-3) if self.optimizer is None else self.optimizer)
         super().__post_init__()
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from mltk.checks import check_count, check_counts
+from mltk.checks import Count, CountOrZero, Counts, checked
 from mltk.contracts import Backend
-from mltk.data.source import TaskSource
+from mltk.data.source import Tasks
 from mltk.episode import Episode
 from mltk.errors import NotFiniteError, SettingError
 from mltk.evaluation.blocks import BLOCK, batches, blocks, wanted
@@ -119,16 +119,17 @@ class Scaling(Told):
         return Evaluation(self.metric, values, classes=self.classes, groups=self.groups)
 
 
+@checked
 def scaling(
     scaler: TestTimeScaler,
     meta_params: Tree,
-    tasks: TaskSource,
+    tasks: Tasks,
     *,
-    episodes: int,
-    levels: Sequence[int] = LEVELS,
-    seed: int = 0,
+    episodes: Count,
+    levels: Counts = LEVELS,
+    seed: CountOrZero = 0,
     backend: Backend | None = None,
-    batch: int = BLOCK,
+    batch: Count = BLOCK,
     progress: bool | Progress | None = None,
 ) -> Scaling:
     """Evaluate a learner at several levels of computing, on the tasks of `mltk.evaluate` with this seed.
@@ -158,10 +159,6 @@ def scaling(
         >>> found.levels, bool(found.trend().high < 0)
         ((1, 4), True)
     """
-    check_count("episodes", episodes)
-    check_count("seed", seed, at_least=0)
-    check_count("batch", batch)
-    check_counts("levels", levels)
     chosen = tuple(sorted({1, *(int(level) for level in levels)}))
     (params,), backend = of_runs([meta_params], backend)
     scaler = replace(scaler, confidence=None)

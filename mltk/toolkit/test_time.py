@@ -28,8 +28,8 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 import numpy as np
 
 from mltk.backend import common_backend
-from mltk.checks import Checked, CountOrZero, Flag, check_count, check_has, check_scale, is_number
-from mltk.contracts import Backend, Learner
+from mltk.checks import Checked, CountOrZero, Flag, check_count, check_scale, is_number
+from mltk.contracts import Backend, Predicting
 from mltk.errors import SettingError, ShapeError
 from mltk.evaluation.entry import entry_of
 from mltk.toolkit.passes import Mean, Passes, TestTimeAnswer, take_passes
@@ -97,7 +97,7 @@ class TestTimeScaler(Checked):
 
     __test__: ClassVar[bool] = False
 
-    learner: Learner
+    learner: Predicting
     _: KW_ONLY
     views: Annotated[View, check_views] | None = None
     members: Annotated[tuple[Any, ...], check_members] = field(default=(), repr=False)
@@ -109,7 +109,6 @@ class TestTimeScaler(Checked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_has("learner", self.learner, "predict", "mltk.algorithms.Prototypical(...)")
         if not self.steps:
             return
         if self.views or self.members or self.refits or self.confidence:

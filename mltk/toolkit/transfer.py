@@ -23,24 +23,14 @@ import os
 from collections.abc import Callable, Collection
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import numpy as np
 
 from mltk import tree
 from mltk.arguments import check_params
 from mltk.backend import backend_of, check_same
-from mltk.checks import (
-    Checked,
-    Count,
-    NonNegative,
-    Part,
-    Positive,
-    Several,
-    check_choice,
-    check_count,
-    check_has,
-)
+from mltk.checks import Checked, Count, NonNegative, Part, Positive, Several, check_choice, check_count, has
 from mltk.contracts import Backend, Layered, Learner
 from mltk.episode import Episode, check_support
 from mltk.errors import RunError, SettingError, ShapeError, TreeError, UnsupportedError
@@ -49,14 +39,7 @@ from mltk.optim.transforms.granularity import along_tasks
 from mltk.summary import Lines, Summary, tree_in_words
 from mltk.toolkit.recalled import Recalled
 from mltk.toolkit.support_folds import held_out_losses, support_folds
-from mltk.toolkit.task_keys import (
-    KEYS,
-    agreement,
-    attention,
-    displacement,
-    mean_embedding,
-    root_fisher,
-)
+from mltk.toolkit.task_keys import KEYS, agreement, attention, displacement, mean_embedding, root_fisher
 from mltk.toolkit.task_memory import Memory, read_memory
 from mltk.tree import Array, Tree
 
@@ -115,7 +98,7 @@ class KnowledgeTransfer(Checked, Summary):
         True
     """
 
-    learner: Learner
+    learner: Annotated[Learner, has("adapt", "mltk.algorithms.MAML(...)")]
     meta_params: Tree
     _: KW_ONLY
     key: Key = "adaptation"
@@ -129,7 +112,6 @@ class KnowledgeTransfer(Checked, Summary):
     memory: Memory | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
-        check_has("learner", self.learner, "adapt", "mltk.algorithms.MAML(...)")
         if not callable(self.key):
             check_choice("key", self.key, KEYS)
         if isinstance(self.keep, str) or not isinstance(self.keep, Collection | None):

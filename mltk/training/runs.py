@@ -8,15 +8,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
 from mltk.backend import backend as choose_backend
 from mltk.backend import check_backend
-from mltk.checks import check_count, check_has
-from mltk.contracts import Backend, Learner
-from mltk.data.source import TaskSource
+from mltk.checks import Count, CountOrZero, check_count, checked, has
+from mltk.contracts import Backend, Learner, Trainable
+from mltk.data.source import Tasks, TaskSource
 from mltk.episode import Episode
 from mltk.errors import BackendError, RunError, SettingError, UnknownClassError
 from mltk.optim import Adam, Transform
@@ -145,55 +145,31 @@ def train(
         RunError: If ``out`` holds another run, or one on other images, is in use by another training, or
             cannot be read or written.
     """
-    with prepared(
-        algorithm,
-        tasks,
-        backend=backend,
-        steps=steps,
-        meta_batch=meta_batch,
-        optimizer=optimizer,
-        seed=seed,
-        out=out,
-        resume=resume,
-        log_every=log_every,
-        checkpoint_every=checkpoint_every,
-        progress=progress,
-        validate=validate,
-        watch=watch,
-    ) as (training, state):
+    with prepared(**locals()) as (training, state):  # which are the arguments
         return training.run(state)
 
 
 @contextmanager
+@checked
 def prepared(
-    algorithm: Learner,
-    tasks: TaskSource,
+    algorithm: Trainable,
+    tasks: Tasks,
     *,
     backend: Backend,
-    steps: int,
-    meta_batch: int,
-    optimizer: Transform | None,
-    seed: int,
+    steps: Count,
+    meta_batch: Count,
+    optimizer: Annotated[Transform, has("update", "mltk.optim.Adam()")] | None,
+    seed: CountOrZero,
     out: str | os.PathLike[str] | RunFolder | None,
     resume: bool,
-    log_every: int | None,
-    checkpoint_every: int | None,
+    log_every: Count | None,
+    checkpoint_every: Count | None,
     progress: bool | Progress | None,
     validate: bool,
     watch: Watch,
 ) -> Iterator[tuple[Training, State]]:
     """The training that `train` is asked for, all settings checked and its folder locked, and its state."""
-    check_has("algorithm", algorithm, "value_and_grad", "mltk.algorithms.MAML(...)")
-    check_has("tasks", tasks, "sample", "mltk.data.Sinusoid(...)")
-    if optimizer is not None:
-        check_has("optimizer", optimizer, "update", "mltk.optim.Adam()")
     check_backend(backend)
-    for name, value in (("steps", steps), ("meta_batch", meta_batch)):
-        check_count(name, value)
-    check_count("seed", seed, at_least=0)
-    for name, every in (("log_every", log_every), ("checkpoint_every", checkpoint_every)):
-        if every is not None:
-            check_count(name, every)
     if resume and out is None:
         raise SettingError("resume is True, but out names no run folder")
     logged = max(1, int(steps) // LINES_A_RUN) if log_every is None else int(log_every)
@@ -230,11 +206,12 @@ def prepared(
         yield training, state
 
 
+@checked
 def load_run(
     folder: str | os.PathLike[str],
     *,
-    algorithm: Learner | None = None,
-    tasks: TaskSource | None = None,
+    algorithm: Trainable | None = None,
+    tasks: Tasks | None = None,
     backend: Backend | None = None,
 ) -> SavedRun:
     """Read a run, finished or not, with all that is needed to use it.
@@ -261,10 +238,6 @@ def load_run(
     if backend is not None:
         check_backend(backend)
     config, checkpoint = files.read_config(), files.read_checkpoint()
-    if algorithm is not None:
-        check_has("algorithm", algorithm, "value_and_grad", "mltk.algorithms.MAML(...)")
-    if tasks is not None:
-        check_has("tasks", tasks, "sample", "mltk.data.Sinusoid(...)")
     _check_same(files, config, algorithm=algorithm, tasks=tasks)
     recorded = RecordedTasks(partial(_made, files, config, "tasks", tasks))
     with reading(files.config_path, RunError, damaged="is not a configuration of a run"):

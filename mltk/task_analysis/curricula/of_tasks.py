@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from mltk.checks import Checked, check_has
+from mltk.checks import Checked
 from mltk.contracts import Backend, Learner
-from mltk.data.source import TaskSource
+from mltk.data.source import Tasks
 from mltk.episode import Episode, joined
 from mltk.errors import DivergedError, NotFiniteError, SettingError
 from mltk.evaluation.unseen_tasks import predictions
@@ -32,13 +32,12 @@ class OfTasks(Checked):
         SettingError: If that is no task source, or a curriculum itself.
     """
 
-    tasks: TaskSource
+    tasks: Tasks
 
     def __post_init__(self) -> None:
-        check_has("tasks", self.tasks, "sample", "mltk.data.Sinusoid(...)")
+        super().__post_init__()
         if hasattr(self.tasks, "propose"):
             raise SettingError(f"tasks is {self.tasks!r}; expected a source that is no curriculum itself")
-        super().__post_init__()
 
     def __getattr__(self, name: str) -> Any:
         """What the tasks say of their classes."""

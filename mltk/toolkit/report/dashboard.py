@@ -18,7 +18,7 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from mltk.checks import check_count
+from mltk.checks import CountOrZero, check_count, checked
 from mltk.errors import RunError, SettingError
 from mltk.progress import StepReport
 from mltk.toolkit.report.board import Board
@@ -140,13 +140,14 @@ class Handler(BaseHTTPRequestHandler):
         """Requests are nobody's business."""
 
 
+@checked
 def dashboard(
     folders: Iterable[str | os.PathLike[str]],
     *,
     host: str = "127.0.0.1",
     port: int = PORT,
-    episodes: int = 300,
-    seed: int = 0,
+    episodes: CountOrZero = 300,
+    seed: CountOrZero = 0,
     progress: StepReport | None = None,
 ) -> Dashboard:
     """A server of the page of `report` that follows its runs; ``serve_forever()`` serves it.
@@ -164,8 +165,6 @@ def dashboard(
             from other machines.
         RunError: If the port cannot be had.
     """
-    check_count("episodes", episodes, at_least=0)
-    check_count("seed", seed, at_least=0)
     board = Board(folders, episodes=episodes, seed=seed, progress=progress or silent)
     found = Dashboard(board, host=host, port=port)
     board.start()
