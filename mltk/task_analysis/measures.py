@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -151,7 +151,8 @@ def measures(
 
     Returns:
         Values of each task, and what each measure needs. Those of gradients between tasks are means over the
-        other tasks of the episode.
+        other tasks of the episode. ``"assumed_hardness"`` is the hardness if each query were what the learner
+        takes it for, which is known without its label.
 
     Raises:
         SettingError: If the episode is regression, or an argument is not of its kind.
@@ -166,11 +167,17 @@ def measures(
     def again(x: Array) -> Array:  # what is embedded already
         return support if x is episode.support_x else query
 
+    logits = _logits(episode, support, query, learner)
+    assumed = backend.xp.argmax(logits[..., :ways], axis=-1)
     found: dict[str, tuple[str, Any]] = {
         "ways": (SUPPORT, ways * constant),
         "shots": (SUPPORT, examples / ways * constant),
-        "confidence": (INPUTS, mean_confidence(_logits(episode, support, query, learner))),
+        "confidence": (INPUTS, mean_confidence(logits)),
         "matching_similarity": (INPUTS, matching_similarity(support, query)),
+        "assumed_hardness": (
+            INPUTS,
+            hardness_metric(replace(episode, query_y=assumed), ways, features=again),
+        ),
         "hardness": (LABELS, hardness_metric(episode, ways, features=again)),
     }
     for name, measure in OF_FEATURES.items():

@@ -66,6 +66,25 @@ def test_tell_nothing_that_is_not_known_yet():
         assert (name in kept["of_support_alone"]) == (needs == "support")
 
 
+def test_assumed_hardness_is_that_of_queries_which_are_what_they_are_taken_for():
+    for backend in ROUTES:
+        source, params = mltk.data.Blobs(ways=3, shots=2, queries=4, separation=9), setting(backend)[1]
+        episode = source.sample(40, 1, backend)
+        learner = mltk.algorithms.Prototypical(MODEL)
+        outputs = learner.predict(
+            learner.adapt(params, episode.support_x, episode.support_y), episode.query_x
+        )
+        taken = backend.asarray(backend.to_numpy(outputs).argmax(axis=-1))
+        wrong = backend.to_numpy(taken != episode.query_y).any(axis=1)
+        found = measures(episode, (MODEL, params), gradients=False)
+        told = measures(replace(episode, query_y=taken), (MODEL, params), gradients=False)
+        np.testing.assert_allclose(found["assumed_hardness"], told["hardness"], rtol=1e-12)
+        differ = found["assumed_hardness"] != found["hardness"]
+        assert not differ[~wrong].any()
+        assert differ[wrong].any()
+        assert 5 < wrong.sum() < 35
+
+
 @pytest.mark.parametrize("scale", [1.0, 1e-150, 1e150])
 def test_matching_similarity_is_the_largest_cosine_on_average(scale):
     rng = np.random.default_rng(0)

@@ -2,15 +2,16 @@
 
     python tests/toolkit/within_alphabet.py RUN [RUN…] [--runs 100] [--levels 1 2 4 8 16 32]
 
-Each RUN is the folder of a training on Omniglot; of several, the others are members of an ensemble. In each
-run, 20 characters of one alphabet that the training has not seen are drawn by one person, and to be
-recognised when drawn by another, as in the Omniglot challenge. Alphabets come in turn; the intervals are over
-them.
+Each RUN is the folder of a training on Omniglot; of several, the others are members of an ensemble, and those
+of small images see the mean of so many pixels. In each run, 20 characters of one alphabet that the training
+has not seen are drawn by one person, and to be recognised when drawn by another, as in the Omniglot
+challenge. Alphabets come in turn; the intervals are over them.
 """
 
 import argparse
 
 import numpy as np
+from within_alphabet_training import dataset, jitter
 
 import mltk
 from mltk.evaluation import within_alphabet_runs
@@ -44,6 +45,24 @@ class WithinAlphabets:
         return mltk.Episode(*labels, ways=self.ways, backend=backend, groups=groups)
 
 
+class OfSmallerImages:
+    """A learner that sees images at a part of their size, the means of squares of pixels."""
+
+    def __init__(self, learner, part):
+        self.learner, self.part = learner, part
+
+    def _seen(self, x):
+        *leading, height, width = x.shape
+        squares = x.reshape(*leading, height // self.part, self.part, width // self.part, self.part)
+        return squares.mean((-3, -1))
+
+    def adapt(self, meta_params, x, y):
+        return self.learner.adapt(meta_params, self._seen(x), y)
+
+    def predict(self, state, x):
+        return self.learner.predict(state, self._seen(x))
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folders", nargs="+")
@@ -52,27 +71,36 @@ def main():
     parser.add_argument("--mean", default="probabilities")
     parser.add_argument("--no-views", action="store_true")
     parser.add_argument("--strength", type=float, default=1.0)
+    parser.add_argument("--sizes", type=int, nargs="+", help="of the images of each run; 28")
+    parser.add_argument("--part", help="of Omniglot, to test on; what the first training has not seen")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--price", type=float, help="of a pass, to learn an allocation by")
     wanted = parser.parse_args()
-    first, *others = (mltk.load_run(folder) for folder in wanted.folders)
-    usual = mltk.data.Jitter()
-    strengths = {name: wanted.strength * value for name, value in vars(usual).items()}
+    saved = [mltk.load_run(folder) for folder in wanted.folders]
+    sizes = wanted.sizes or [28] * len(saved)
+    size = max(sizes)
+    members = [
+        (
+            each.algorithm if size == own else OfSmallerImages(each.algorithm, size // own),
+            each.run.meta_params,
+        )
+        for each, own in zip(saved, sizes, strict=True)
+    ]
     scaler = mltk.toolkit.TestTimeScaler(
-        first.algorithm,
-        views=None if wanted.no_views else mltk.data.Jitter(**strengths),
-        members=tuple((each.algorithm, each.run.meta_params) for each in others),
+        members[0][0],
+        views=None if wanted.no_views else jitter(size, wanted.strength),
+        members=tuple(members[1:]),
         mean=wanted.mean,
     )
-    tasks = WithinAlphabets(first.tasks.dataset.held_out())
+    tasks = WithinAlphabets(dataset(wanted.part, size) if wanted.part else saved[0].tasks.dataset.held_out())
     found = mltk.toolkit.scaling(
         scaler,
-        first.run.meta_params,
+        members[0][1],
         tasks,
         episodes=wanted.runs,
         levels=wanted.levels,
         seed=wanted.seed,
-        backend=first.backend,
+        backend=saved[0].backend,
         batch=2,
         progress=True,
     )
