@@ -64,6 +64,8 @@ class TasksSeen:
         seconds: A task, to adapt and predict; ``None`` where nobody has taken the time.
         classes: The classes of each task, ``(T, ways)``, or ``None``.
         groups: Likewise.
+        episode: The tasks, where whoever tells of them has them, and has not left them to other processes.
+        outputs: What was predicted for their queries, ``(T, M, …)`` float64, likewise.
     """
 
     name: str
@@ -78,6 +80,8 @@ class TasksSeen:
     seconds: float | None = None
     classes: np.ndarray | None = field(default=None, repr=False)
     groups: np.ndarray | None = field(default=None, repr=False)
+    episode: Episode | None = field(default=None, repr=False)
+    outputs: np.ndarray | None = field(default=None, repr=False)
 
 
 class Watcher(Protocol):

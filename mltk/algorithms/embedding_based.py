@@ -16,6 +16,7 @@ from mltk.backend import check_same, common_backend
 from mltk.checks import Checked
 from mltk.contracts import Backend, Engine, Model
 from mltk.data.source import TaskSource
+from mltk.embedding import embed, statistics_of_support
 from mltk.episode import Episode, check_inputs, check_query, check_support
 from mltk.errors import DtypeError, SettingError, ShapeError, TreeError
 from mltk.heads import Head
@@ -24,7 +25,6 @@ from mltk.normalization import (
     calibrate_on_tasks,
     check_calibrated,
     modes,
-    support_statistics,
     with_support_rows,
     without_statistics,
 )
@@ -139,7 +139,7 @@ class EmbeddingBased(Checked):
         check_examples(self.embedding, "support_x", support_x)
         params, p = self._parts(meta_params)
         check_calibrated(self.embedding, params)
-        params = support_statistics(self.embedding, params, support_x)
+        params = statistics_of_support(self.embedding, params, support_x)
         support = self._embed(params, support_x)
         fitted = self.head.fit(p, support, self._target(support_y, ways, support))
         return {"embedding": params, HEAD: p, "fitted": fitted}
@@ -214,7 +214,7 @@ class EmbeddingBased(Checked):
         return y
 
     def _embed(self, params: Tree, x: Array) -> Array:
-        return _checked(self.embedding.apply(params, x))
+        return _checked(embed(self.embedding, params, x))
 
     def _embed_both(
         self, engine: Engine, params: Tree, episode: Episode

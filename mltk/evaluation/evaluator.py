@@ -11,9 +11,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mltk.algorithms.embedding_based import EmbeddingBased
+from mltk.algorithms.keys import split
 from mltk.checks import Checked, Count, CountOrZero, checked
 from mltk.contracts import Backend
 from mltk.data.source import Tasks
+from mltk.embedding import embedded_once
 from mltk.episode import Episode
 from mltk.errors import SettingError
 from mltk.evaluation.blocks import BLOCK, batches, blocks, wanted
@@ -117,12 +119,12 @@ class MetaLearningEvaluator(Checked):
         first = next(drawn)
         of: Any = {"tasks": self.tasks, "episodes": episodes, "seed": self.seed, "backend": backend}
         how: Any = {"learners": entries, "hardness_features": self.hardness_features, "batch": self.batch}
-        how["regression"] = first.ways is None
+        how |= {"regression": first.ways is None, "kept": workers is None}
         parts: list[SideBySide] = []
         told, done = watchers(watch), 0
         with showing(progress, "evaluation") as report:
             for part in in_parts(judged_side_by_side, chain([first], drawn), workers, **of, **how):
-                parts.append(part)
+                parts.append(part._replace(episode=None))
                 for watcher in told:
                     for entry, met in zip(entries, part.by_learner, strict=True):
                         watcher.on_tasks(self._seen(entry, met, part, done))
@@ -155,6 +157,8 @@ class MetaLearningEvaluator(Checked):
             {name: values for name, values in found.items() if values is not None},
             met.seconds,
             **identities([part], self.tasks),
+            episode=part.episode,
+            outputs=met.outputs,
         )
 
 
@@ -168,6 +172,7 @@ class Met(NamedTuple):
         predicted: The probabilities ``(T, M, ways)`` and labels ``(T, M)`` of the queries; ``None`` for
             regression.
         seconds: A task, to adapt and predict.
+        outputs: What was predicted, ``(T, M, …)``.
     """
 
     values: np.ndarray
@@ -175,6 +180,7 @@ class Met(NamedTuple):
     matching: np.ndarray | None
     predicted: tuple[np.ndarray, np.ndarray] | None
     seconds: float
+    outputs: np.ndarray
 
 
 class SideBySide(NamedTuple):
@@ -185,12 +191,14 @@ class SideBySide(NamedTuple):
         hardness: Of each task, ``(T,)``, NaN where it has none; ``None`` for regression.
         classes: Those of the tasks, ``(T, ways)``, or ``None``.
         groups: Likewise.
+        episode: The tasks, for those who watch; ``None`` between processes.
     """
 
     by_learner: list[Met]
     hardness: np.ndarray | None
     classes: np.ndarray | None
     groups: np.ndarray | None
+    episode: Episode | None
 
 
 def judged_side_by_side(
@@ -200,6 +208,7 @@ def judged_side_by_side(
     hardness_features: Features,
     batch: int,
     regression: bool,
+    kept: bool,
     done: int = 0,
 ) -> Iterator[SideBySide]:
     """Batch by batch, what is kept of all learners: see `mltk.evaluation.unseen_tasks.judged`."""
@@ -207,12 +216,16 @@ def judged_side_by_side(
         if (episode.ways is None) != regression:
             raise SettingError("tasks draws both classification and regression; expected one of them")
         episode.check_values(fetch_targets=True)
-        by_learner = [_judged(entry, episode, done) for entry in learners]
+        by_learner = []
+        for entry in learners:
+            with embedded_once():
+                by_learner.append(_judged(entry, episode, done))
         hardness = None if regression else np.full(episode.support_x.shape[0], np.nan)
         if episode.ways is not None and episode.ways > 1 and episode.query_y.ndim == 2:
             hard = hardness_metric(episode, episode.ways, features=hardness_features, relative=True)
             hardness = episode.backend.to_numpy(hard)
-        yield SideBySide(by_learner, hardness, episode.classes, episode.groups)
+        of_tasks = (hardness, episode.classes, episode.groups, episode if kept else None)
+        yield SideBySide(by_learner, *of_tasks)
         done += episode.support_x.shape[0]
 
 
@@ -225,17 +238,18 @@ def _judged(entry: Entry, episode: Episode, done: int) -> Met:
     seconds = (time.perf_counter() - start) / tasks
     values = metric(episode, outputs)
     if episode.ways is None:
-        return Met(values, values, None, None, seconds)
+        return Met(values, values, None, None, seconds, outputs)
     labels = episode.backend.to_numpy(episode.query_y).reshape(tasks, -1)
     logits = np.moveaxis(outputs, 2, -1).reshape(*labels.shape, -1)
     logits = logits - logits.max(axis=-1, keepdims=True)
     logs = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
     matching = None
     if isinstance(entry.learner, EmbeddingBased):
-        support, query = embedded(episode, (entry.learner.embedding, entry.meta_params))
+        params, _ = split(entry.meta_params, entry.learner.head_key)
+        support, query = embedded(episode, (entry.learner.embedding, params))
         found = matching_log_probabilities(support, episode.support_y, query, ways=episode.ways)
         matching = _mean_loss(episode.backend.to_numpy(found).astype(np.float64), labels)
-    return Met(values, _mean_loss(logs, labels), matching, (np.exp(logs), labels), seconds)
+    return Met(values, _mean_loss(logs, labels), matching, (np.exp(logs), labels), seconds, outputs)
 
 
 def _outcome(evaluation: Evaluation, judged: Sequence[Met]) -> LearnerOutcome:

@@ -10,11 +10,12 @@ from mltk.arguments import check_examples, check_finite_on_host, check_labels, c
 from mltk.backend import check_same, common_backend
 from mltk.checks import check_count
 from mltk.contracts import Backend, Model
+from mltk.embedding import embed, statistics_of_support
 from mltk.episode import Episode, check_inputs
 from mltk.errors import DtypeError, SettingError, ShapeError
 from mltk.heads.calibrated import double
 from mltk.models import check_model
-from mltk.normalization import check_calibrated, support_statistics
+from mltk.normalization import check_calibrated
 from mltk.ops.kernels import kernels_of
 from mltk.ops.one_hot import one_hot
 from mltk.tree import Array, Tree
@@ -66,8 +67,8 @@ def _function(episode: Episode, features: Features) -> Callable[[Array], Array]:
             )
         return features
     model, params = model_and_params(episode, features)
-    own = support_statistics(model, params, episode.support_x)
-    return lambda x: model.apply(own, x)
+    own = statistics_of_support(model, params, episode.support_x)
+    return lambda x: embed(model, own, x)
 
 
 def model_and_params(episode: Episode, features: Any) -> tuple[Model, Tree]:

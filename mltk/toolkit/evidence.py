@@ -21,6 +21,7 @@ from mltk.backend import common_backend
 from mltk.checks import check_count, check_has
 from mltk.contracts import Backend
 from mltk.data.source import TaskSource
+from mltk.embedding import embedded_once
 from mltk.episode import IDENTITIES, Episode
 from mltk.errors import SettingError, ShapeError
 from mltk.evaluation.blocks import BLOCK, batches, blocks, wanted
@@ -325,24 +326,25 @@ def _asked(
     arrays, needs = dict(of_tasks.arrays), dict(of_tasks.needs)
     found, seconds = [], []
     for entry in entries:
-        names = [f"task {done + task} by {entry.name}" for task in range(tasks)]
-        sets = ("query_x",) if episode.ways is not None else ("query_x", "support_x")
-        answers = predictions_for(entry.learner, entry.meta_params, unlabelled, names, sets)
-        start = time.perf_counter()
-        outputs = next(answers)
-        seconds.append((time.perf_counter() - start) / tasks)
-        found.append(outputs)
-        if not measured:
-            continue
-        if episode.ways is not None:
-            arrays[CONFIDENCE + entry.name] = np.asarray(mean_confidence(outputs))
-            needs[CONFIDENCE + entry.name] = INPUTS
-            for name, values in signs(entry, unlabelled, outputs).items():
-                arrays[f"{name} of {entry.name}"], needs[f"{name} of {entry.name}"] = values, INPUTS
-        else:
-            errors = (next(answers) - backend.to_numpy(episode.support_y)) ** 2
-            arrays[SUPPORT_LOSS + entry.name] = errors.reshape(tasks, -1).mean(axis=1)
-            needs[SUPPORT_LOSS + entry.name] = SUPPORT
+        with embedded_once():  # by the answers to the support, and to the queries that are surest
+            names = [f"task {done + task} by {entry.name}" for task in range(tasks)]
+            sets = ("query_x",) if episode.ways is not None else ("query_x", "support_x")
+            answers = predictions_for(entry.learner, entry.meta_params, unlabelled, names, sets)
+            start = time.perf_counter()
+            outputs = next(answers)
+            seconds.append((time.perf_counter() - start) / tasks)
+            found.append(outputs)
+            if not measured:
+                continue
+            if episode.ways is not None:
+                arrays[CONFIDENCE + entry.name] = np.asarray(mean_confidence(outputs))
+                needs[CONFIDENCE + entry.name] = INPUTS
+                for name, values in signs(entry, unlabelled, outputs).items():
+                    arrays[f"{name} of {entry.name}"], needs[f"{name} of {entry.name}"] = values, INPUTS
+            else:
+                errors = (next(answers) - backend.to_numpy(episode.support_y)) ** 2
+                arrays[SUPPORT_LOSS + entry.name] = errors.reshape(tasks, -1).mean(axis=1)
+                needs[SUPPORT_LOSS + entry.name] = SUPPORT
     return _Asked(found, Measures(arrays, needs), seconds, measuring)
 
 

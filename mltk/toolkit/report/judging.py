@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -13,12 +14,10 @@ import numpy as np
 from mltk.contracts import Backend
 from mltk.data.source import TaskSource
 from mltk.episode import Episode
-from mltk.evaluation.blocks import BLOCK, blocks, wanted
 from mltk.evaluation.entry import Entry
 from mltk.evaluation.evaluator import MetaLearningEvaluator
 from mltk.evaluation.returns import returns
 from mltk.evaluation.table import LearnerOutcome, Table
-from mltk.evaluation.unseen_tasks import predictions
 from mltk.outside import in_words
 from mltk.progress import StepReport
 from mltk.task_analysis.confusion import Confusion, count_confused
@@ -54,19 +53,40 @@ class FailedTask:
 
 
 @dataclass
-class _Telling:
-    """A watcher that reports how far an evaluation is, with the loss on its last tasks."""
+class _Looking:
+    """Watches an evaluation, tells how far it is, and keeps what the evaluation does not.
+
+    Attributes:
+        report: Told of it, with the loss on the last tasks.
+        episodes: How many tasks there will be.
+        confusion: Where it is counted which classes are taken for which; ``None`` not to.
+        worst: The tasks that were worst so far, each behind what it is sorted by.
+    """
 
     report: StepReport
     episodes: int
+    confusion: Confusion | None
+    worst: list[tuple[tuple[float, float], FailedTask]] = field(default_factory=list)
 
     def on_step(self, seen: StepSeen) -> None:
         """Nothing is trained."""
 
     def on_tasks(self, seen: TasksSeen) -> None:
         """See `mltk.watching.Watcher`."""
-        done, loss = seen.first + seen.values.size, float(seen.measures["loss"].mean())
-        self.report(seen.name, done, self.episodes, loss)
+        # Nothing was left to other processes.
+        episode, outputs = cast("Episode", seen.episode), cast("np.ndarray", seen.outputs)
+        loss = seen.measures["loss"]
+        self.report(seen.name, seen.first + seen.values.size, self.episodes, float(loss.mean()))
+        right = seen.values if seen.metric == "accuracy" else -seen.values
+        hardness = seen.measures.get("hardness", np.full(right.size, np.nan))
+        for task in np.lexsort((-loss, right))[:WORST].tolist():
+            alone, told = episode.take(slice(task, task + 1)), (seen.values[task], hardness[task])
+            found = FailedTask(seen.first + task, alone, outputs[task], *map(float, told))
+            self.worst.append(((right[task], -loss[task]), found))
+        self.worst = sorted(self.worst, key=itemgetter(0))[:WORST]
+        if self.confusion is not None and episode.classes is not None and episode.query_y.ndim == 2:
+            labels = episode.backend.to_numpy(episode.query_y)
+            count_confused(self.confusion, episode.classes, labels, outputs.argmax(axis=2))
 
 
 @dataclass
@@ -103,48 +123,25 @@ class SameTasks:
                 return
             # One by one, each on its own backend: the tasks are the same, and none spoils the others.
             evaluator = MetaLearningEvaluator({name: entry}, self.tasks, seed=seed, backend=backend)
-            found = evaluator.run(episodes, progress=False, watch=_Telling(report, episodes))
-            self._look_again(entry, self.tasks, backend, found, seed)
+            names = tuple(getattr(self.tasks, "class_names", ()))
+            confusion = None
+            if 0 < len(names) <= MOST_CLASSES:
+                counts, met = np.zeros((2, len(names), len(names)), np.int64)
+                confusion = Confusion(counts, met, names)
+            look = _Looking(report, episodes, confusion)
+            found = evaluator.run(episodes, progress=False, watch=look)
         except Exception as error:  # whatever a learner does: the others are shown all the same
             self.problems[name] = in_words(error)
             return
         self.outcomes |= found.outcomes
         self.hardness = found.hardness
+        self.failures[name] = [failure for _, failure in look.worst]
+        if confusion is not None and confusion.counts.any():
+            self.confusions[name] = confusion
 
     def table(self, seed: int) -> Table | None:
         """What was found, to be compared; ``None`` if no learner could be judged."""
         return Table(dict(self.outcomes), seed, self.hardness) if self.outcomes else None
-
-    def _look_again(self, entry: Entry, tasks: TaskSource, backend: Backend, found: Table, seed: int) -> None:
-        """Draw the tasks once more, for what the evaluation has not kept: predictions and images."""
-        values, loss = found[entry.name].values, found.outcomes[entry.name].loss
-        accuracy = found[entry.name].metric == "accuracy"
-        worst = np.lexsort((-loss, values if accuracy else -values))[:WORST].tolist()
-        names = tuple(getattr(tasks, "class_names", ())) if accuracy else ()
-        confusion = None
-        if 0 < len(names) <= MOST_CLASSES:
-            counts, met = np.zeros((2, len(names), len(names)), np.int64)
-            confusion = Confusion(counts, met, names)
-        failures = {}
-        drawn = wanted(blocks(tasks, values.size, seed, backend), values.size)
-        for number, episode in enumerate(drawn):
-            first = number * BLOCK
-            mine = [task - first for task in worst if 0 <= task - first < episode.support_x.shape[0]]
-            counted = confusion is not None and episode.classes is not None and episode.query_y.ndim == 2
-            if not mine and not counted:
-                continue
-            outputs = predictions(entry.learner, entry.meta_params, episode, map(str, range(BLOCK)))
-            if counted and confusion is not None and episode.classes is not None:
-                labels = backend.to_numpy(episode.query_y)
-                count_confused(confusion, episode.classes, labels, outputs.argmax(axis=2))
-            for task in mine:
-                hardness = np.nan if found.hardness is None else float(found.hardness[first + task])
-                alone = episode.take(slice(task, task + 1))
-                value = float(values[first + task])
-                failures[first + task] = FailedTask(first + task, alone, outputs[task], value, hardness)
-        self.failures[entry.name] = [failures[task] for task in worst]
-        if confusion is not None and confusion.counts.any():
-            self.confusions[entry.name] = confusion
 
 
 def _of_policy(entry: Entry, tasks: Any, episodes: int, seed: int, backend: Backend) -> LearnerOutcome:
