@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Protocol, Self, TextIO, cast
 
@@ -33,7 +34,7 @@ class ByteReport(Protocol):
 
 
 @contextmanager
-def showing(progress: bool | Progress | None, name: str) -> Iterator[Progress | None]:
+def showing(progress: bool | Progress | None, name: str) -> Iterator[Progress]:
     """What a training calls to show its progress.
 
     Args:
@@ -43,15 +44,13 @@ def showing(progress: bool | Progress | None, name: str) -> Iterator[Progress | 
     """
     if callable(progress):
         yield progress
-    elif progress is False:
-        yield None
-    elif in_notebook():
+    elif progress is not False and in_notebook():
         yield NotebookLine(name)
-    elif progress is True or Forgiving(sys.stderr).isatty():
+    elif progress is not False and (progress or Forgiving(sys.stderr).isatty()):
         with reporting(sys.stderr) as report:
-            yield lambda step, steps, loss: report(name, step, steps, loss)
+            yield partial(report, name)
     else:
-        yield None
+        yield lambda step, steps, loss: None
 
 
 @contextmanager

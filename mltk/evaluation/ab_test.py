@@ -80,6 +80,10 @@ LARGEST = 2**30
 """Bytes of a file that is resumed."""
 
 
+WRITTEN = {"test", "metric", "values", "seconds", "digest"}
+"""What stands in that file."""
+
+
 @dataclass(frozen=True, repr=False)
 class ABResult(Told):
     r"""What an `ABTest` has found.
@@ -294,8 +298,7 @@ class ABTest(Checked):
                 known.seconds = before + time.perf_counter() - began
                 if path is not None:
                     known.write(path)
-                if report is not None:
-                    report(known.values.shape[1], max_tasks, None)
+                report(known.values.shape[1], max_tasks, None)
         return known.result()
 
 
@@ -357,13 +360,7 @@ class _Known:
         """What a file keeps of this test."""
         with reading(path, RunError):
             found = read_json(read_bytes(path, most=LARGEST))
-            if not isinstance(found, dict) or found.keys() != {
-                "test",
-                "metric",
-                "values",
-                "seconds",
-                "digest",
-            }:
+            if not isinstance(found, dict) or found.keys() != WRITTEN:
                 raise ValueError("not what an A/B test writes")
             told = found["test"] if isinstance(found["test"], dict) else {}
             if lines := differences(told, self.facts):

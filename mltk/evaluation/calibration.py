@@ -33,7 +33,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mltk.checks import check_count
-from mltk.evaluation.interval import Interval
+from mltk.evaluation.interval import Interval, over_tasks
 from mltk.evaluation.probabilities import judged, of_labels
 from mltk.evaluation.reliability import (
     BINS,
@@ -42,7 +42,7 @@ from mltk.evaluation.reliability import (
     confidence_and_right,
     reliability,
 )
-from mltk.evaluation.student import half_width, quantile
+from mltk.evaluation.student import quantile
 from mltk.plain import plain
 from mltk.summary import Lines, Summary
 from mltk.tree import Array
@@ -149,10 +149,10 @@ def calibration(probabilities: Array, labels: Array, *, bins: int = BINS) -> Cal
     found = reliability(probabilities, labels, bins=bins)
     p, y = judged(probabilities, labels)
     return Calibration(
-        accuracy=_over_tasks(p.argmax(axis=-1) == y),
-        confidence=_over_tasks(p.max(axis=-1)),
-        nll=_over_tasks(_nll(p, y)),
-        brier=_over_tasks(_brier(p, y)),
+        accuracy=over_tasks((p.argmax(axis=-1) == y).mean(axis=1)),
+        confidence=over_tasks(p.max(axis=-1).mean(axis=1)),
+        nll=over_tasks(_nll(p, y).mean(axis=1)),
+        brier=over_tasks(_brier(p, y).mean(axis=1)),
         brier_parts=brier_parts(probabilities, labels, bins=bins),
         ece=_ece_over_tasks(p, y, bins),
         bins=found,
@@ -245,15 +245,6 @@ def _nll(p: np.ndarray, y: np.ndarray) -> np.ndarray:
 def _brier(p: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Of each query."""
     return np.asarray(np.sum((p - (np.arange(p.shape[-1]) == y[..., None])) ** 2, axis=-1))
-
-
-def _over_tasks(values: np.ndarray) -> Interval:
-    """The mean of what each query ``(T, M)`` has, with its interval over tasks."""
-    means = values.mean(axis=1)
-    mean = float(means.mean())
-    half = half_width(means) if math.isfinite(mean) else math.inf
-    low = mean - half if math.isfinite(mean) else -math.inf
-    return Interval(mean, low, mean + half, over="tasks", units=means.size)
 
 
 def _ece_over_tasks(p: np.ndarray, y: np.ndarray, bins: int) -> Interval:

@@ -24,9 +24,8 @@ import numpy as np
 from mltk.backend import common_backend
 from mltk.checks import Between, CountOrZero, checked
 from mltk.errors import DtypeError, ShapeError
-from mltk.evaluation.interval import Interval
+from mltk.evaluation.interval import Interval, over_tasks
 from mltk.evaluation.probabilities import checked_probabilities, judged, of_labels, with_labels
-from mltk.evaluation.student import half_width
 from mltk.summary import Lines, Summary
 from mltk.tree import Array
 
@@ -134,9 +133,4 @@ def coverage(sets: Array, labels: Array) -> Coverage:
         raise ShapeError(f"sets has shape {sets.shape}; expected (T, M, ways)")
     y = with_labels(sets, labels)
     of_tasks = of_labels(sets, y).mean(axis=1)
-    return Coverage(_interval(of_tasks), _interval(sets.sum(axis=-1).mean(axis=1)), of_tasks)
-
-
-def _interval(values: np.ndarray) -> Interval:
-    mean, half = float(values.mean()), half_width(values)
-    return Interval(mean, mean - half, mean + half, over="tasks", units=values.size)
+    return Coverage(over_tasks(of_tasks), over_tasks(sets.sum(axis=-1).mean(axis=1)), of_tasks)

@@ -21,6 +21,7 @@ from mltk.errors import SettingError
 from mltk.evaluation.blocks import BLOCK, batches, blocks, wanted
 from mltk.evaluation.calibration import calibration
 from mltk.evaluation.entry import Entry, backend_of_all, check_named, entry_of
+from mltk.evaluation.probabilities import log_softmax
 from mltk.evaluation.result import Evaluation
 from mltk.evaluation.table import LearnerOutcome, Table
 from mltk.evaluation.transductive import of_first_tasks
@@ -129,8 +130,7 @@ class MetaLearningEvaluator(Checked):
                     for entry, met in zip(entries, part.by_learner, strict=True):
                         watcher.on_tasks(self._seen(entry, met, part, done))
                 done += part.by_learner[0].values.size
-                if report is not None:
-                    report(done, episodes, None)
+                report(done, episodes, None)
         of_tasks = identities(parts, self.tasks)
         hardness = [part.hardness for part in parts if part.hardness is not None]
         known = len(hardness) == len(parts)
@@ -145,21 +145,12 @@ class MetaLearningEvaluator(Checked):
 
     def _seen(self, entry: Entry, met: Met, part: SideBySide, first: int) -> TasksSeen:
         found = {"loss": met.loss, "matching_loss": met.matching, "hardness": part.hardness}
-        return TasksSeen(
-            entry.name,
-            entry.learner,
-            self.tasks,
-            self.seed,
-            "tasks",
-            first,
-            "mse" if part.hardness is None else "accuracy",
-            met.values,
-            {name: values for name, values in found.items() if values is not None},
-            met.seconds,
-            **identities([part], self.tasks),
-            episode=part.episode,
-            outputs=met.outputs,
-        )
+        known = {name: values for name, values in found.items() if values is not None}
+        who = (entry.name, entry.learner, self.tasks, self.seed, "tasks", first)
+        metric = "mse" if part.hardness is None else "accuracy"
+        what: Any = {"seconds": met.seconds, "episode": part.episode, "outputs": met.outputs}
+        what |= identities([part], self.tasks)
+        return TasksSeen(*who, metric, met.values, known, **what)
 
 
 class Met(NamedTuple):
@@ -240,9 +231,7 @@ def _judged(entry: Entry, episode: Episode, done: int) -> Met:
     if episode.ways is None:
         return Met(values, values, None, None, seconds, outputs)
     labels = episode.backend.to_numpy(episode.query_y).reshape(tasks, -1)
-    logits = np.moveaxis(outputs, 2, -1).reshape(*labels.shape, -1)
-    logits = logits - logits.max(axis=-1, keepdims=True)
-    logs = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
+    logs = log_softmax(np.moveaxis(outputs, 2, -1).reshape(*labels.shape, -1))
     matching = None
     if isinstance(entry.learner, EmbeddingBased):
         params, _ = split(entry.meta_params, entry.learner.head_key)

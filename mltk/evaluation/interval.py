@@ -6,8 +6,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from mltk.checks import check_between
-from mltk.evaluation.student import quantile
+from mltk.evaluation.student import half_width, quantile
 
 SINGULAR = {"tasks": "task", "classes": "class", "groups": "group"}
 
@@ -70,6 +72,14 @@ class Interval:
 def decimals(half_width: float) -> int:
     """So many that two digits of half the width of an interval are shown."""
     return max(0, 1 - math.floor(math.log10(half_width))) if 0 < half_width < math.inf else 3
+
+
+def over_tasks(values: np.ndarray) -> Interval:
+    """The mean of a value a task, ``(T,)``, with Student's interval."""
+    mean = float(values.mean())
+    half = half_width(values) if math.isfinite(mean) else math.inf
+    low = mean - half if math.isfinite(mean) else -math.inf
+    return Interval(mean, low, mean + half, over="tasks", units=values.size)
 
 
 def from_variances(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 
@@ -132,18 +133,8 @@ def compare(
     flips = sign_flips(values)
     wins, ties, losses = (int(np.count_nonzero(each)) for each in (values > 0, values == 0, values < 0))
     ranked = float(wilcoxon(_with_ties(values), zero_method="pratt").pvalue) if values.any() else 1.0
-    return Comparison(
-        names,
-        x.metric,
-        apart.interval(over),
-        wins=wins,
-        ties=ties,
-        losses=losses,
-        wilcoxon=ranked,
-        sign_flip=flips.p,
-        exact=flips.exact,
-        holm=flips.p,
-    )
+    tested: Any = {"wilcoxon": ranked, "sign_flip": flips.p, "exact": flips.exact, "holm": flips.p}
+    return Comparison(names, x.metric, apart.interval(over), wins, ties, losses, **tested)
 
 
 def _with_ties(differences: np.ndarray) -> np.ndarray:

@@ -14,6 +14,7 @@ $C - 1$, and however many tasks there are, $V$ does not fall below $A / C$.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -153,16 +154,9 @@ def plan(
         return found(total, share * (units - 1))
 
     units = units or of.n_units
-    return TaskPlan(
-        effect,
-        power,
-        level,
-        over,
-        _fewest(lambda n: with_tasks(n, units), power),
-        units,
-        with_tasks(math.inf, units),
-        _fewest(lambda n: with_tasks(math.inf, n), power),
-    )
+    tasks, most = _fewest(lambda n: with_tasks(n, units), power), with_tasks(math.inf, units)
+    needed = _fewest(lambda n: with_tasks(math.inf, n), power)
+    return TaskPlan(effect, power, level, over, tasks, units, most, needed)
 
 
 def _differences(pilot: Any) -> tuple[float, Evaluation | None]:
@@ -207,8 +201,5 @@ def _fewest(power_with: Callable[[int], float], power: float) -> int | None:
         high *= 2
         if high > MOST:
             return None
-    low = max(1, high // 2)
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if power_with(middle) >= power else (middle, high)
-    return high
+    between = range(max(1, high // 2) + 1, high)
+    return between.start + bisect_left(between, power, key=power_with)

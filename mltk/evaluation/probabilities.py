@@ -90,3 +90,9 @@ def judged(probabilities: Array, labels: Array) -> tuple[np.ndarray, np.ndarray]
 def of_labels(values: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """The number of the right class of each query, ``(T, M)``."""
     return np.asarray(np.take_along_axis(values, labels[..., None], axis=-1)[..., 0])
+
+
+def log_softmax(outputs: np.ndarray) -> np.ndarray:
+    """Log-probabilities of logits ``(T, M, ways)``, float64."""
+    logits = outputs.astype(np.float64)
+    return np.asarray(logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True))

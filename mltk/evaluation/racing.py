@@ -156,8 +156,7 @@ def race(
                 if halving and len(running) > 2:
                     best = _ordered(running, sums / np.maximum(met, 1), metric)
                     running = _without(running, set(best[-(len(running) // 2) :]), left, "half")
-            if report is not None:
-                report(done, max_tasks, None)
+            report(done, max_tasks, None)
     assert metric is not None
     means = sums / met
     order = _ordered(running, means, metric) + list(left)[::-1]

@@ -69,13 +69,8 @@ class FullContextMatchingHead(Checked, Head):
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """See `Head.shapes`."""
         shapes = {name: dict(reader.shapes) for name, reader in self.readers.items()}
-        gates = 4 * self.features
-        shapes["attention"] = {
-            "weight_ih": (gates, self.features),
-            "weight_hh": (gates, 2 * self.features),
-            "bias_ih": (gates,),
-            "bias_hh": (gates,),
-        }
+        wide = {"weight_hh": (4 * self.features, 2 * self.features)}  # it remembers what it reads, too
+        shapes["attention"] = LSTM(self.features, self.features).shapes | wide
         return tree.flatten(shapes)
 
     def init(self, rng: np.random.Generator) -> dict[str, Any]:

@@ -23,8 +23,7 @@ from mltk.data.source import TaskSource
 from mltk.episode import Episode
 from mltk.errors import SettingError
 from mltk.evaluation.blocks import batches, blocks, wanted
-from mltk.evaluation.interval import Interval
-from mltk.evaluation.student import half_width
+from mltk.evaluation.interval import Interval, over_tasks
 from mltk.evaluation.unseen_tasks import metric, of_runs, predictions
 from mltk.progress import Progress, showing
 from mltk.summary import Lines, Told
@@ -92,7 +91,7 @@ class Learnability(Told):
 
     def error(self, shots: int) -> Interval:
         """The mean error with so many shots, and its interval over tasks."""
-        return _mean(self.errors[:, self._column(shots)])
+        return over_tasks(self.errors[:, self._column(shots)])
 
     def gap(self, shots: int) -> Interval:
         """How far it is above that of the best predictions, on the same queries.
@@ -104,13 +103,13 @@ class Learnability(Told):
             raise SettingError(
                 "the best predictions are unknown; expected tasks whose bayes_predict knows them"
             )
-        return _mean((self.errors - self.optimum)[:, self._column(shots)])
+        return over_tasks((self.errors - self.optimum)[:, self._column(shots)])
 
     def error_after(self, inner_steps: int) -> Interval:
         """The mean error after so many inner steps, with the most shots, and its interval over tasks."""
         if inner_steps not in self.inner_steps:
             raise SettingError(f"inner_steps is {inner_steps}; expected one of {self.inner_steps}")
-        return _mean(self.errors_by_step[:, self.inner_steps.index(inner_steps)])
+        return over_tasks(self.errors_by_step[:, self.inner_steps.index(inner_steps)])
 
     def shots_needed(self, error: float) -> Interval:
         """How many shots the fitted law needs for an error; infinite if its asymptote is not below it.
@@ -260,8 +259,7 @@ class LearnabilityAnalyzer(Checked):
                     predicted = outputs[..., : episode.ways].argmax(axis=-1)
                     count_confused(confusion, episode.classes, labels, predicted)
                 done += len(found[0])
-                if report is not None:
-                    report(done, 2 * episodes, float(found.mean()))
+                report(done, 2 * episodes, float(found.mean()))
             for episode in _drawn(many, episodes, seed + 1, backend):
                 parts = [_with_support(episode, draw, self.tasks.shots) for draw in range(redraws)]
                 cells = [
@@ -273,8 +271,7 @@ class LearnabilityAnalyzer(Checked):
                 ]
                 crossed.append(np.moveaxis(np.asarray(cells), (3, 0, 1, 2), (0, 1, 2, 3)))
                 done += len(crossed[-1])
-                if report is not None:
-                    report(done, 2 * episodes, float(crossed[-1].mean()))
+                report(done, 2 * episodes, float(crossed[-1].mean()))
         values = np.concatenate(errors)
         stepped = np.concatenate(by_step)
         taken = tuple(steps for steps, _ in learners)
@@ -373,11 +370,6 @@ def _chosen(episode: Episode, x: Any, y: Any, draw: int, count: int) -> tuple[An
     order = order.reshape(tasks, -1)
     rows = backend.asarray(np.arange(tasks)[:, None]), backend.asarray(order)
     return x[rows], y[rows]
-
-
-def _mean(values: np.ndarray) -> Interval:
-    mean, half = float(values.mean()), half_width(values)
-    return Interval(mean, mean - half, mean + half, over="tasks", units=values.size)
 
 
 def _short(interval: Interval) -> str:

@@ -25,6 +25,7 @@ import numpy as np
 from mltk.checks import Checked, Count, CountOrZero, NonNegative, Positive, Several
 from mltk.errors import SettingError
 from mltk.evaluation.interval import Interval
+from mltk.evaluation.probabilities import log_softmax
 from mltk.evaluation.result import Evaluation
 from mltk.ops import PolicyLoss
 from mltk.ops.distributions import Categorical
@@ -92,7 +93,7 @@ class Allocation(Checked):
         losses = scaling.values.T if scaling.metric == "mse" else 1 - scaling.values.T
         costs = losses + self.price * levels
         weights = self._descend(features[learned], costs[learned], rng)
-        chances = _softmax(features[judged] @ weights)
+        chances = np.exp(log_softmax(features[judged] @ weights))
         spent = float((chances @ levels).mean())
         uniform = best_mixture(losses[learned].mean(axis=0), levels, spent)
         # Improvements are positive, of errors as well.
@@ -174,7 +175,8 @@ class AllocationPolicy(Summary):
         columns = np.stack([known[name] for name in self.names], axis=1)
         if self.abstains:
             return np.tile(self.uniform, (len(columns), 1))
-        return _softmax(_features(columns, self.centre, self.scale) @ self.weights)
+        logits = _features(columns, self.centre, self.scale) @ self.weights
+        return np.asarray(np.exp(log_softmax(logits)))
 
     def choose(self, known: dict[str, np.ndarray], *, seed: int = 0) -> np.ndarray:
         """A level for each task, drawn from `probabilities`, ``(T,)``."""
@@ -258,8 +260,3 @@ def best_mixture(losses: np.ndarray, levels: np.ndarray, spent: float) -> np.nda
 def _features(columns: np.ndarray, centre: np.ndarray, scale: np.ndarray) -> np.ndarray:
     """Measures of one size ``(T, F)``, and a constant."""
     return np.column_stack([(columns - centre) / np.where(scale > 0, scale, 1.0), np.ones(len(columns))])
-
-
-def _softmax(logits: np.ndarray) -> np.ndarray:
-    weights = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return np.asarray(weights / weights.sum(axis=1, keepdims=True))

@@ -200,16 +200,9 @@ class OnlineMetaLearner(Checked):
         before = initial if self.memory == "scratch" else state
         meta_params, memory, rng = self._learned(before, state.rng, replay)
         after = tuple(self._judged(meta_params, replay, each)[1] for each in stages)
-        return OnlineState(
-            meta_params,
-            memory,
-            rng,
-            stages,
-            arrived[0],
-            (*state.at_start, self._judged(initial.meta_params, replay, source)[1]),
-            (*state.on_arrival, arrived[1]),
-            (*state.after, after),
-        )
+        at_start = *state.at_start, self._judged(initial.meta_params, replay, source)[1]
+        measured = at_start, (*state.on_arrival, arrived[1]), (*state.after, after)
+        return OnlineState(meta_params, memory, rng, stages, arrived[0], *measured)
 
     def run(self, stream: Iterable[Stage], *, path: str | os.PathLike[str] | None = None) -> OnlineState:
         """Meet one stage after the other.

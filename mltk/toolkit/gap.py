@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -141,16 +142,9 @@ def gap(
         closed = interval(part + (gain - part * possible) / room.estimate)
     sign = 1 if evidence.metric == "accuracy" else -1
     single = float(value[best].mean())
-    return Gap(
-        evidence.metric,
-        sign * single,
-        sign * float(selected.mean()),
-        sign * (single + room.estimate),
-        sign * float(value.max(axis=0).mean()),
-        gained,
-        closed,
-        sign_flips(gain).p,
-    )
+    means = single, float(selected.mean()), single + room.estimate, float(value.max(axis=0).mean())
+    found: Any = (*(sign * mean for mean in means), gained, closed, sign_flips(gain).p)
+    return Gap(evidence.metric, *found)
 
 
 def values(evidence: Evidence, outcomes: np.ndarray, cost: float) -> np.ndarray:

@@ -15,12 +15,12 @@ from mltk.errors import NotFiniteError, SettingError
 from mltk.evaluation.blocks import BLOCK, batches, blocks, wanted
 from mltk.evaluation.interval import Interval
 from mltk.evaluation.paired import Comparison, compare
+from mltk.evaluation.probabilities import log_softmax
 from mltk.evaluation.result import Evaluation
 from mltk.evaluation.unseen_tasks import Judged, identities, metric, of_runs
 from mltk.installation import needed_for
 from mltk.progress import Progress, showing
 from mltk.summary import Lines, Told
-from mltk.toolkit.passes import log_softmax
 from mltk.toolkit.test_time import TestTimeScaler
 from mltk.tree import Tree
 
@@ -177,8 +177,7 @@ def scaling(
             name, done = "mse" if episode.ways is None else "accuracy", done + by_level.shape[1]
             if episode.ways is not None:
                 known.append(confidences(found[0][0]))
-            if report is not None:
-                report(done, episodes, None)
+            report(done, episodes, None)
     return Scaling(
         name,
         chosen,

@@ -10,6 +10,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from mltk.errors import SettingError
+from mltk.evaluation.probabilities import log_softmax
 from mltk.evaluation.student import quantile
 from mltk.evaluation.uncertainty import uncertainty
 from mltk.summary import Lines, Told
@@ -197,9 +198,3 @@ def settled(votes: np.ndarray, totals: np.ndarray, confidence: float) -> np.ndar
     safe = leads.mean(axis=0) > enough
     np.put_along_axis(safe, best, True, axis=-1)
     return np.asarray(safe.all(axis=-1))
-
-
-def log_softmax(outputs: np.ndarray) -> np.ndarray:
-    """Log-probabilities of logits ``(T, M, ways)``, float64."""
-    logits = outputs.astype(np.float64)
-    return np.asarray(logits - np.logaddexp.reduce(logits, axis=2, keepdims=True))

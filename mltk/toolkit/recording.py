@@ -86,36 +86,21 @@ class Recorder:
         if self._last is not None and self._last[0] < seen.step:
             costs["seconds"] = (now - self._last[1]) / (seen.step - self._last[0])
         self._last = seen.step, now
-        row = Row(
-            f"{self.run}/training",
-            self._source(seen.tasks),
-            seen.seed,
-            seen.step,
-            type(seen.learner).__name__,
-            "loss",
-            float(seen.loss),
-            {"gradient norm": _norm(seen.grads), **seen.figures},
-            costs,
-            {} if seen.folder is None else {"folder": str(seen.folder)},
-        )
-        self.add([row])
+        learner, measures = type(seen.learner).__name__, {"gradient norm": _norm(seen.grads), **seen.figures}
+        key = f"{self.run}/training", self._source(seen.tasks), seen.seed, seen.step, learner
+        trace = {} if seen.folder is None else {"folder": str(seen.folder)}
+        self.add([Row(*key, "loss", float(seen.loss), measures, costs, trace)])
 
     def on_tasks(self, seen: TasksSeen) -> None:
         """See `mltk.watching.Watcher`."""
-        source = self._source(seen.tasks)
+        run, source = f"{self.run}/evaluation", self._source(seen.tasks)
         if seen.over != "tasks":  # other tasks under the same numbers
             source = f"{source} over {seen.over}"
         of_tasks = {name: getattr(seen, name) for name in ("classes", "groups")}
         costs = {} if seen.seconds is None else {"seconds": seen.seconds}
         self.add(
             Row(
-                f"{self.run}/evaluation",
-                source,
-                seen.seed,
-                seen.first + task,
-                seen.name,
-                seen.metric,
-                value,
+                *(run, source, seen.seed, seen.first + task, seen.name, seen.metric, value),
                 {name: float(values[task]) for name, values in seen.measures.items()},
                 costs,
                 {name: told[task].tolist() for name, told in of_tasks.items() if told is not None},

@@ -167,14 +167,8 @@ class Recovery(Checked):
         if log.rate < good.last.rate:  # killed after the event was written, or gone back to before it
             good.go_back(log.of("diverged")[-1].step + 1, log.rate)
         while True:
-            source = _Replacing(
-                training.tasks,
-                self.source_retries,
-                self.wait,
-                log=log,
-                skips=self.skips,
-                steps=count(good.last.step + 1),
-            )
+            patience, steps = (self.source_retries, self.wait), count(good.last.step + 1)
+            source = _Replacing(training.tasks, *patience, log=log, skips=self.skips, steps=steps)
             try:
                 return replace(training, drawn_from=source, keep=good.keep).run(_copy(good.last))
             except DivergedError as error:

@@ -229,14 +229,13 @@ class Training:
             self.save(replace(state, calibrated=found))
         return meta_params
 
-    def _loop(self, state: State, progress: Progress | None) -> State:
+    def _loop(self, state: State, progress: Progress) -> State:
         on_host = self.backend.device == "cpu"
         meta_params, memory, rng, loss_sum = state.meta_params, state.optimizer, state.rng, state.loss_sum
         history, known, rate = list(state.history), state.proposer, state.rate
         seconds = history[-1]["seconds"] if history else 0.0
         start = time.perf_counter()
-        if progress is not None:
-            progress(state.step, self.steps, None)
+        progress(state.step, self.steps, None)
         steps = range(state.step + 1, self.steps + 1)
         # Without a folder there is nothing to be written before the end.
         interruption = Interruption() if self.folder is not None else None
@@ -302,12 +301,11 @@ class Training:
             error.add_note(f"in the tasks of step {step} of the training")
             raise
 
-    def _log(self, line: dict[str, Any], history: list[dict[str, Any]], progress: Progress | None) -> None:
+    def _log(self, line: dict[str, Any], history: list[dict[str, Any]], progress: Progress) -> None:
         history.append(line)
         if self.folder is not None:
             self.folder.append_metrics(line)
-        if progress is not None:
-            progress(line["step"], self.steps, line["loss"])
+        progress(line["step"], self.steps, line["loss"])
 
     def save(self, state: State) -> None:
         """Check that everything is finite and, with a folder, write a checkpoint."""
@@ -321,18 +319,9 @@ class Training:
             self.keep(state)
         if self.folder is not None:
             random = dict(state.rng.bit_generator.state)
-            self.folder.write_checkpoint(
-                Checkpoint(
-                    state.step,
-                    params,
-                    memory,
-                    random,
-                    loss_sum["loss_sum"],
-                    state.calibrated,
-                    state.proposer,
-                    state.rate,
-                )
-            )
+            rest: Any = {name: getattr(state, name) for name in ("calibrated", "proposer", "rate")}
+            kept = Checkpoint(state.step, params, memory, random, loss_sum["loss_sum"], **rest)
+            self.folder.write_checkpoint(kept)
 
     def restored(self, start: State, checkpoint: Checkpoint) -> State:
         """The state that a checkpoint holds, given one of the same structure."""

@@ -58,6 +58,10 @@ DOTS = 64
 """So many dots in a key (tables inside tables) are damage: TOML's parser takes the square of their number."""
 
 
+PARTS = ("params", "optimizer", "calibrated", "proposer")
+"""What a checkpoint has arrays of."""
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """The whole state of a training after some step.
@@ -252,11 +256,8 @@ class RunFolder:
                 step=int(step),
                 rng=rng,
                 loss_sum=found.pop("loss_sum"),
-                params=_under("params.", found),
-                optimizer=_under("optimizer.", found),
-                calibrated=_under("calibrated.", found),
-                proposer=_under("proposer.", found),
                 rate=float(rate),
+                **{part: _under(f"{part}.", found) for part in PARTS},
             )
 
     def write_checkpoint(self, checkpoint: Checkpoint) -> None:
@@ -272,10 +273,7 @@ class RunFolder:
             "rng": np.asarray(json.dumps(checkpoint.rng)),
             "loss_sum": checkpoint.loss_sum,
             "rate": np.asarray(checkpoint.rate),
-            **{f"params.{name}": leaf for name, leaf in checkpoint.params.items()},
-            **{f"optimizer.{name}": leaf for name, leaf in checkpoint.optimizer.items()},
-            **{f"calibrated.{name}": leaf for name, leaf in checkpoint.calibrated.items()},
-            **{f"proposer.{name}": leaf for name, leaf in checkpoint.proposer.items()},
+            **tree.flatten({part: getattr(checkpoint, part) for part in PARTS}),
         }
         replace_file(self.checkpoint_path, lambda file: np.savez(file, **arrays))
 

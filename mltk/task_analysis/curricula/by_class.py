@@ -9,12 +9,10 @@ from typing import NamedTuple, cast
 import numpy as np
 
 from mltk.checks import NonNegative, Part, check_has
-from mltk.contracts import Backend, Learner
 from mltk.data.source import ClassSource, Proposal
 from mltk.errors import SettingError
 from mltk.task_analysis.class_means import probabilities
-from mltk.task_analysis.curricula.of_tasks import OfTasks, outputs_of
-from mltk.tree import Tree
+from mltk.task_analysis.curricula.of_tasks import OfTasks, State, Step, outputs_of
 
 
 class Errors(NamedTuple):
@@ -75,22 +73,13 @@ class ByClass(OfTasks):
             queries: How many queries each label has, ``(T, ways)``.
         """
 
-    def propose(
-        self,
-        n_tasks: int,
-        rng: np.random.Generator,
-        backend: Backend,
-        *,
-        learner: Learner,
-        meta_params: Tree,
-        state: dict[str, np.ndarray],
-    ) -> Proposal:
-        """See `mltk.data.source.Proposer`; logged is the mean probability that was given to wrong classes."""
+    def proposed(self, step: Step, state: State) -> Proposal:
+        """See `OfTasks`; logged is the mean probability that was given to wrong classes."""
         source, potentials = cast(ClassSource, self.tasks), state["potentials"]
-        classes = self.draw(potentials, source.allowed(n_tasks, rng), source.ways, rng)
-        episode = source.of_classes(classes, rng, backend)
-        p = probabilities(outputs_of(learner, meta_params, episode))[..., : source.ways]
-        is_label = backend.to_numpy(episode.query_y)[..., None] == np.arange(source.ways)
+        classes = self.draw(potentials, source.allowed(step.n_tasks, step.rng), source.ways, step.rng)
+        episode = source.of_classes(classes, step.rng, step.backend)
+        p = probabilities(outputs_of(step.learner, step.meta_params, episode))[..., : source.ways]
+        is_label = step.backend.to_numpy(episode.query_y)[..., None] == np.arange(source.ways)
         found = self.errors(classes, is_label.mT @ p, is_label.sum(axis=1))
         wrong, queries = np.zeros((2, *potentials.shape))
         np.add.at(wrong, found.places, found.wrong)

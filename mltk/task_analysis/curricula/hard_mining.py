@@ -7,10 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from mltk.checks import Several
-from mltk.contracts import Backend, Learner
 from mltk.data.source import Proposal
-from mltk.task_analysis.curricula.of_tasks import OfTasks, chosen, difficulty
-from mltk.tree import Tree
+from mltk.task_analysis.curricula.of_tasks import OfTasks, State, Step, chosen
 
 
 @dataclass(frozen=True)
@@ -38,18 +36,8 @@ class HardMining(OfTasks):
 
     candidates: Several = 4
 
-    def propose(
-        self,
-        n_tasks: int,
-        rng: np.random.Generator,
-        backend: Backend,
-        *,
-        learner: Learner,
-        meta_params: Tree,
-        state: dict[str, np.ndarray],
-    ) -> Proposal:
-        """See `mltk.data.source.Proposer`; logged is the mean difficulty of the candidates."""
-        episode = self.candidates_of(self.candidates * n_tasks, rng, backend)
-        found = difficulty(learner, meta_params, episode)
-        hardest = np.argsort(-found, kind="stable")[:n_tasks]
+    def proposed(self, step: Step, state: State) -> Proposal:
+        """See `OfTasks`; logged is the mean difficulty of the candidates."""
+        episode, found = self.candidates_of(step, self.candidates)
+        hardest = np.argsort(-found, kind="stable")[: step.n_tasks]
         return Proposal(chosen(episode, hardest.tolist()), state, {"difficulty": float(found.mean())})

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from mltk.checks import Checked
 from mltk.contracts import Backend, Learner
-from mltk.data.source import Tasks
+from mltk.data.source import Proposal, Tasks
 from mltk.episode import Episode, joined
 from mltk.errors import DivergedError, NotFiniteError, SettingError
 from mltk.evaluation.unseen_tasks import predictions
@@ -19,6 +20,19 @@ from mltk.tree import Tree
 
 OF_CLASSES = ("class_names", "class_digests", "names_identify", "group_names", "distinct_classes")
 """What a source may say of its classes, which is the same for those who wrap it."""
+
+
+State = dict[str, np.ndarray]
+
+
+class Step(NamedTuple):
+    """A step of a training that tasks are proposed for: see `mltk.data.source.Proposer.propose`."""
+
+    n_tasks: int
+    rng: np.random.Generator
+    backend: Backend
+    learner: Learner
+    meta_params: Tree
 
 
 @dataclass(frozen=True)
@@ -49,23 +63,41 @@ class OfTasks(Checked):
         """Draw from the tasks as they are; see `mltk.data.source.TaskSource.sample`."""
         return self.tasks.sample(n_tasks, rng, backend)
 
-    def start(self) -> dict[str, np.ndarray]:
+    def start(self) -> State:
         """See `mltk.data.source.Proposer`."""
         return {}
 
-    def candidates_of(self, n_tasks: int, rng: np.random.Generator, backend: Backend) -> Episode:
-        """As many tasks as are asked for.
+    def propose(
+        self,
+        n_tasks: int,
+        rng: np.random.Generator,
+        backend: Backend,
+        *,
+        learner: Learner,
+        meta_params: Tree,
+        state: State,
+    ) -> Proposal:
+        """See `mltk.data.source.Proposer`."""
+        return self.proposed(Step(n_tasks, rng, backend, learner, meta_params), state)
+
+    @abstractmethod
+    def proposed(self, step: Step, state: State) -> Proposal:
+        """What is proposed for a step."""
+
+    def candidates_of(self, step: Step, times: int = 1) -> tuple[Episode, np.ndarray]:
+        """So many times as many tasks as are asked for, and the difficulty of each.
 
         Raises:
             SettingError: If the source draws something else.
         """
-        episode = self.tasks.sample(n_tasks, rng, backend)
+        n_tasks = times * step.n_tasks
+        episode = self.tasks.sample(n_tasks, step.rng, step.backend)
         found = len(episode.support_x) if isinstance(episode, Episode) else type(episode).__name__
         if found != n_tasks:
             raise SettingError(
                 f"tasks.sample({n_tasks}, …) gave {found}; expected an Episode of {n_tasks} tasks"
             )
-        return episode
+        return episode, difficulty(step.learner, step.meta_params, episode)
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from mltk.checks import Count, Part, Several
-from mltk.contracts import Backend, Learner
 from mltk.data.source import Proposal
-from mltk.task_analysis.curricula.of_tasks import OfTasks, chosen, difficulty
-from mltk.tree import Tree
+from mltk.task_analysis.curricula.of_tasks import OfTasks, State, Step, chosen
 
 
 @dataclass(frozen=True)
@@ -44,25 +42,15 @@ class Curriculum(OfTasks):
     first: Part = 0.25
     candidates: Several = 4
 
-    def start(self) -> dict[str, np.ndarray]:
+    def start(self) -> State:
         """See `mltk.data.source.Proposer`: how many steps were taken."""
         return {"step": np.asarray(0)}
 
-    def propose(
-        self,
-        n_tasks: int,
-        rng: np.random.Generator,
-        backend: Backend,
-        *,
-        learner: Learner,
-        meta_params: Tree,
-        state: dict[str, np.ndarray],
-    ) -> Proposal:
-        """See `mltk.data.source.Proposer`; logged is the part, and the mean difficulty of the candidates."""
+    def proposed(self, step: Step, state: State) -> Proposal:
+        """See `OfTasks`; logged is the part, and the mean difficulty of the candidates."""
         part = min(1.0, self.first + (1 - self.first) * int(state["step"]) / self.steps)
-        episode = self.candidates_of(self.candidates * n_tasks, rng, backend)
-        found = difficulty(learner, meta_params, episode)
-        allowed = np.argsort(found, kind="stable")[: max(n_tasks, math.ceil(part * len(found)))]
-        tasks = rng.choice(allowed, n_tasks, replace=False)
+        episode, found = self.candidates_of(step, self.candidates)
+        allowed = np.argsort(found, kind="stable")[: max(step.n_tasks, math.ceil(part * len(found)))]
+        tasks = step.rng.choice(allowed, step.n_tasks, replace=False)
         figures = {"difficulty": float(found.mean()), "part": part}
         return Proposal(chosen(episode, tasks.tolist()), {"step": state["step"] + 1}, figures)

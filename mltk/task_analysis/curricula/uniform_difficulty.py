@@ -9,10 +9,8 @@ from typing import Literal
 import numpy as np
 
 from mltk.checks import Part
-from mltk.contracts import Backend, Learner
 from mltk.data.source import Proposal
-from mltk.task_analysis.curricula.of_tasks import OfTasks, difficulty
-from mltk.tree import Tree
+from mltk.task_analysis.curricula.of_tasks import OfTasks, State, Step
 
 FEWEST = 30
 """Tasks whose difficulty is known before any are weighed."""
@@ -63,23 +61,13 @@ class UniformDifficulty(OfTasks):
     divisor: Literal["effective", "tasks"] = "effective"
     memory: Part = 0.99
 
-    def start(self) -> dict[str, np.ndarray]:
+    def start(self) -> State:
         """See `mltk.data.source.Proposer`: tasks seen, and what they count for in mean and squares."""
         return {name: np.asarray(0.0) for name in ("seen", "total", "mean", "squares")}
 
-    def propose(
-        self,
-        n_tasks: int,
-        rng: np.random.Generator,
-        backend: Backend,
-        *,
-        learner: Learner,
-        meta_params: Tree,
-        state: dict[str, np.ndarray],
-    ) -> Proposal:
-        """See `mltk.data.source.Proposer`; logged are mean difficulty and effective number of tasks."""
-        episode = self.candidates_of(n_tasks, rng, backend)
-        found = difficulty(learner, meta_params, episode)
+    def proposed(self, step: Step, state: State) -> Proposal:
+        """See `OfTasks`; logged are mean difficulty and effective number of tasks."""
+        episode, found = self.candidates_of(step)
         weights = importance(found, state)
         effective = effective_number(weights)
         if self.divisor == "effective" and effective:
@@ -90,7 +78,7 @@ class UniformDifficulty(OfTasks):
         return Proposal(replace(episode, weights=weights), updated(state, found, self.memory), figures)
 
 
-def importance(found: np.ndarray, state: dict[str, np.ndarray]) -> np.ndarray:
+def importance(found: np.ndarray, state: State) -> np.ndarray:
     """The ratio of the densities at each difficulty, ``(T,)``."""
     deviation = math.sqrt(state["squares"] / state["total"]) if state["seen"] >= FEWEST else 0.0
     if not deviation:
@@ -106,7 +94,7 @@ def effective_number(weights: np.ndarray) -> float:
     return float(weights.sum() ** 2 / (weights**2).sum()) if weights.any() else 0.0
 
 
-def updated(state: dict[str, np.ndarray], found: np.ndarray, memory: float) -> dict[str, np.ndarray]:
+def updated(state: State, found: np.ndarray, memory: float) -> State:
     """Mean and squares with further difficulties (Chan, Golub & LeVeque 1983); earlier ones count less."""
     before, count = memory * state["total"], len(found)
     total, step = before + count, found.mean() - state["mean"]
