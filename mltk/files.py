@@ -15,6 +15,9 @@ from typing import Any, BinaryIO
 
 from mltk.errors import RunError
 
+AnyPath = str | os.PathLike[str]
+"""What names a file or folder."""
+
 # Where a system has no such flag, it is looked at the name before instead; nothing waits for a pipe there.
 _NO_LINKS = getattr(os, "O_NOFOLLOW", 0)
 _AT_ONCE = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mltk.errors import MltkError
-from mltk.files import open_to_read
+from mltk.files import AnyPath, open_to_read
 
 DEEPEST = 64
 """Levels that lists and tables may have inside each other: code that walks through them is recursive."""
@@ -25,7 +25,7 @@ LONGEST = 300
 
 @contextmanager
 def reading(
-    source: str | os.PathLike[str], error: Callable[[str], MltkError], *, damaged: str = "is damaged"
+    source: AnyPath, error: Callable[[str], MltkError], *, damaged: str = "is damaged"
 ) -> Iterator[None]:
     """Turn whatever fails while something from outside is read into one error that names it.
 

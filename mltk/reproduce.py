@@ -24,7 +24,7 @@ from mltk.backend import backend
 from mltk.checks import Count, CountOrZero, checked
 from mltk.errors import MltkError, RunError, SettingError
 from mltk.evaluation import evaluate
-from mltk.files import reason, replace_file
+from mltk.files import AnyPath, reason, replace_file
 from mltk.progress import StepReport
 from mltk.training.interruption import terminating
 from mltk.training.run_claim import shown
@@ -127,7 +127,7 @@ class TableEntry:
 @checked
 def sinusoid_table(
     *,
-    out: str | os.PathLike[str],
+    out: AnyPath,
     shots: Sequence[int] = SHOTS,
     steps: Count = STEPS,
     seed: CountOrZero = 0,

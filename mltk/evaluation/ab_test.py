@@ -33,7 +33,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import time
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
@@ -59,7 +58,7 @@ from mltk.evaluation.entry import Entry, backend_of_all, entry_of
 from mltk.evaluation.interval import Interval
 from mltk.evaluation.side_by_side import advantages, check_same_metric, evidence_for, leads, scores
 from mltk.evaluation.unseen_tasks import identities
-from mltk.files import replace_file
+from mltk.files import AnyPath, replace_file
 from mltk.outside import read_bytes, read_json, reading
 from mltk.progress import Progress, showing
 from mltk.summary import Lines, Told
@@ -250,7 +249,7 @@ class ABTest(Checked):
         max_tasks: Count = 10_000,
         *,
         resume: ABResult | None = None,
-        out: str | os.PathLike[str] | None = None,
+        out: AnyPath | None = None,
         progress: bool | Progress | None = None,
         watch: Watch = (),
     ) -> ABResult:

@@ -3,24 +3,12 @@
 from __future__ import annotations
 
 import math
-import os
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mltk.evaluation.ab_test import ABResult
-from mltk.pictures.figure import (
-    BLACK,
-    BLUE,
-    GREY,
-    VERMILLION,
-    blank_figure,
-    check_result,
-    legend_below,
-    plain_style,
-    save,
-    titled,
-)
+from mltk.pictures.figure import BLACK, BLUE, GREY, VERMILLION, AnyPath, check_result, drawn, save, titled
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -31,7 +19,7 @@ PALE = "#BFDBEC"
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
-def confidence_sequence(result: ABResult, path: str | os.PathLike[str]) -> None:
+def confidence_sequence(result: ABResult, path: AnyPath) -> None:
     """Write `confidence_sequence_figure` to an SVG file.
 
     Raises:
@@ -56,10 +44,9 @@ def confidence_sequence_figure(result: ABResult) -> Figure:
     scale, unit = (100, "points of accuracy") if result.metric == "accuracy" else (1, result.metric)
     known = np.isfinite(result.low)
     marker = "o" if result.tasks == 1 else ""
-    with plain_style():
+    with drawn(7, 6) as figure:
         from matplotlib.ticker import MaxNLocator
 
-        figure = blank_figure(7, 6)
         upper, lower = figure.subplots(2, sharex=True, height_ratios=[3, 2])
         means = scale * np.cumsum(result.differences) / times
         band = [scale * each[known] for each in (result.low, result.high)]
@@ -89,5 +76,4 @@ def confidence_sequence_figure(result: ABResult) -> Figure:
         lower.set_xlim(0, result.tasks + 1)
         lower.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
         lower.set_xlabel("tasks")
-        legend_below(figure)
     return figure

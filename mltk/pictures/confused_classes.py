@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,7 +9,7 @@ import numpy as np
 from mltk.checks import check_count
 from mltk.data.images.tasks import ImageTasks
 from mltk.errors import SettingError
-from mltk.pictures.figure import blank_figure, check_result, plain_style, save
+from mltk.pictures.figure import AnyPath, check_result, drawn, save
 from mltk.task_analysis.confusion import Confusion
 
 if TYPE_CHECKING:
@@ -20,9 +19,7 @@ IMAGES = 4
 """Images of each class that are shown, if it has as many."""
 
 
-def confused_classes(
-    confusion: Confusion, tasks: ImageTasks, path: str | os.PathLike[str], *, pairs: int = 5
-) -> None:
+def confused_classes(confusion: Confusion, tasks: ImageTasks, path: AnyPath, *, pairs: int = 5) -> None:
     """Write the picture that `confused_classes_figure` makes as an SVG file.
 
     Args:
@@ -56,8 +53,7 @@ def confused_classes_figure(confusion: Confusion, tasks: ImageTasks, *, pairs: i
     rows = confusion.most_confused(pairs)
     if not rows:
         raise SettingError("confusion has no pair of classes that met in a task; expected at least one")
-    with plain_style():
-        figure = blank_figure(8.0, 1.1 * len(rows) + 0.5)
+    with drawn(8.0, 1.1 * len(rows) + 0.5) as figure:
         panels = figure.subplots(len(rows), 1, squeeze=False)[:, 0]
         for axes, (one, other, rate, queries) in zip(panels, rows, strict=True):
             strips = [_strip(tasks, place[name]) for name in (one, other)]

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-import os
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mltk.evaluation.over_datasets import Ranking
-from mltk.pictures.figure import BLACK, BLUE, VERMILLION, blank_figure, check_result, plain_style, save
+from mltk.pictures.figure import BLACK, BLUE, VERMILLION, AnyPath, check_result, drawn, save
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,7 +18,7 @@ ROW = 0.24
 """Inches between two names, and between two bars."""
 
 
-def critical_difference(ranking: Ranking, path: str | os.PathLike[str]) -> None:
+def critical_difference(ranking: Ranking, path: AnyPath) -> None:
     """Write `critical_difference_figure` to an SVG file.
 
     Raises:
@@ -44,8 +43,7 @@ def critical_difference_figure(ranking: Ranking) -> Figure:
     left = math.ceil(count / 2)
     bars, rows = len(groups), left
     height = ROW * (bars + rows + 5)
-    with plain_style():
-        figure = blank_figure(7.5, height)
+    with drawn(7.5, height) as figure:
         figure.set_layout_engine("none")
         axes = figure.add_axes((0, 0, 1, 1))  # long names make the picture wider, not its parts smaller
         axes.axis("off")

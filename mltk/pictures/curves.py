@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Mapping, Sequence
 from itertools import cycle, product
@@ -12,17 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from mltk.errors import MissingLibraryError, SettingError
-from mltk.pictures.figure import (
-    BLUE,
-    GREEN,
-    PURPLE,
-    VERMILLION,
-    blank_figure,
-    legend_below,
-    plain_style,
-    save,
-    titled,
-)
+from mltk.pictures.figure import BLUE, GREEN, PURPLE, VERMILLION, AnyPath, drawn, save, titled
 from mltk.pictures.titles import learner_in_words, loss_in_words, tasks_in_words
 
 if TYPE_CHECKING:
@@ -35,7 +24,7 @@ History = Sequence[Mapping[str, float]]
 
 def learning_curve(
     history: History | Mapping[str, History],
-    path: str | os.PathLike[str],
+    path: AnyPath,
     *,
     title: str = "",
     loss: str = "loss",
@@ -70,10 +59,9 @@ def learning_curve_figure(
     runs = cast("Mapping[str, History]", history if isinstance(history, Mapping) else {"meta-loss": history})
     if not all(runs.values()) or not runs:
         raise SettingError("history is empty; expected at least one logged step")
-    with plain_style():
+    with drawn(7.0, 4.0) as figure:
         from matplotlib.ticker import MaxNLocator
 
-        figure = blank_figure(7.0, 4.0)
         axes = figure.add_subplot()
         styles = cycle(product(("-", "--", ":", "-."), (BLUE, VERMILLION, GREEN, PURPLE)))
         for (name, run), (dashes, colour) in zip(runs.items(), styles, strict=False):
@@ -81,23 +69,10 @@ def learning_curve_figure(
             losses = np.array([entry["loss"] for entry in run])
             smooth = running_median(losses)
             alone = len(runs) == 1
-            axes.plot(
-                steps,
-                losses,
-                color=colour,
-                linewidth=0.8,
-                alpha=0.35,
-                label="each logged step" if alone else None,
-            )
-            axes.plot(
-                steps,
-                smooth,
-                color=colour,
-                linestyle=dashes,
-                linewidth=2,
-                marker="o" if len(run) == 1 else "",
-                label="running median" if alone else name,
-            )
+            label = "each logged step" if alone else None
+            axes.plot(steps, losses, color=colour, linewidth=0.8, alpha=0.35, label=label)
+            label, marker = "running median" if alone else name, "o" if len(run) == 1 else ""
+            axes.plot(steps, smooth, dashes, color=colour, linewidth=2, marker=marker, label=label)
         found = [entry["loss"] for run in runs.values() for entry in run]
         if min(found) > 0 and max(found) >= 10 * min(found):
             axes.set_yscale("log")
@@ -106,7 +81,6 @@ def learning_curve_figure(
         axes.set_xlabel("meta-iteration")
         axes.set_ylabel(f"{loss}\nafter adaptation")
         titled(axes, f"Learning curve: {title}" if title else "Learning curve", width=7.0)
-        legend_below(figure)
     return figure
 
 

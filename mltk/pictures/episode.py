@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from string import ascii_uppercase
 from typing import TYPE_CHECKING, Any, cast
 
@@ -13,7 +12,7 @@ from mltk.data.images.class_identity import Identified, TrainedOn, seen
 from mltk.data.source import TaskSource
 from mltk.episode import Episode
 from mltk.errors import SettingError, ShapeError
-from mltk.pictures.figure import BLUE, VERMILLION, blank_figure, plain_style, save
+from mltk.pictures.figure import BLUE, VERMILLION, AnyPath, drawn, save
 from mltk.tree import Tree
 
 if TYPE_CHECKING:
@@ -31,7 +30,7 @@ def episode_picture(
     algorithm: Any,
     meta_params: Tree,
     tasks: TaskSource,
-    path: str | os.PathLike[str],
+    path: AnyPath,
     *,
     backend: Backend,
     seed: int = 0,
@@ -83,10 +82,9 @@ def episode_figure(
     support, support_y, query, query_y = (backend.to_numpy(array)[0] for array in arrays)
     names = [_name(label) for label in range(episode.ways)]
     columns = [min(SHOWN, int(np.bincount(labels).max())) for labels in (support_y, query_y)]
-    with plain_style():
-        width = (sum(columns) + 1.2) * (1 + GAP)
-        height = episode.ways * (1 + 2 * GAP) + 0.5
-        figure = blank_figure(0.8 * width, 0.8 * height + 0.6)
+    width = (sum(columns) + 1.2) * (1 + GAP)
+    height = episode.ways * (1 + 2 * GAP) + 0.5
+    with drawn(0.8 * width, 0.8 * height + 0.6) as figure:
         axes = figure.add_subplot()
         axes.set_axis_off()
         axes.set_aspect("equal")
@@ -106,16 +104,9 @@ def episode_figure(
                 right = predicted[example] == row
                 _draw(axes, query[example], left, top, BLUE if right else VERMILLION)
                 if not right:
-                    axes.text(
-                        left + 0.94,
-                        top + 0.94,
-                        names[predicted[example]],
-                        color=VERMILLION,
-                        fontsize=9,
-                        ha="right",
-                        va="bottom",
-                        fontweight="bold",
-                    )
+                    font: Any = {"color": VERMILLION, "fontsize": 9, "fontweight": "bold"}
+                    at = (left + 0.94, top + 0.94)
+                    axes.text(*at, names[predicted[example]], ha="right", va="bottom", **font)
         _explain_frames(axes)
         accuracy = f"{100 * np.mean(predicted == query_y):.0f} % of {len(query_y)} queries recognised"
         axes.set_title(f"{_kind_of_task(tasks, episode, training)}:\n{accuracy}", fontsize=11)
@@ -155,14 +146,8 @@ def _draw(axes: Axes, image: np.ndarray, left: float, top: float, frame: str) ->
     grey = image.shape[0] == 1
     # Ink on paper: 1 is black.
     pixels = 1 - image[0] if grey else np.moveaxis(image, 0, -1)
-    axes.imshow(
-        np.clip(pixels, 0, 1),
-        extent=(left, left + 1, top + 1, top),
-        cmap="gray",
-        vmin=0,
-        vmax=1,
-        interpolation="nearest",
-    )
+    place = (left, left + 1, top + 1, top)
+    axes.imshow(np.clip(pixels, 0, 1), extent=place, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     edge = "#BBBBBB" if frame == "none" else frame
     width = 0.6 if frame == "none" else 1.8
     axes.add_patch(Rectangle((left, top), 1, 1, fill=False, edgecolor=edge, linewidth=width))

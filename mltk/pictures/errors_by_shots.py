@@ -2,29 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mltk.pictures.figure import (
-    BLACK,
-    BLUE,
-    VERMILLION,
-    blank_figure,
-    check_result,
-    legend_below,
-    plain_style,
-    save,
-    titled,
-)
+from mltk.pictures.figure import BLACK, BLUE, VERMILLION, AnyPath, check_result, drawn, save, titled
 from mltk.task_analysis.learnability import Learnability
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def errors_by_shots(found: Learnability, path: str | os.PathLike[str], *, title: str = "") -> None:
+def errors_by_shots(found: Learnability, path: AnyPath, *, title: str = "") -> None:
     """Write the picture that `errors_by_shots_figure` makes as an SVG file.
 
     Args:
@@ -49,8 +38,7 @@ def errors_by_shots_figure(found: Learnability, *, title: str = "") -> Figure:
     shots = np.asarray(found.shots, dtype=float)
     intervals = [found.error(each) for each in found.shots]
     means = np.asarray([each.estimate for each in intervals])
-    with plain_style():
-        figure = blank_figure(7.0, 4.6)
+    with drawn(7.0, 4.6) as figure:
         axes = figure.add_subplot()
         if found.law is not None and found.resampled is not None:
             grid = np.geomspace(shots.min(), shots.max(), 100)
@@ -72,7 +60,6 @@ def errors_by_shots_figure(found: Learnability, *, title: str = "") -> Figure:
         axes.set_xlabel("support examples")
         axes.set_ylabel("mean squared error" if found.metric == "mse" else "error: 1 − accuracy")
         titled(axes, f"{title}\n{len(found.errors)} tasks".strip(), width=6.5)
-        legend_below(figure)
     return figure
 
 

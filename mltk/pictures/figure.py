@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 import math
-import os
 import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mltk.errors import SettingError
+from mltk.files import AnyPath as AnyPath
 from mltk.files import replace_file
 from mltk.installation import needed_for
 
@@ -28,7 +28,7 @@ BLUE, VERMILLION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 BLACK, GREY = "#000000", "#BBBBBB"
 
 
-def save(figure: Figure, path: str | os.PathLike[str]) -> None:
+def save(figure: Figure, path: AnyPath) -> None:
     """Write a picture as SVG, without date, in one go: the same data gives the same bytes.
 
     Raises:
@@ -68,11 +68,30 @@ def legend_below(figure: Figure) -> None:
     """A legend of all panels under them, in as many columns as fit; the figure grows by its rows."""
     pairs = (zip(*axes.get_legend_handles_labels(), strict=True) for axes in figure.axes)
     found = {label: handle for panel in pairs for handle, label in panel}
+    if not found:
+        return
     labels, handles = list(found), list(found.values())
     column = 0.6 + 0.085 * max(map(len, labels))  # inches
     columns = max(1, min(len(labels), int(figure.get_figwidth() / column)))
     figure.set_figheight(figure.get_figheight() + 0.22 * (math.ceil(len(labels) / columns) - 1))
     figure.legend(handles, labels, loc="outside lower center", ncols=columns)
+
+
+@contextmanager
+def drawn(width: float, height: float) -> Iterator[Figure]:
+    """A figure to draw on in the plain style; the legend of all of it comes below.
+
+    Args:
+        width: In inches.
+        height: Likewise.
+
+    Raises:
+        MissingLibraryError: If matplotlib is not installed.
+    """
+    with plain_style():
+        figure = blank_figure(width, height)
+        yield figure
+        legend_below(figure)
 
 
 @contextmanager

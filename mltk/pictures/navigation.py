@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -10,7 +9,7 @@ import numpy as np
 
 from mltk.checks import check_count
 from mltk.contracts import Backend
-from mltk.pictures.figure import BLACK, BLUE, GREY, blank_figure, legend_below, plain_style, save, titled
+from mltk.pictures.figure import BLACK, BLUE, GREY, AnyPath, drawn, save, titled
 from mltk.tree import Tree
 
 if TYPE_CHECKING:
@@ -20,14 +19,14 @@ if TYPE_CHECKING:
     from mltk.data import Navigation
 
 PATHS = 6
-"""At most so many trajectories are drawn for one goal."""
+"""At most so many trajectories are sampled for one goal."""
 
 
 def navigation_picture(
     algorithm: StochasticMAML,
     meta_params: Tree,
     tasks: Navigation,
-    path: str | os.PathLike[str],
+    path: AnyPath,
     *,
     backend: Backend,
     goals: int = 4,
@@ -62,33 +61,24 @@ def navigation_figure(
 ) -> Figure:
     """The picture that `navigation_picture` writes: a panel for each goal."""
     check_count("goals", goals)
-    drawn = tasks.sample(goals, seed, backend)
-    adapted = algorithm.adapt(meta_params, drawn)
-    places = backend.to_numpy(drawn.goals)
+    sampled = tasks.sample(goals, seed, backend)
+    adapted = algorithm.adapt(meta_params, sampled)
+    places = backend.to_numpy(sampled.goals)
     paths, returns = [], []
     for params in (meta_params, adapted):
-        rollout = drawn.rollout(partial(algorithm.model.apply, params), algorithm.inner_steps)
+        rollout = sampled.rollout(partial(algorithm.model.apply, params), algorithm.inner_steps)
         x = backend.to_numpy(rollout.x)
-        paths.append(x.reshape(goals, drawn.trajectories, drawn.horizon, 2))
-        returns.append(backend.to_numpy(algorithm.returns(params, drawn)))
-    with plain_style():
-        figure = blank_figure(2.6 * goals, 4.0)
+        paths.append(x.reshape(goals, sampled.trajectories, sampled.horizon, 2))
+        returns.append(backend.to_numpy(algorithm.returns(params, sampled)))
+    with drawn(2.6 * goals, 4.0) as figure:
         panels = figure.subplots(1, goals, sharex=True, sharey=True, squeeze=False)[0]
         for task, axes in enumerate(panels):
             for xs, colour, label in zip(paths, (GREY, BLUE), ("before", "after"), strict=True):
                 for number, walk in enumerate(xs[task, :PATHS]):
                     name = label if number == 0 else None
                     axes.plot(walk[:, 0], walk[:, 1], color=colour, linewidth=0.9, alpha=0.8, label=name)
-            axes.plot(
-                *places[task],
-                marker="*",
-                color=BLACK,
-                markersize=10,
-                linestyle="none",
-                zorder=5,
-                label="goal",
-            )
-            axes.plot(0, 0, marker="o", color=BLACK, markersize=3, linestyle="none", label="start")
+            axes.plot(*places[task], "*", color=BLACK, markersize=10, zorder=5, label="goal")
+            axes.plot(0, 0, "o", color=BLACK, markersize=3, label="start")
             axes.set_aspect("equal")
             change = f"return {returns[0][task]:.1f} → {returns[1][task]:.1f}"
             titled(axes, f"Unseen goal {task + 1}\n{change}", width=2.6, size=10)
@@ -97,5 +87,4 @@ def navigation_figure(
         reach = 1.05 * max(float(np.abs(xs[:, :PATHS]).max()) for xs in (*paths, places[:, None]))
         panels[0].set(xlim=(-reach, reach), ylim=(-reach, reach))
         panels[0].set_ylabel("position x₂ (no unit)")
-        legend_below(figure)
     return figure

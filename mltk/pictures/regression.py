@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
@@ -14,17 +13,7 @@ from mltk.contracts import Backend
 from mltk.data.source import TaskSource
 from mltk.episode import Episode
 from mltk.errors import SettingError, ShapeError
-from mltk.pictures.figure import (
-    BLACK,
-    BLUE,
-    GREY,
-    VERMILLION,
-    blank_figure,
-    legend_below,
-    plain_style,
-    save,
-    titled,
-)
+from mltk.pictures.figure import BLACK, BLUE, GREY, VERMILLION, AnyPath, drawn, save, titled
 from mltk.tree import Tree
 
 if TYPE_CHECKING:
@@ -41,7 +30,7 @@ def fits(
     algorithm: Any,
     meta_params: Tree,
     tasks: TaskSource,
-    path: str | os.PathLike[str],
+    path: AnyPath,
     *,
     backend: Backend,
     seed: int = 0,
@@ -96,8 +85,7 @@ def fits_figure(
         predictions = {
             steps: np.take_along_axis(outputs, order, axis=1) for steps, outputs in predictions.items()
         }
-    with plain_style():
-        figure = blank_figure(3.6 * tasks_shown + 0.4, 4.0)
+    with drawn(3.6 * tasks_shown + 0.4, 4.0) as figure:
         for task in range(tasks_shown):
             axes = figure.add_subplot(1, tasks_shown, task + 1)
             axes.plot(
@@ -105,26 +93,12 @@ def fits_figure(
             )
             for steps, style in _styles(list(predictions)).items():
                 axes.plot(x[task], predictions[steps][task], **style)
-            axes.plot(
-                support_x[task],
-                support_y[task],
-                linestyle="",
-                marker="o",
-                markersize=7,
-                color=BLACK,
-                markeredgecolor="white",
-                label="support points",
-                zorder=5,
-            )
-            titled(
-                axes,
-                f"Unseen task {task + 1}\nmean squared error {_change(errors[:, task])}",
-                width=3.6,
-                size=10,
-            )
+            points: Any = {"markersize": 7, "markeredgecolor": "white", "zorder": 5}
+            axes.plot(support_x[task], support_y[task], "o", color=BLACK, label="support points", **points)
+            error = f"mean squared error {_change(errors[:, task])}"
+            titled(axes, f"Unseen task {task + 1}\n{error}", width=3.6, size=10)
             axes.set_xlabel("input x (no unit)")
             axes.set_ylabel("output y (no unit)")
-        legend_below(figure)
     return figure
 
 

@@ -2,30 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mltk.evaluation.reliability import Reliability
-from mltk.pictures.figure import (
-    BLACK,
-    BLUE,
-    GREY,
-    VERMILLION,
-    blank_figure,
-    check_result,
-    legend_below,
-    plain_style,
-    save,
-    titled,
-)
+from mltk.pictures.figure import BLACK, BLUE, GREY, VERMILLION, AnyPath, check_result, drawn, save, titled
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def reliability_picture(bins: Reliability, path: str | os.PathLike[str], *, title: str = "") -> None:
+def reliability_picture(bins: Reliability, path: AnyPath, *, title: str = "") -> None:
     """Write the accuracy of predictions by their confidence as an SVG file.
 
     Args:
@@ -40,8 +28,7 @@ def reliability_figure(bins: Reliability, *, title: str = "") -> Figure:
     """The picture that `reliability_picture` writes."""
     check_result("bins", bins, Reliability, "mltk.evaluation.reliability(...)")
     x, y = 100 * bins.confidence, 100 * bins.accuracy
-    with plain_style():
-        figure = blank_figure(5.6, 6.2)
+    with drawn(5.6, 6.2) as figure:
         axes, below = figure.subplots(2, sharex=True, height_ratios=[4, 1])
         axes.plot([0, 100], [0, 100], color=GREY, linewidth=1)
         low, high = 100 * bins.calibrated_low, 100 * bins.calibrated_high
@@ -57,5 +44,4 @@ def reliability_figure(bins: Reliability, *, title: str = "") -> Figure:
         below.set_xlim(min(-2 + np.floor(x.min() / 10) * 10, 90), 102)
         told = f"ECE {100 * bins.ece:.2f} %; calibrated: {100 * bins.calibrated_ece:.2f} %"
         titled(axes, f"{title}\n{told}" if title else told, width=5.6)
-        legend_below(figure)
     return figure

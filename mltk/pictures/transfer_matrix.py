@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +9,7 @@ import numpy as np
 
 from mltk.arguments import numbers
 from mltk.errors import SettingError
-from mltk.pictures.figure import BLUE, VERMILLION, blank_figure, plain_style, save, titled
+from mltk.pictures.figure import BLUE, VERMILLION, AnyPath, drawn, save, titled
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -22,7 +21,7 @@ WRITTEN = 12
 def transfer_matrix(
     gains: Any,
     names: Sequence[str],
-    path: str | os.PathLike[str],
+    path: AnyPath,
     *,
     low: Any = None,
     high: Any = None,
@@ -76,23 +75,19 @@ def transfer_matrix_figure(
     if low is not None:
         ends = [numbers(name, each, *values.shape) for name, each in (("low", low), ("high", high))]
         sure = (ends[0] > 0) | (ends[1] < 0)
-    with plain_style():
+    side = 2.6 + 0.42 * len(names)
+    with drawn(side + 1.4, side) as figure:
         from matplotlib.colors import LinearSegmentedColormap
         from matplotlib.patches import Rectangle
 
         colours = LinearSegmentedColormap.from_list("gain", [VERMILLION, "#FFFFFF", BLUE])
-        side = 2.6 + 0.42 * len(names)
-        figure = blank_figure(side + 1.4, side)
         axes = figure.add_subplot()
         axes.grid(False)
         most = float(np.abs(values).max()) or 1.0
         shown = axes.imshow(values, cmap=colours, vmin=-most, vmax=most)
         for row, column in np.argwhere(sure).tolist():
-            axes.add_patch(
-                Rectangle(
-                    (column - 0.46, row - 0.46), 0.92, 0.92, fill=False, edgecolor="black", linewidth=0.9
-                )
-            )
+            place = (column - 0.46, row - 0.46)
+            axes.add_patch(Rectangle(place, 0.92, 0.92, fill=False, edgecolor="black", linewidth=0.9))
         if len(names) <= WRITTEN:
             digits = int(np.clip(2 - np.floor(np.log10(most)), 1, 4))
             for (row, column), value in np.ndenumerate(values):

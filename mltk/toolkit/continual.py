@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
@@ -38,7 +37,7 @@ from mltk.data.source import TaskSource
 from mltk.episode import Episode
 from mltk.errors import DivergedError, RunError
 from mltk.evaluation.unseen_tasks import evaluate
-from mltk.files import replace_file
+from mltk.files import AnyPath, replace_file
 from mltk.npz import open_npz
 from mltk.optim import Adam, Transform, apply_updates
 from mltk.outside import read_json, reading
@@ -204,7 +203,7 @@ class OnlineMetaLearner(Checked):
         measured = at_start, (*state.on_arrival, arrived[1]), (*state.after, after)
         return OnlineState(meta_params, memory, rng, stages, arrived[0], *measured)
 
-    def run(self, stream: Iterable[Stage], *, path: str | os.PathLike[str] | None = None) -> OnlineState:
+    def run(self, stream: Iterable[Stage], *, path: AnyPath | None = None) -> OnlineState:
         """Meet one stage after the other.
 
         Args:
@@ -227,7 +226,7 @@ class OnlineMetaLearner(Checked):
             self.save(state, path)
         return state
 
-    def save(self, state: OnlineState, path: str | os.PathLike[str]) -> None:
+    def save(self, state: OnlineState, path: AnyPath) -> None:
         """Write a state, without its stages, to a file, in one go.
 
         Raises:
@@ -241,7 +240,7 @@ class OnlineMetaLearner(Checked):
         text = np.asarray(json.dumps(told | measured))
         replace_file(Path(path), lambda file: np.savez(file, told=text, **arrays))
 
-    def load(self, path: str | os.PathLike[str], stages: Sequence[Stage]) -> OnlineState:
+    def load(self, path: AnyPath, stages: Sequence[Stage]) -> OnlineState:
         """The state that a file holds.
 
         Args:

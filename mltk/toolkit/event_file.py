@@ -9,14 +9,13 @@ bits, plus ``0xA282EAD8``, as TFRecord files have it. The data are protocol buff
 
 from __future__ import annotations
 
-import os
 import struct
 import time
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
 
-from mltk.files import open_to_append
+from mltk.files import AnyPath, open_to_append
 
 
 class TensorBoard:
@@ -35,7 +34,7 @@ class TensorBoard:
         >>> # then: tensorboard --logdir FOLDER
     """
 
-    def __init__(self, folder: str | os.PathLike[str]) -> None:
+    def __init__(self, folder: AnyPath) -> None:
         name = f"events.out.tfevents.{int(time.time())}.{uuid.uuid4().hex}.mltk"
         self.path = Path(folder) / name
 

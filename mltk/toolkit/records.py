@@ -20,6 +20,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from mltk.errors import RunError, SettingError
+from mltk.files import AnyPath
 from mltk.installation import needed_for
 from mltk.outside import reading
 from mltk.toolkit.record_file import WRONG, errorname, in_file, in_memory, sqlite_errors
@@ -70,7 +71,7 @@ class Records:
         >>> records.close()
     """
 
-    def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
+    def __init__(self, path: AnyPath | None = None) -> None:
         if path is not None and not (isinstance(path, str | os.PathLike) and os.fspath(path)):
             raise SettingError(f"path is {path!r}; expected the path of a file, or None")
         self.path = None if path is None else Path(path)

@@ -34,6 +34,7 @@ from mltk.checks import Checked, Count, NonNegative, Part, Positive, Several, ch
 from mltk.contracts import Backend, Layered, Learner
 from mltk.episode import Episode, check_support
 from mltk.errors import RunError, SettingError, ShapeError, TreeError, UnsupportedError
+from mltk.files import AnyPath
 from mltk.ops.kernels import kernels_of
 from mltk.optim.transforms.granularity import along_tasks
 from mltk.summary import Lines, Summary, tree_in_words
@@ -216,7 +217,7 @@ class KnowledgeTransfer(Checked, Summary):
         """The learner's own: the memory takes no part in training."""
         return self.learner.value_and_grad(meta_params, episode)
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: AnyPath) -> None:
         """Write what is remembered to a file of arrays (npz, without pickle), in one go.
 
         Raises:
@@ -226,7 +227,7 @@ class KnowledgeTransfer(Checked, Summary):
             raise RunError(f"{os.fspath(path)} is not written: nothing is remembered")
         self.memory.write(Path(path), self._key_name, self._backend)
 
-    def load(self, path: str | os.PathLike[str]) -> int:
+    def load(self, path: AnyPath) -> int:
         """Remember what a file says, in place of what was remembered, and return how many tasks these are.
 
         Raises:

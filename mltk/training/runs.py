@@ -19,6 +19,7 @@ from mltk.contracts import Backend, Learner, Trainable
 from mltk.data.source import Tasks, TaskSource
 from mltk.episode import Episode
 from mltk.errors import BackendError, RunError, SettingError, UnknownClassError
+from mltk.files import AnyPath
 from mltk.optim import Adam, Transform
 from mltk.outside import reading
 from mltk.progress import Progress
@@ -94,7 +95,7 @@ def train(
     meta_batch: int = 4,
     optimizer: Transform | None = None,
     seed: int = 0,
-    out: str | os.PathLike[str] | RunFolder | None = None,
+    out: AnyPath | RunFolder | None = None,
     resume: bool = False,
     log_every: int | None = None,
     checkpoint_every: int | None = None,
@@ -160,7 +161,7 @@ def prepared(
     meta_batch: Count,
     optimizer: Annotated[Transform, has("update", "mltk.optim.Adam()")] | None,
     seed: CountOrZero,
-    out: str | os.PathLike[str] | RunFolder | None,
+    out: AnyPath | RunFolder | None,
     resume: bool,
     log_every: Count | None,
     checkpoint_every: Count | None,
@@ -208,7 +209,7 @@ def prepared(
 
 @checked
 def load_run(
-    folder: str | os.PathLike[str],
+    folder: AnyPath,
     *,
     algorithm: Trainable | None = None,
     tasks: Tasks | None = None,

@@ -20,6 +20,7 @@ from mltk.data.images.file import Pixels, read_image, scaled, white_of
 from mltk.data.images.pictures import Pictures
 from mltk.data.images.tasks import ImageDataset
 from mltk.errors import DataError, SettingError
+from mltk.files import AnyPath
 from mltk.installation import needed_for
 from mltk.outside import reading
 
@@ -68,7 +69,7 @@ class ImageFolder(Checked, ImageDataset):
             (train, val, test), each with classes of its own.
     """
 
-    root: str | os.PathLike[str]
+    root: AnyPath
     image_size: Count
     _: KW_ONLY
     channels: int = 3

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
 
 from mltk.data.images.tasks import ImageDataset
+from mltk.files import AnyPath
 from mltk.plain import plain
 from mltk.progress import StepReport
 from mltk.toolkit.monitor_file import NAME as MONITOR
@@ -40,9 +40,7 @@ class Board:
         SettingError: If there is no such folder.
     """
 
-    def __init__(
-        self, places: Iterable[str | os.PathLike[str]], *, episodes: int, seed: int, progress: StepReport
-    ) -> None:
+    def __init__(self, places: Iterable[AnyPath], *, episodes: int, seed: int, progress: StepReport) -> None:
         self._places = [Path(place) for place in places]
         self._episodes, self._seed, self._progress = episodes, seed, progress
         self._known: dict[str, tuple[Any, SeenRun]] = {}

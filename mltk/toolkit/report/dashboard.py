@@ -11,7 +11,6 @@ import errno
 import hashlib
 import ipaddress
 import json
-import os
 import socket
 from collections.abc import Iterable
 from http import HTTPStatus
@@ -20,6 +19,7 @@ from typing import Any
 
 from mltk.checks import CountOrZero, check_count, checked
 from mltk.errors import RunError, SettingError
+from mltk.files import AnyPath
 from mltk.progress import StepReport
 from mltk.toolkit.report.board import Board
 from mltk.toolkit.report.page import silent
@@ -142,7 +142,7 @@ class Handler(BaseHTTPRequestHandler):
 
 @checked
 def dashboard(
-    folders: Iterable[str | os.PathLike[str]],
+    folders: Iterable[AnyPath],
     *,
     host: str = "127.0.0.1",
     port: int = PORT,

@@ -22,7 +22,7 @@ from mltk.errors import MltkError, SettingError
 from mltk.evaluation.entry import Entry, check_named, entry_of
 from mltk.evaluation.held_out import held_out_tasks
 from mltk.evaluation.table import Table
-from mltk.files import replace_file
+from mltk.files import AnyPath, replace_file
 from mltk.pictures.titles import tasks_in_words
 from mltk.progress import StepReport
 from mltk.toolkit.report.drawn import DRAWING
@@ -53,8 +53,8 @@ class Section:
 
 
 def report(
-    folders: Iterable[str | os.PathLike[str]] = (),
-    out: str | os.PathLike[str] = "report.html",
+    folders: Iterable[AnyPath] = (),
+    out: AnyPath = "report.html",
     *,
     learners: Mapping[str, Any] | None = None,
     tasks: TaskSource | None = None,

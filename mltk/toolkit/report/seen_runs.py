@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mltk.errors import MltkError, SettingError
+from mltk.files import AnyPath
 from mltk.pictures.titles import learner_in_words, loss_in_words, tasks_in_words
 from mltk.toolkit.health import Alert
 from mltk.toolkit.monitor_file import read_monitor
@@ -82,7 +83,7 @@ class SeenRun:
         return replace(self, state=state)
 
 
-def run_folders(places: Iterable[str | os.PathLike[str]]) -> dict[str, Path]:
+def run_folders(places: Iterable[AnyPath]) -> dict[str, Path]:
     """Run folders by names that differ: those that are given, and those below others.
 
     Raises:
