@@ -51,8 +51,6 @@ def _remembering(
     x = xp.concat((tasks.support_x, tasks.query_x), axis=1)
     y = xp.concat((tasks.support_y, tasks.query_y), axis=1)
     for name, (learner, meta_params) in entries.items():
-        if hasattr(learner, "embedding"):
-            continue
         warm = KnowledgeTransfer(learner, meta_params)
         try:
             for start in range(0, x.shape[0], BLOCK):

@@ -43,6 +43,7 @@ def test_learners_that_adapt_parameters_start_from_what_similar_tasks_taught_whe
     answer = toolkit.predict(*sets_of(episode))
     assert answer.learner == ("maml from memory",) * 5
     memory, params = toolkit.entries["maml from memory"]
+    assert memory.size == 200
     alone = memory.predict(memory.adapt(params, *sets_of(episode)[:2]), episode.query_x)
     np.testing.assert_allclose(answer.outputs, backend.to_numpy(alone), rtol=1e-5)
     assert bool(np.any(backend.to_numpy(memory.recall(*sets_of(episode)[:2]).used)))
@@ -105,6 +106,35 @@ def test_a_policy_says_how_often_each_task_is_looked_at():
         ridge.allocate(price=0.1)
     with pytest.raises(SettingError, match="tasks that decisions are by"):
         mltk.MetaLearningToolkit(["ridge"], backend=NUMPY, features=()).allocate(price=0.1)
+
+
+def test_tasks_that_cannot_be_drawn_at_first_are_drawn_when_learners_are_judged():
+    class Failing:
+        """Fails the first time that it is asked for so many tasks."""
+
+        def __init__(self):
+            self.asked = {1: True, 4: True}
+
+        def sample(self, n_tasks, rng, backend):
+            if not self.asked.setdefault(n_tasks, False):
+                self.asked[n_tasks] = True
+                raise OSError("the disk is asleep")
+            return SINUSOIDS.sample(n_tasks, rng, backend)
+
+    ridge = {"ridge": mltk.RidgeRegression(mltk.models.mlp([1, 4]), scale=1.0)}
+    for use in (
+        lambda toolkit, tasks: toolkit.decide_by(tasks, episodes=20).outcomes[0],
+        lambda toolkit, tasks: toolkit.compare(tasks, episodes=20)["ridge"].values,
+    ):
+        found = []
+        for features in (["recovery"], []):
+            toolkit = mltk.MetaLearningToolkit(ridge, backend=NUMPY, features=features)
+            toolkit.train(SINUSOIDS, steps=1, episodes=20, progress=False)
+            if not features:
+                with pytest.raises(OSError, match="asleep"):
+                    use(toolkit, Failing())
+            found.append(use(toolkit, Failing() if features else SINUSOIDS))
+        np.testing.assert_array_equal(*found)
 
 
 @dataclass(frozen=True)
