@@ -91,6 +91,17 @@ def test_comparisons_tell_of_each_learner():
         assert np.array_equal(values[: result.tasks], result.values[row])
 
 
+def test_a_race_tells_of_those_who_are_left():
+    notes, be = Notes(), mltk.backend("numpy")
+    learners = {name: (LEARNER, LEARNER.init(be, seed)) for seed, name in enumerate("abc")}
+    found = mltk.evaluation.race(learners, TASKS, max_tasks=130, halving=True, watch=notes)
+    assert min(found.tasks.values()) < 130
+    for name, met in found.tasks.items():
+        mine = [seen for seen in notes.tasks if seen.name == name]
+        assert [seen.first for seen in mine] == list(range(0, met, 20))
+        assert np.concatenate([seen.values for seen in mine]).mean() == pytest.approx(found.means[name])
+
+
 def test_what_is_no_watcher_is_refused_before_any_work():
     with pytest.raises(SettingError, match=r"watch is .*expected an object with on_step"):
         mltk.train(LEARNER, TASKS, backend=mltk.backend("numpy"), steps=1, watch="loudly")

@@ -56,15 +56,14 @@ from mltk.evaluation.confidence_sequences import FIRST, Moments
 from mltk.evaluation.e_process import EProcess
 from mltk.evaluation.entry import Entry, backend_of_all, entry_of
 from mltk.evaluation.interval import Interval
-from mltk.evaluation.side_by_side import advantages, check_same_metric, evidence_for, leads, scores
-from mltk.evaluation.unseen_tasks import identities
+from mltk.evaluation.side_by_side import advantages, check_same_metric, evidence_for, leads, scores, tell
 from mltk.files import AnyPath, replace_file
 from mltk.outside import read_bytes, read_json, reading
 from mltk.progress import Progress, showing
 from mltk.summary import Lines, Told
 from mltk.training.config import differences
 from mltk.training.fingerprint import Facts, digest, fingerprint
-from mltk.watching import TasksSeen, Watch, watchers
+from mltk.watching import Watch, watchers
 
 UNDECIDED = "budget spent"
 EQUIVALENT = "equivalent within the margin"
@@ -289,11 +288,7 @@ class ABTest(Checked):
             while known.decision == UNDECIDED and known.values.shape[1] < max_tasks:
                 found, first = next(unseen), known.values.shape[1]
                 known.add(found.metric, found.values)
-                for entry, values, seconds in zip(entries, found.values, found.seconds, strict=True):
-                    who = (entry.name, entry.learner, self.tasks, self.seed, self.over)
-                    what: Any = {"seconds": seconds, **identities([found], self.tasks)}
-                    for watcher in told:
-                        watcher.on_tasks(TasksSeen(*who, first, found.metric, values, **what))
+                tell(told, entries, self.tasks, found, seed=self.seed, first=first, over=self.over)
                 known.seconds = before + time.perf_counter() - began
                 if path is not None:
                     known.write(path)

@@ -32,9 +32,10 @@ from mltk.errors import SettingError
 from mltk.evaluation.blocks import BLOCK
 from mltk.evaluation.e_process import EProcess
 from mltk.evaluation.entry import backend_of_all, check_named, entry_of
-from mltk.evaluation.side_by_side import advantages, check_same_metric, evidence_for, leads, scores
+from mltk.evaluation.side_by_side import advantages, check_same_metric, evidence_for, leads, scores, tell
 from mltk.progress import Progress, showing
 from mltk.summary import Lines, Summary
+from mltk.watching import Watch, watchers
 
 FIRST = 2 * BLOCK
 """Tasks of the first round."""
@@ -107,6 +108,7 @@ def race(
     seed: CountOrZero = 0,
     backend: Backend | None = None,
     progress: bool | Progress | None = None,
+    watch: Watch = (),
 ) -> Race:
     """Find the best of some learners: see `mltk.evaluation.racing`.
 
@@ -119,6 +121,7 @@ def race(
         seed: Of the tasks, which are those of `mltk.evaluate`.
         backend: Where to compute; ``None`` for the backend of the meta-parameters.
         progress: Called with the number of tasks; ``None`` shows a bar in a terminal.
+        watch: Told of each learner that is left on each 20 tasks: see `mltk.watching.Watcher`.
 
     Raises:
         SettingError: If a setting is not valid.
@@ -128,6 +131,7 @@ def race(
         raise SettingError(f"learners holds {', '.join(learners)} alone; expected at least two")
     entries = [entry_of(value, name, called=name) for name, value in check_named("learners", learners)]
     chosen = backend_of_all(entries, backend)
+    told = watchers(watch)
     names, count = [entry.name for entry in entries], len(entries)
     needed = evidence_for(alpha / (count - 1))
     running, sums = list(range(count)), np.zeros(count)
@@ -140,6 +144,7 @@ def race(
             racing = [entries[each] for each in running]
             found = next(scores(racing, tasks, start=done, stop=stop, seed=seed, backend=chosen))
             metric = check_same_metric(metric, found.metric)
+            tell(told, racing, tasks, found, seed=seed, first=done)
             values = dict(zip(running, found.values, strict=True))
             for each, own in values.items():
                 sums[each] += own.sum()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
@@ -15,7 +15,8 @@ from mltk.errors import SettingError
 from mltk.evaluation.blocks import BLOCK, blocks, disjoint_blocks, wanted
 from mltk.evaluation.confidence_sequences import FIRST
 from mltk.evaluation.entry import Entry
-from mltk.evaluation.unseen_tasks import metric, predictions
+from mltk.evaluation.unseen_tasks import identities, metric, predictions
+from mltk.watching import TasksSeen, Watcher
 
 
 class Scored(NamedTuple):
@@ -79,6 +80,24 @@ def scores(
             found.append(metric(episode, outputs))
         of = (each if each is None else each[asked] for each in (episode.classes, episode.groups))
         yield Scored(name, np.stack(found)[:, asked], seconds, *of)
+
+
+def tell(
+    watching: Sequence[Watcher],
+    entries: Sequence[Entry],
+    tasks: TaskSource,
+    found: Scored,
+    *,
+    seed: int,
+    first: int,
+    over: str = "tasks",
+) -> None:
+    """Tell those who watch how learners did on a block of tasks, the first of which has this number."""
+    of: Any = identities([found], tasks)
+    for entry, values, seconds in zip(entries, found.values, found.seconds, strict=True):
+        who = (entry.name, entry.learner, tasks, seed, over, first, found.metric, values)
+        for watcher in watching:
+            watcher.on_tasks(TasksSeen(*who, seconds=seconds, **of))
 
 
 def advantages(name: str, of: np.ndarray, over: np.ndarray) -> np.ndarray:

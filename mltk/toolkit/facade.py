@@ -36,11 +36,11 @@ from mltk.toolkit.recording import run_of
 from mltk.toolkit.records import Records
 from mltk.toolkit.recovery import Recovery
 from mltk.toolkit.report.page import report
-from mltk.toolkit.toolkit_file import WARM, Kept, read_toolkit, write_toolkit
+from mltk.toolkit.toolkit_file import WARM, Kept, read_learner, read_toolkit, write_toolkit
 from mltk.toolkit.transfer import KnowledgeTransfer
 from mltk.toolkit.transferring import transferring, warm_learners
 from mltk.training.loop import Run
-from mltk.training.runs import load_run, train
+from mltk.training.runs import train
 from mltk.tree import Tree
 from mltk.watching import Watcher
 
@@ -360,9 +360,7 @@ class MetaLearningToolkit(Answering, AbstractContextManager["MetaLearningToolkit
         """
         path, own = Path(folder), dict(learners or {})
         kept = read_toolkit(path)
-        saved = {
-            name: load_run(path / name, algorithm=own.get(name), backend=backend) for name in kept.learners
-        }
+        saved = {name: read_learner(path, name, own.get(name), backend) for name in kept.learners}
         library = next(iter(saved.values())).backend
         made = {name: each.algorithm for name, each in saved.items()}
         toolkit = cls(made, backend=library, records=records, folder=path, **kept.settings)

@@ -11,13 +11,14 @@ $$\psi_t^\text{AUROC} = \frac{V_t - \text{AUROC}}{\pi} \text{ or } \frac{V_t - \
 
 the placements of DeLong, DeLong & Clarke-Pearson (1988), and the influence of Devlin, Gnanadesikan &
 Kettenring (1975). Two correlations with the same outcomes differ by influences that differ, task by task:
-their difference is paired.
+their difference is paired. The interval of an area is that of its log-odds, whose influences are
+$\psi_t / (\text{AUROC} (1 - \text{AUROC}))$, so that it ends within 0 and 1.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -141,7 +142,7 @@ def foresight(
         int(failed.sum()),
         float(risks.mean()),
         float(np.mean((risks - failed) ** 2)),
-        _interval(of, area, placed, "because all tasks did the same"),
+        _of_area(of, area, placed),
         selective(-risks, failed),
         _interval(of, r, influences, "because all are the same"),
     )
@@ -183,6 +184,18 @@ def _below(others: np.ndarray, risks: np.ndarray) -> np.ndarray:
     """What part of other risks, which are sorted, each is above; a tie is a half."""
     ends = (np.searchsorted(others, risks, side) for side in ("left", "right"))
     return np.asarray(sum(ends) / (2 * others.size))
+
+
+def _of_area(of: Identities, area: float, influences: np.ndarray) -> Interval:
+    """The interval of an area, by that of its log-odds; of 0 and 1 these are infinite."""
+    if not 0 < area < 1:
+        return _interval(of, area, influences, "because all tasks did the same")
+    slope = area * (1 - area)
+    found = of.interval(math.log(area / (1 - area)), influences / slope)
+    if math.isinf(found.half_width):  # nothing is known
+        return replace(found, estimate=area)
+    low, high = ((1 + math.tanh(end / 2)) / 2 for end in (found.low, found.high))
+    return replace(found, estimate=area, low=low, high=high)
 
 
 def _interval(of: Identities, estimate: float, influences: np.ndarray, reason: str) -> Interval:

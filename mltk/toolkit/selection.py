@@ -246,7 +246,12 @@ class FittedSelector(Told):
         judged = "of other classes" if self.apart else "of which classes may have been seen"
         lines = [("learners", ", ".join(self.learners)), ("measures", str(len(self.measures)))]
         lines.append(("judged on", f"tasks that were held out, {judged}"))
-        return f"Selector of {len(self.learners)} learners, which {said}", [*lines, *self.gap.summary()[1]]
+        found = self.gap.summary()[1]
+        if self.abstains:
+            taken = f"{self.single_best} for every task, which gains 0"
+            lines.append(("taken", taken))
+            found = [(f"{name} if it chose" if "best" not in name else name, told) for name, told in found]
+        return f"Selector of {len(self.learners)} learners, which {said}", [*lines, *found]
 
 
 def _of_learner(name: str, evidence: Evidence) -> bool:

@@ -7,13 +7,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from mltk.contracts import Backend
 from mltk.data.source import TaskSource
-from mltk.errors import RunError
+from mltk.errors import RunError, UnknownClassError
 from mltk.files import replace_file
 from mltk.outside import read_bytes, read_json, reading
 from mltk.recipes import ALGORITHMS
 from mltk.toolkit.evidence import Evidence
 from mltk.training.config import from_config, to_config
+from mltk.training.runs import SavedRun, load_run
 
 NAME = "toolkit.json"
 
@@ -71,3 +73,24 @@ def read_toolkit(folder: Path) -> Kept:
         with suppress(RunError):
             unseen = from_config(told["unseen"])
         return Kept(names, settings, evidence, unseen)
+
+
+def read_learner(folder: Path, name: str, given: Any, backend: Backend | None) -> SavedRun:
+    """The run of a learner of a toolkit, from its folder.
+
+    Args:
+        folder: That of the toolkit.
+        name: What the learner is called.
+        given: The learner, where it is none of mltk's own; else ``None``.
+        backend: Where to compute; ``None`` for where it was trained.
+
+    Raises:
+        RunError: If there is none, it is damaged, or it is none of mltk's own and was not given.
+    """
+    try:
+        return load_run(folder / name, algorithm=given, backend=backend)
+    except RunError as error:
+        if given is not None or not isinstance(error.__cause__, UnknownClassError):
+            raise
+        hint = f"give the learner itself, as in load(..., learners={{{name!r}: ...}})"
+        raise RunError(f"{folder / name}: {error.__cause__}; {hint}") from error

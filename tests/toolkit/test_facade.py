@@ -165,6 +165,20 @@ def test_training_again_in_a_folder_goes_on(trained, tmp_path):
         np.testing.assert_array_equal(one, other)
 
 
+class OwnRidge(mltk.RidgeRegression):
+    """A learner that is none of mltk's."""
+
+
+def test_learners_of_ones_own_are_asked_for_by_the_argument_that_takes_them(tmp_path):
+    learners = {"mine": OwnRidge(mltk.models.mlp([3, 4]))}
+    how = {"backend": NUMPY, "folder": tmp_path, "features": ()}
+    mltk.MetaLearningToolkit(learners, **how).train(BLOBS, steps=1, episodes=20)
+    with pytest.raises(RunError, match=r"mine: .*OwnRidge.*learners=\{'mine': \.\.\.\}") as raised:
+        mltk.MetaLearningToolkit.load(tmp_path)
+    assert "algorithm=" not in str(raised.value)
+    assert mltk.MetaLearningToolkit.load(tmp_path, learners=learners).learners == learners
+
+
 def test_the_same_training_again_changes_nothing_also_of_learners_by_name(tmp_path):
     tasks = GLYPHS.tasks(3, 1, 2)
     how = {"steps": 2, "meta_batch": 1, "episodes": 20, "progress": False}

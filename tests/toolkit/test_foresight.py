@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.special import logit
+from scipy.stats import t as student
 
 from mltk.toolkit.folds import folds_apart
 from mltk.toolkit.foresight import Identities, auroc, correlation, foresight
@@ -90,6 +92,22 @@ def test_intervals_are_over_classes_where_tasks_of_a_class_are_alike():
         assert wide.estimate == pytest.approx(few.estimate, abs=1e-12)
         assert wide.half_width > 4 * narrow.half_width
         assert wide.half_width == pytest.approx(few.half_width, rel=0.15)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_an_area_lies_in_an_interval_that_ends_within_0_and_1(seed):
+    """Of few tasks that are nearly told apart, and of their risks turned round."""
+    rng = np.random.default_rng(seed)
+    outcomes = rng.uniform(size=20)
+    risks = np.where(outcomes < 0.5, 1.0, 0.0) + rng.normal(0, 0.3, 20)
+    risks[outcomes.argmin()] = 0.5 * (np.sort(risks)[[5, 6]]).sum()
+    found, turned = judged(outcomes, risks).auroc, judged(outcomes, -risks).auroc
+    assert 0 < found.low < found.estimate < found.high < 1
+    assert (turned.low, turned.high) == pytest.approx((1 - found.high, 1 - found.low))
+    ends = logit([found.low, found.estimate, found.high])
+    _, influences = auroc(risks, outcomes < 0.5)
+    error = influences.std(ddof=1) / 20**0.5 / (found.estimate * (1 - found.estimate))
+    assert np.diff(ends) == pytest.approx([student.ppf(0.975, 19) * error] * 2)
 
 
 def test_scores_are_the_formulas():

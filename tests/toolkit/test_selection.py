@@ -111,6 +111,9 @@ def test_between_equals_it_abstains_as_often_as_promised():
         selector = AlgorithmSelector(model="linear", seed=seed).fit(noise(seed))
         chosen += not selector.abstains
         other = noise(1000 + seed)
+        told = repr(selector)
+        assert (f"{selector.single_best} for every task, which gains 0" in told) == selector.abstains
+        assert ("gain if it chose" in told) == selector.abstains
         if selector.abstains:
             assert (selector.choose(other.known) == selector.single_best).all()
             judged = selector.judge(other)
