@@ -17,6 +17,7 @@ from mltk.backend import check_same, common_backend
 from mltk.contracts import Backend, Engine, Model
 from mltk.errors import (
     ArrayError,
+    DtypeError,
     LabelError,
     MismatchError,
     MltkError,
@@ -305,3 +306,11 @@ def check_support_labels(name: str, labels: np.ndarray, ways: int | None) -> int
             f"{name} of task {task} has no example of class {label}; expected all {found} classes{inferred}"
         )
     return found
+
+
+def check_label_of_each(backend: Backend, name: str, labels: Array, x: Array) -> None:
+    """Raise unless there is one integer for each vector."""
+    if not backend.xp.isdtype(labels.dtype, "integral"):
+        raise DtypeError(f"{name} has dtype {labels.dtype}; expected integer labels")
+    if tuple(labels.shape) != tuple(x.shape[:2]):
+        raise ShapeError(f"{name} has shape {tuple(labels.shape)}; expected {tuple(x.shape[:2])}")

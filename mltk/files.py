@@ -9,7 +9,7 @@ import shutil
 import stat
 import sys
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -199,6 +199,15 @@ def replace_file(path: Path, write: Callable[[BinaryIO], Any]) -> None:
     except OSError as error:
         kept = "; the file that stands there is whole" if path.exists() else ""
         raise RunError(f"{path} cannot be written: {reason(error)}{kept}") from error
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Raise a `RunError` that names a file where it cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        raise RunError(f"{path} cannot be written: {reason(error)}") from error
 
 
 def reason(error: OSError | ValueError) -> str:

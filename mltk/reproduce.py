@@ -261,38 +261,17 @@ def _train_and_test(
     """What a training process does."""
     from mltk.pictures import fits
 
-    numpy = backend("numpy")
-
+    learner, own = training.algorithm, training.tasks(training.shots, training.shots)
+    how: Any = {"backend": backend("numpy"), "seed": training.seed}
     run = train(
-        training.algorithm,
-        training.tasks(training.shots, training.shots),
-        backend=numpy,
-        steps=training.steps,
-        meta_batch=4,
-        seed=training.seed,
-        out=folder,
-        resume=True,
-        progress=report,
+        learner, own, steps=training.steps, meta_batch=4, out=folder, resume=True, progress=report, **how
     )
     tested = []
     for shots in SHOTS:
-        found = evaluate(
-            training.algorithm,
-            run.meta_params,
-            training.tasks(shots, TEST_QUERIES),
-            episodes=TEST_TASKS,
-            seed=training.seed,
-            batch=100,
-        )
+        unseen = training.tasks(shots, TEST_QUERIES)
+        found = evaluate(learner, run.meta_params, unseen, episodes=TEST_TASKS, batch=100, **how)
         tested.append((found.mean, found.interval().half_width))
-    fits(
-        training.algorithm,
-        run.meta_params,
-        training.tasks(training.shots, training.shots),
-        folder / "fits.svg",
-        backend=numpy,
-        seed=training.seed,
-    )
+    fits(learner, run.meta_params, own, folder / "fits.svg", **how)
     return {"tested": tested, "seconds": run.history[-1]["seconds"]}
 
 

@@ -159,14 +159,8 @@ class EmbeddingBased(Checked):
         check_examples(self.embedding, "query_x", query_x)
         if not isinstance(state, dict) or not state.keys() >= {"embedding", HEAD, "fitted"}:
             raise TreeError("state is not what adapt returns: embedding, head and fitted")
-        check_params(
-            "state",
-            state["embedding"],
-            self.embedding.shapes,
-            backend,
-            tasks=tuple(query_x.shape[:1]),
-            beside="query_x",
-        )
+        tasks, shapes = tuple(query_x.shape[:1]), self.embedding.shapes
+        check_params("state", state["embedding"], shapes, backend, tasks=tasks, beside="query_x")
         return self.head.predict(state[HEAD], state["fitted"], self._embed(state["embedding"], query_x))
 
     def value_and_grad(self, meta_params: Tree, episode: Episode) -> tuple[Array, Tree]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import mltk
 from mltk import tree
@@ -43,14 +44,8 @@ class Mltk:
     def prepare(self, case: Case) -> Callable[[], Result]:
         """See `mltk.peers.Peer.prepare`."""
         params, episode = self._converted(case)
-        maml = MAML(
-            case.model,
-            case.loss,
-            inner_lr=case.inner_lr,
-            inner_steps=case.inner_steps,
-            first_order=case.first_order,
-            checkpoint=self.checkpoint,
-        )
+        loop: Any = {name: getattr(case, name) for name in ("inner_lr", "inner_steps", "first_order")}
+        maml = MAML(case.model, case.loss, checkpoint=self.checkpoint, **loop)
 
         def meta_gradient() -> Result:
             value, grads = maml.value_and_grad(params, episode)
@@ -67,7 +62,7 @@ class Mltk:
 
 @dataclass(frozen=True)
 class MltkPrototypical(Mltk):
-    """Training steps of a prototypical network, as `mltk.peers.torch_prototypical.TorchPrototypical`."""
+    """Training steps of a prototypical network, as `mltk.peers.torch_alone.TorchPrototypical`."""
 
     def prepare(self, case: Case) -> Callable[[], Result]:
         """See `mltk.peers.Peer.prepare`."""

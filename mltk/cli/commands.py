@@ -200,18 +200,12 @@ def train(
             raise RunError(f"{out} already holds {what}: continue it with --resume, or choose another --out")
         try:
             with recording(records, str(files.path)) as watch, reporting(sys.stderr) as report:
+                how = {name: getattr(training, name) for name in ("steps", "meta_batch", "optimizer")}
+                how |= {"backend": library, "seed": seed, "out": files, "resume": resume}
+                how |= {"progress": partial(report, str(algorithm))}
+                how |= {"watch": with_monitor(watch) if monitor else watch}
                 run = (Recovery().train if recover else train_learner)(
-                    training.learner,
-                    training.tasks,
-                    backend=library,
-                    steps=training.steps,
-                    meta_batch=training.meta_batch,
-                    optimizer=training.optimizer,
-                    seed=seed,
-                    out=files,
-                    resume=resume,
-                    progress=partial(report, str(algorithm)),
-                    watch=with_monitor(watch) if monitor else watch,
+                    training.learner, training.tasks, **how
                 )
         except (KeyboardInterrupt, TerminatedError) as stop:
             _say_how_to_resume(files.path, given=out is not None)

@@ -39,13 +39,8 @@ def policy_recipe(_algorithm: str, family: str, wishes: Wishes) -> Recipe:
     learner = algorithms.StochasticMAML(
         policy, inner_lr=given(wishes.inner_lr, inner_lr), inner_steps=given(wishes.inner_steps, 1)
     )
-    return Recipe(
-        learner,
-        tasks,
-        Adam(given(wishes.meta_lr, 3e-3)),
-        given(wishes.steps, 500),
-        given(wishes.meta_batch, 20),
-    )
+    optimizer, steps = Adam(given(wishes.meta_lr, 3e-3)), given(wishes.steps, 500)
+    return Recipe(learner, tasks, optimizer, steps, given(wishes.meta_batch, 20))
 
 
 def check_policy(algorithm: str, family: str) -> None:

@@ -129,13 +129,8 @@ def _on_vectors(algorithm: str, family: str, wishes: Wishes) -> Recipe:
     shape, outputs = episode.support_x.shape[2:], episode.ways or episode.support_y.shape[-1]
     learner = learner_for(algorithm, shape, outputs, regression=regression, **_chosen(wishes))
     steps = given(wishes.steps, 10_000)
-    return Recipe(
-        learner,
-        tasks,
-        optimizer_for(algorithm, shape, steps, rate=wishes.meta_lr),
-        steps,
-        given(wishes.meta_batch, 4),
-    )
+    optimizer = optimizer_for(algorithm, shape, steps, rate=wishes.meta_lr)
+    return Recipe(learner, tasks, optimizer, steps, given(wishes.meta_batch, 4))
 
 
 def _on_images(algorithm: str, family: str, wishes: Wishes) -> Recipe:
@@ -151,13 +146,8 @@ def _on_images(algorithm: str, family: str, wishes: Wishes) -> Recipe:
     )
     learner = learner_for(algorithm, dataset.image_shape, ways, **_chosen(wishes))
     steps = given(wishes.steps, STEPS if family == "omniglot" else 1000)
-    return Recipe(
-        learner,
-        tasks,
-        optimizer_for(algorithm, dataset.image_shape, steps, rate=wishes.meta_lr),
-        steps,
-        given(wishes.meta_batch, 1 if in_one_go else 4),
-    )
+    optimizer = optimizer_for(algorithm, dataset.image_shape, steps, rate=wishes.meta_lr)
+    return Recipe(learner, tasks, optimizer, steps, given(wishes.meta_batch, 1 if in_one_go else 4))
 
 
 def _images(family: str, wishes: Wishes) -> data.ImageDataset:

@@ -99,14 +99,8 @@ def reliability(probabilities: Array, labels: Array, *, bins: int = BINS) -> Rel
     low, high, error = np.transpose(
         [_calibrated(part) for part in np.split(confidence[order], np.cumsum(counts)[:-1])]
     )
-    return Reliability(
-        counts,
-        np.bincount(bin_of, confidence) / counts,
-        np.bincount(bin_of, right) / counts,
-        low / counts,
-        high / counts,
-        float(error.sum() / confidence.size),
-    )
+    mean, accuracy = (np.bincount(bin_of, each) / counts for each in (confidence, right))
+    return Reliability(counts, mean, accuracy, low / counts, high / counts, float(error.sum() / right.size))
 
 
 def confidence_and_right(p: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

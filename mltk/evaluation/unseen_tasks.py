@@ -115,13 +115,9 @@ def evaluate(
         done += len(values)
     transductive = of_first_tasks(algorithm, runs[0], first, backend=backend)
     by_run = np.concatenate([part.by_run for part in parts], axis=1)
-    return Evaluation(
-        name,
-        by_run.mean(axis=0),
-        transductive,
-        by_run=by_run if len(runs) > 1 else None,
-        **identities(parts, tasks),
-    )
+    several = by_run if len(runs) > 1 else None
+    of = identities(parts, tasks)
+    return Evaluation(name, by_run.mean(axis=0), transductive, by_run=several, **of)
 
 
 def of_runs(meta_params: Tree | Sequence[Tree], backend: Backend | None) -> tuple[list[Tree], Backend]:

@@ -6,7 +6,7 @@ import warnings
 
 import numpy as np
 
-from mltk.arguments import check_labels, check_support_labels, host_values
+from mltk.arguments import check_label_of_each, check_labels, check_support_labels, host_values
 from mltk.backend import check_same, common_backend
 from mltk.checks import check_count, check_scale, check_switch, is_number
 from mltk.contracts import Backend
@@ -93,7 +93,7 @@ def matching_log_probabilities(
             raise ShapeError(f"{name} has shape {tuple(x.shape)}; expected embeddings {expected}")
     if ways is not None:
         check_count("ways", ways)
-    _check_labels(backend, "support_y", support_y, support)
+    check_label_of_each(backend, "support_y", support_y, support)
     ways = _found_ways(backend, "support_y", support_y, ways)
     return match(query, support, one_hot(support_y, ways, support))[0]
 
@@ -118,7 +118,7 @@ def matching_loss(
     """
     y = matching_log_probabilities(support, support_y, query, ways=ways)
     backend = common_backend(query=[query], query_y=[query_y])
-    _check_labels(backend, "query_y", query_y, query)
+    check_label_of_each(backend, "query_y", query_y, query)
     if (labels := host_values(backend, query_y)) is not None:
         check_labels("query_y", labels, y.shape[-1])
     xp = kernels_of(y).xp
@@ -215,17 +215,6 @@ def _check_pair(a: Array, b: Array) -> None:
         raise ShapeError(
             f"b holds vectors of {b.shape[-1]} numbers; expected {a.shape[-1]} as in a, "
             f"which has shape {tuple(a.shape)}"
-        )
-
-
-def _check_labels(backend: Backend, name: str, labels: Array, x: Array) -> None:
-    """Raise unless there is one integer for each embedding."""
-    if not backend.xp.isdtype(labels.dtype, "integral"):
-        raise DtypeError(f"{name} has dtype {labels.dtype}; expected integer labels")
-    if tuple(labels.shape) != tuple(x.shape[:2]):
-        raise ShapeError(
-            f"{name} has shape {tuple(labels.shape)}; "
-            f"expected {tuple(x.shape[:2])}, for embeddings {tuple(x.shape)}"
         )
 
 

@@ -8,10 +8,7 @@ from mltk.peers.higher import Higher
 from mltk.peers.jax import Jax
 from mltk.peers.learn2learn import Learn2Learn
 from mltk.peers.peer import Case, HeadPeer, Peer, Result, to_numpy
-from mltk.peers.torch_batched import TorchBatched
-from mltk.peers.torch_func import TorchFunc
-from mltk.peers.torch_loop import TorchLoop
-from mltk.peers.torch_prototypical import TorchPrototypical
+from mltk.peers.torch_alone import TorchBatched, TorchFunc, TorchLoop, TorchPrototypical
 from mltk.peers.torchmeta import Torchmeta
 from mltk.peers.torchopt import TorchOpt
 

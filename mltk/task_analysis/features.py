@@ -6,7 +6,14 @@ import math
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-from mltk.arguments import check_examples, check_finite_on_host, check_labels, check_params, host_values
+from mltk.arguments import (
+    check_examples,
+    check_finite_on_host,
+    check_label_of_each,
+    check_labels,
+    check_params,
+    host_values,
+)
 from mltk.backend import check_same, common_backend
 from mltk.checks import check_count
 from mltk.contracts import Backend, Model
@@ -128,11 +135,3 @@ def check_vectors(backend: Backend, name: str, x: Array, *, like: Array | None =
         expected = "(T, N, d)" if like is None else f"({like.shape[0]}, M, {like.shape[2]})"
         raise ShapeError(f"{name} has shape {tuple(x.shape)}; expected vectors {expected}")
     check_finite_on_host(backend, name, x)
-
-
-def check_label_of_each(backend: Backend, name: str, labels: Array, x: Array) -> None:
-    """Raise unless there is one integer for each vector."""
-    if not backend.xp.isdtype(labels.dtype, "integral"):
-        raise DtypeError(f"{name} has dtype {labels.dtype}; expected integer labels")
-    if tuple(labels.shape) != tuple(x.shape[:2]):
-        raise ShapeError(f"{name} has shape {tuple(labels.shape)}; expected {tuple(x.shape[:2])}")

@@ -27,7 +27,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from mltk.arguments import check_labels, check_support_labels, check_values, host_values
+from mltk.arguments import check_label_of_each, check_labels, check_support_labels, check_values, host_values
 from mltk.backend import common_backend
 from mltk.checks import check_count, check_scale, check_switch
 from mltk.episode import Episode
@@ -35,7 +35,7 @@ from mltk.errors import SettingError, ShapeError
 from mltk.heads.prototypes import PrototypicalHead
 from mltk.ops.kernels import kernels_of
 from mltk.ops.one_hot import one_hot
-from mltk.task_analysis.features import Features, check_label_of_each, check_vectors, embedded
+from mltk.task_analysis.features import Features, check_vectors, embedded
 from mltk.tree import Array
 
 

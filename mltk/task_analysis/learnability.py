@@ -144,13 +144,9 @@ class Learnability(Told):
                 low, middle, high = np.quantile(values, [0.05, 0.5, 0.95])
                 lines.append((name, f"median {middle:.3g}, 5 % below {low:.3g}, 5 % above {high:.3g}"))
         total = sum(self.variance.values())
-        lines += [
-            (
-                f"variance: {name}",
-                f"{value:.3g} ({100 * value / total:.0f} %)" if total > 0 else f"{value:.3g}",
-            )
-            for name, value in self.variance.items()
-        ]
+        for name, value in self.variance.items():
+            part = f" ({100 * value / total:.0f} %)" if total > 0 else ""
+            lines.append((f"variance: {name}", f"{value:.3g}{part}"))
         if self.confusion is not None:
             for one, other, rate, queries in self.confusion.most_confused(3):
                 lines.append(("confused", f"{one} and {other}: {100 * rate:.0f} % of {queries} queries"))

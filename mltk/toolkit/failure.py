@@ -115,14 +115,9 @@ class FailurePredictor(Checked):
         held = np.concatenate([part for _, part in folds])
         slope, offset = _calibration(np.concatenate(scores), failed[held], failed)
         risks = _sigmoid(slope * np.concatenate(scores) + offset)
-        seen = foresight(
-            self.metric,
-            self.threshold,
-            y[held],
-            risks=risks,
-            expected=self._possible(np.concatenate(expected)),
-            of=Identities(*(None if v is None else v[held] for v in (of.classes, of.groups))),
-        )
+        foreseen: Any = {"risks": risks, "expected": self._possible(np.concatenate(expected))}
+        foreseen["of"] = Identities(*(None if v is None else v[held] for v in (of.classes, of.groups)))
+        seen = foresight(self.metric, self.threshold, y[held], **foreseen)
         whole = _fitted(clone(classifier), x, failed)
         model = _Model(whole, clone(regressor).fit(x, y), slope, offset)
         return FittedFailurePredictor(self, names, y.size, int(failed.sum()), apart, seen, risks, model)

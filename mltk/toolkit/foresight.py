@@ -135,16 +135,10 @@ def foresight(
     failed = failures(metric, threshold, outcomes)
     area, placed = auroc(risks, failed)
     r, influences = correlation(expected, outcomes)
+    counted = outcomes.size, int(failed.sum()), float(risks.mean()), float(np.mean((risks - failed) ** 2))
+    of_r = _interval(of, r, influences, "because all are the same")
     found = Foresight(
-        metric,
-        threshold,
-        outcomes.size,
-        int(failed.sum()),
-        float(risks.mean()),
-        float(np.mean((risks - failed) ** 2)),
-        _of_area(of, area, placed),
-        selective(-risks, failed),
-        _interval(of, r, influences, "because all are the same"),
+        metric, threshold, *counted, _of_area(of, area, placed), selective(-risks, failed), of_r
     )
     if beside is None:
         return found

@@ -9,7 +9,7 @@ from typing import Literal, get_args
 
 from mltk.checks import is_number
 from mltk.errors import RunError
-from mltk.files import open_to_append, reason, replace_file
+from mltk.files import open_to_append, replace_file, writing
 from mltk.outside import read_bytes, read_json, reading
 from mltk.training.run_folder import RunFolder
 
@@ -106,11 +106,8 @@ class Log:
             RunError: If it cannot be written.
         """
         if self._path is not None:
-            try:
-                with open_to_append(self._path) as file:
-                    file.write((json.dumps(asdict(event)) + "\n").encode())
-            except OSError as error:
-                raise RunError(f"{self._path} cannot be written: {reason(error)}") from error
+            with writing(self._path), open_to_append(self._path) as file:
+                file.write((json.dumps(asdict(event)) + "\n").encode())
         self.events.append(event)
         if event.kind != "raised":
             warnings.warn(str(event), RecoveryWarning, stacklevel=2)

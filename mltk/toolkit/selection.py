@@ -143,19 +143,14 @@ class AlgorithmSelector(Checked):
             from sklearn.multioutput import MultiOutputRegressor
             from sklearn.pipeline import make_pipeline
             from sklearn.preprocessing import QuantileTransformer
-        model = (
-            {
-                "forest": RandomForestRegressor(
-                    min_samples_leaf=10, max_features=0.5, random_state=self.seed
-                ),
-                "boosting": HistGradientBoostingRegressor(
-                    learning_rate=0.05, max_leaf_nodes=8, random_state=self.seed
-                ),
-                "linear": RidgeCV(np.logspace(-2, 6, 17)),
-            }[self.model]
-            if isinstance(self.model, str)
-            else clone(self.model)
-        )
+        forest = {"min_samples_leaf": 10, "max_features": 0.5, "random_state": self.seed}
+        boosting = {"learning_rate": 0.05, "max_leaf_nodes": 8, "random_state": self.seed}
+        models = {
+            "forest": RandomForestRegressor(**forest),
+            "boosting": HistGradientBoostingRegressor(**boosting),
+            "linear": RidgeCV(np.logspace(-2, 6, 17)),
+        }
+        model = models[self.model] if isinstance(self.model, str) else clone(self.model)
         if apart.shape[1] == 1 or self.model not in ("forest", "linear"):  # which predict several at once
             model = MultiOutputRegressor(model)
         present = SimpleImputer(strategy="median", keep_empty_features=True)

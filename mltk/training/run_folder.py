@@ -25,7 +25,7 @@ from mltk import tree
 from mltk.checks import did_you_mean, is_number
 from mltk.contracts import Backend
 from mltk.errors import RunError, RunInUseError
-from mltk.files import open_to_append, reason, remove_leftovers, replace_file, stand_also_at
+from mltk.files import open_to_append, remove_leftovers, replace_file, stand_also_at, writing
 from mltk.installation import needed_for
 from mltk.npz import open_npz
 from mltk.outside import check_depth, read_bytes, read_json, reading
@@ -224,11 +224,8 @@ class RunFolder:
         Raises:
             RunError: If it cannot be written.
         """
-        try:
-            with open_to_append(self.metrics_path) as file:
-                file.write((json.dumps(line) + "\n").encode())
-        except OSError as error:
-            raise RunError(f"{self.metrics_path} cannot be written: {reason(error)}") from error
+        with writing(self.metrics_path), open_to_append(self.metrics_path) as file:
+            file.write((json.dumps(line) + "\n").encode())
 
     def read_checkpoint(self, *, before: bool = False) -> Checkpoint:
         """The latest checkpoint, or the one before it.
@@ -283,17 +280,12 @@ class RunFolder:
         Raises:
             RunError: If that cannot be written.
         """
-        try:
+        with writing(self.checkpoint_before_path):
             stand_also_at(self.checkpoint_path, self.checkpoint_before_path)
-        except OSError as error:
-            raise RunError(f"{self.checkpoint_before_path} cannot be written: {reason(error)}") from error
 
     def _sync_metrics(self) -> None:
-        try:
-            with open_to_append(self.metrics_path) as file:
-                os.fsync(file.fileno())
-        except OSError as error:
-            raise RunError(f"{self.metrics_path} cannot be written: {reason(error)}") from error
+        with writing(self.metrics_path), open_to_append(self.metrics_path) as file:
+            os.fsync(file.fileno())
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ import numpy as np
 from mltk.checks import Checked, Count, check_part
 from mltk.errors import SettingError
 from mltk.ops.kernels import kernels_of
-from mltk.optim.transforms.gradient_transform import GradientTransform, Guard, Shapes
+from mltk.optim.transforms.gradient_transform import GradientTransform, Guard
 from mltk.tree import Array, Tree
 
 
@@ -65,12 +65,6 @@ class Backtrack(Checked, GradientTransform):
     @property
     def guard(self) -> Guard:
         return self.part
-
-    def shapes(self, network: Shapes) -> dict[str, tuple[int, ...]]:
-        return {}
-
-    def init(self, network: Shapes, rng: np.random.Generator) -> Tree:
-        return {}
 
     def forward(self, p: Tree, grads: Tree, state: Tree) -> tuple[Tree, Tree, None]:
         return grads, {}, None

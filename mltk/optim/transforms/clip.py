@@ -5,13 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-
 from mltk import tree
 from mltk.checks import Checked, Positive
 from mltk.ops.kernels import kernels_of
 from mltk.ops.operation import Residuals
-from mltk.optim.transforms.gradient_transform import GradientTransform, Shapes
+from mltk.optim.transforms.gradient_transform import GradientTransform
 from mltk.optim.transforms.granularity import along_tasks, inner_product
 from mltk.tree import Array, Tree
 
@@ -49,12 +47,6 @@ class Clip(Checked, GradientTransform):
 
     limit: Positive
     by: Literal["norm", "value"] = "norm"
-
-    def shapes(self, network: Shapes) -> dict[str, tuple[int, ...]]:
-        return {}
-
-    def init(self, network: Shapes, rng: np.random.Generator) -> Tree:
-        return {}
 
     def forward(self, p: Tree, grads: Tree, state: Tree) -> tuple[Tree, Tree, Residuals]:
         if self.by == "value":

@@ -33,13 +33,13 @@ class GradientTransform(ABC):
         """What shortens steps along the directions; ``None`` if nothing does."""
         return None
 
-    @abstractmethod
     def shapes(self, network: Shapes) -> dict[str, tuple[int, ...]]:
-        """The learned arrays for a network whose adapted parameters have these names and shapes."""
+        """The learned arrays for a network whose adapted parameters have these names and shapes; none yet."""
+        return {}
 
-    @abstractmethod
     def init(self, network: Shapes, rng: np.random.Generator) -> Tree:
         """Draw the learned arrays, those of `shapes`, in float64."""
+        return {}
 
     def start(self, params: Tree) -> Tree:
         """The state before the first inner step; empty if there is nothing to remember.
