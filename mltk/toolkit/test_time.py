@@ -5,9 +5,8 @@ meta-parameters of another member of an ensemble, a random view of the examples,
 the passes go through all members, then through all of them with the next view. Of the probabilities of the
 passes the answer is the mean, or the normalised mean of their logarithms; of values it is their mean.
 
-*Nothing is learned from other queries.* In a pass each support example has a view of its own, by its place:
-what views do by chance to one class they do not do to the others. All queries have the same view, however
-many there are: so the answer to a query is what it would be alone.
+*Nothing is learned from other queries.* A view is drawn for a pass, and is the same map for all examples of a
+set, however many there are: so the answer to a query is what it would be alone.
 
 *When more passes change nothing.* After $n$ of $N$ passes let $\bar d$ and $s$ be the mean and the standard
 deviation over passes of the lead of the best label over another one. If the passes are normal and alike, the
@@ -34,12 +33,9 @@ from mltk.contracts import Backend, Predicting
 from mltk.errors import SettingError, ShapeError
 from mltk.evaluation.entry import entry_of
 from mltk.toolkit.passes import Mean, Passes, TestTimeAnswer, take_passes
-from mltk.toolkit.views import View, alike, apart, check_views, resampled
+from mltk.toolkit.views import View, alike, check_views, resampled
 from mltk.training.weights import weighted_value_and_grad
 from mltk.tree import Array, Tree
-
-SUPPORT, QUERIES, REFIT = range(3)
-"""What is drawn for a pass."""
 
 Compute = int | np.ndarray | Callable[[np.ndarray], np.ndarray]
 """Passes; or those of each task; or what finds them by the outputs of pass 0."""
@@ -70,8 +66,8 @@ class TestTimeScaler(Checked):
     Attributes:
         learner: The learner.
         views: What distorts the examples of a pass: `mltk.data.Jitter`, or a function ``views(x, rng)`` of
-            examples ``(1, *features)``, which is called for each of them, for all queries with the generator
-            in the same state; ``None`` for none.
+            examples ``(1, *features)``, which is called for each of them with the generator in the same
+            state; ``None`` for none.
         members: Further members of an ensemble: meta-parameters for the same learner, or pairs of another
             learner and its own.
         refits: ``"resampled"`` draws the support set of a pass anew with replacement, within each class where
@@ -240,14 +236,14 @@ class TestTimeScaler(Checked):
         variation = number // (1 + len(self.members))
         if variation and self.refits == "resampled":
             backend = common_backend(support_x=[x])
-            rows = resampled(backend.to_numpy(x), backend.to_numpy(y), self._rng(variation, REFIT))
+            rows = resampled(backend.to_numpy(x), backend.to_numpy(y), self._rng(variation, 2))
             x, y = (backend.asarray(each) for each in rows)
-        return learner.adapt(params, self._seen(x, variation, SUPPORT), y)
+        return learner.adapt(params, self._seen(x, variation, 0), y)
 
     def _predicted(self, number: int, state: Any, x: Array) -> np.ndarray:
         """What it predicts, ``(T, M, o)`` on the host."""
         learner, _ = self._member(number, {})
-        outputs = learner.predict(state, self._seen(x, number // (1 + len(self.members)), QUERIES))
+        outputs = learner.predict(state, self._seen(x, number // (1 + len(self.members)), 1))
         found = common_backend(query_x=[x]).to_numpy(outputs)
         expected = (*x.shape[:2], "o")
         if found.ndim != 3 or found.shape[:2] != expected[:2]:
@@ -270,14 +266,12 @@ class TestTimeScaler(Checked):
         if self.views is None or not variation:
             return x
         backend = common_backend(x=[x])
-        rows, rng = backend.to_numpy(x), self._rng(variation, what)
-        if what == SUPPORT:
-            return backend.asarray(apart(self.views, rows, rng))
-        seen = alike(self.views, rows.reshape(-1, *rows.shape[2:]), rng)
+        rows = backend.to_numpy(x)
+        seen = alike(self.views, rows.reshape(-1, *rows.shape[2:]), self._rng(variation, what))
         return backend.asarray(seen.reshape(rows.shape))
 
     def _rng(self, variation: int, what: int) -> np.random.Generator:
-        """The generator of a variation for the views of its support set or queries, or for its refit."""
+        """The generator of a variation for the view of its support set (0) or queries (1), or a refit (2)."""
         return np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(variation, what)))
 
 

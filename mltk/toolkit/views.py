@@ -44,25 +44,6 @@ def alike(views: View, x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.concatenate(seen).astype(x.dtype)
 
 
-def apart(views: View, x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The examples at each place of a set in a view of their own, which is the same in all tasks.
-
-    Args:
-        views: What distorts them.
-        x: Examples ``(T, N, *features)``.
-        rng: What the views are drawn with.
-
-    Raises:
-        ShapeError: If an example changes its shape.
-    """
-    tasks, places = x.shape[:2]
-    if isinstance(views, Jitter):
-        maps = (np.concatenate([each] * tasks) for each in views.maps(places, rng))
-        return affine(x.reshape(-1, *x.shape[2:]).astype(np.float32), *maps).reshape(x.shape)
-    columns = [alike(views, x[:, place], each) for place, each in enumerate(rng.spawn(places))]
-    return np.stack(columns, axis=1)
-
-
 def resampled(x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """As many examples, drawn with replacement, of each class as it has.
 

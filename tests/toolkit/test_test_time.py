@@ -13,7 +13,7 @@ import mltk
 from mltk.data.images.jitter import Jitter
 from mltk.errors import SettingError, ShapeError
 from mltk.toolkit import TestTimeScaler
-from mltk.toolkit.views import alike, apart, resampled
+from mltk.toolkit.views import alike, resampled
 
 BLOBS = mltk.data.Blobs(ways=4, shots=3, queries=2, features=3, separation=2)
 PIXELS = mltk.algorithms.Prototypical(mltk.models.Sequential([mltk.ops.Flatten()]), temperature=2.0)
@@ -155,40 +155,6 @@ def test_all_examples_are_seen_in_one_view(seed, count):
     each = [jitter(image[None], np.random.default_rng(seed)) for image in images]
     agree(alike(jitter, images, np.random.default_rng(seed)), np.concatenate(each), rtol=1e-6)
     agree(alike(lambda x, rng: jitter(x, rng), images, np.random.default_rng(seed)), np.concatenate(each))
-
-
-@settings(max_examples=15, deadline=None)
-@given(st.integers(0, 99), st.integers(1, 4), st.integers(1, 3))
-def test_examples_apart_are_seen_as_if_their_task_were_alone(seed, count, tasks):
-    images = np.random.default_rng(1).random((tasks, count, 1, 7, 6)).astype(np.float32)
-    jitter = Jitter(rotation=20)
-    seen = apart(jitter, images, np.random.default_rng(seed))
-    each = [jitter(of_task, np.random.default_rng(seed)) for of_task in images]
-    agree(seen, np.stack(each), rtol=1e-6)
-    alone = apart(lambda x, rng: jitter(x, rng), images, np.random.default_rng(seed))
-    agree(alone[-1:], apart(lambda x, rng: jitter(x, rng), images[-1:], np.random.default_rng(seed)))
-
-
-@pytest.mark.parametrize("views", [Jitter(), noisy])
-def test_equal_support_examples_are_seen_differently_and_equal_queries_alike(views):
-    x = np.tile(np.random.default_rng(0).random((1, 1, 1, 8, 8)).astype(np.float32), (2, 4, 1, 1, 1))
-    support, query = [], []
-
-    class Looking:
-        def adapt(self, meta_params, x, y):
-            support.append(x)
-            return PIXELS.adapt(meta_params, x, y)
-
-        def predict(self, state, x):
-            query.append(x)
-            return PIXELS.predict(state, x)
-
-    TestTimeScaler(Looking(), views=views).predict({}, x, np.asarray([[0, 1, 2, 3]] * 2), x, compute=2)
-    shown, asked = support[1], query[1]
-    assert len(np.unique(shown[0], axis=0)) == 4
-    assert (shown[0] == shown[1]).all()
-    assert (asked == asked[0, 0]).all()
-    assert not (asked == x).all()
 
 
 def test_views_must_keep_the_shape():
