@@ -11,10 +11,10 @@ LIMITS = {
     "files on the road of a MAML step": 10,
     "lines on the road of a MAML step": 1_800,
     "files in import cycles": 0,
-    "code lines of mltk without the oracle": 25_160,
+    "code lines of mltk without the oracle": 25_200,
     "code lines of the oracle": 9_940,
     "lines of the longest file": 400,
-    "lines of the tests": 46_760,
+    "lines of the tests": 46_860,
 }
 
 

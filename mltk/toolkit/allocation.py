@@ -34,6 +34,9 @@ from mltk.plain import plain
 from mltk.summary import Lines, Summary
 from mltk.toolkit.levels import Scaling, confidences
 
+DIGITS = 4
+"""Of measures, which predictions in other batches leave as they are."""
+
 
 @dataclass(frozen=True)
 class Allocation(Checked):
@@ -161,6 +164,12 @@ class AllocationPolicy(Summary):
         """Whether nothing is known to be gained, so that all tasks are treated alike."""
         return not self.gain.low > 0
 
+    def _columns(self, known: dict[str, np.ndarray]) -> np.ndarray:
+        """The measures that it needs, ``(T, measures)``; `SettingError` if one is missing."""
+        if missing := [name for name in self.names if name not in known]:
+            raise SettingError(f"known has no {missing[0]!r}; expected {', '.join(self.names)}")
+        return np.stack([known[name] for name in self.names], axis=1)
+
     def probabilities(self, known: dict[str, np.ndarray]) -> np.ndarray:
         """The probability of each level for each task, ``(T, L)``.
 
@@ -170,20 +179,22 @@ class AllocationPolicy(Summary):
         Raises:
             SettingError: If one is missing.
         """
-        if missing := [name for name in self.names if name not in known]:
-            raise SettingError(f"known has no {missing[0]!r}; expected {', '.join(self.names)}")
-        columns = np.stack([known[name] for name in self.names], axis=1)
+        columns = self._columns(known)
         if self.abstains:
             return np.tile(self.uniform, (len(columns), 1))
         logits = _features(columns, self.centre, self.scale) @ self.weights
         return np.asarray(np.exp(log_softmax(logits)))
 
     def choose(self, known: dict[str, np.ndarray], *, seed: int = 0) -> np.ndarray:
-        """A level for each task, drawn from `probabilities`, ``(T,)``."""
+        """A level for each task, drawn from `probabilities`, ``(T,)``.
+
+        A draw hangs on the measures of its task, to some digits: it is the same alone and in company.
+        """
         below = np.cumsum(self.probabilities(known), axis=1)
+        rows = np.round(self._columns(known), DIGITS) + 0.0
         # A stream of its own: tasks may have been drawn by a generator with the same seed.
-        rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(len(self.levels),)))
-        drawn = rng.random(len(below))[:, None] * below[:, -1:]
+        entropies = [[seed, len(self.levels), *row.view(np.uint32).tolist()] for row in rows]
+        drawn = np.asarray([[np.random.default_rng(each).random()] for each in entropies]) * below[:, -1:]
         places = np.minimum((below <= drawn).sum(axis=1), len(self.levels) - 1)
         return np.asarray(np.asarray(self.levels)[places])
 

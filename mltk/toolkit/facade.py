@@ -184,7 +184,9 @@ class MetaLearningToolkit(Answering, AbstractContextManager["MetaLearningToolkit
         check_count("steps", steps)
         check_count("episodes", episodes, at_least=LEAST)
         rest, back = self._apart(tasks, validation)
-        self.learners, shape = made_for(self.learners, rest, back, backend=self.backend, seed=self.seed)
+        self.learners, shape = made_for(
+            self.learners, self._steady(rest), self._steady(back), backend=self.backend, seed=self.seed
+        )
         for name, learner in self.learners.items():
             chosen = optimizer
             if optimizer is None and name in self._recipes:
@@ -197,11 +199,11 @@ class MetaLearningToolkit(Answering, AbstractContextManager["MetaLearningToolkit
                 self.monitors[name] = Monitor()
                 watch.append(self.monitors[name])
             how |= {"progress": progress, "watch": watch}
-            self._warm.pop(name, None)
             if "recovery" in self.features:
                 self.runs[name] = Recovery().train(learner, rest, records=self.records, run=run, **how)
             else:
                 self.runs[name] = train(learner, rest, **how)
+            self._decisions, self._warm = None, {}  # those of what was trained less
         if "transfer" in self.features:
             seen = self._steady(rest).sample(KEPT, np.random.default_rng([self.seed, 3]), self.backend)
             self._warm = warm_learners(self._trained, seen)
@@ -229,7 +231,8 @@ class MetaLearningToolkit(Answering, AbstractContextManager["MetaLearningToolkit
         found = gather(self.entries, self._steady(tasks), episodes=episodes, watch=self._watch, **how)
         self._decide(found, tasks)
         recipes = {name: self._recipes.get(name) for name in self.runs}
-        write_toolkit(self.folder, Kept(recipes, self._settings, found, tasks))
+        steps = {name: run.steps for name, run in self.runs.items()}
+        write_toolkit(self.folder, Kept(recipes, steps, self._settings, found, tasks))
         return found
 
     @property
@@ -306,9 +309,8 @@ class MetaLearningToolkit(Answering, AbstractContextManager["MetaLearningToolkit
         if learner is not None:
             check_choice("learner", learner, self._trained)
         chosen = self._trained if learner is None else {learner: self._trained[learner]}
-        return transferring(
-            chosen, tasks.sample(episodes, np.random.default_rng([self.seed, 3]), self.backend)
-        )
+        rng = np.random.default_rng([self.seed, 3])
+        return transferring(chosen, self._steady(tasks).sample(episodes, rng, self.backend))
 
     def report(
         self,
@@ -363,6 +365,7 @@ class MetaLearningToolkit(Answering, AbstractContextManager["MetaLearningToolkit
         saved = {name: read_learner(path, name, own.get(name), backend) for name in kept.learners}
         library = next(iter(saved.values())).backend
         made = {name: each.algorithm for name, each in saved.items()}
+        kept.check_steps(path, {name: each.run.steps for name, each in saved.items()})
         toolkit = cls(made, backend=library, records=records, folder=path, **kept.settings)
         toolkit._recipes = {name: recipe for name, recipe in kept.learners.items() if recipe is not None}
         toolkit.runs = {name: each.run for name, each in saved.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import product
 from typing import TYPE_CHECKING, Any, cast
 
 from mltk.backend import backend
@@ -59,14 +60,24 @@ def kept_back(tasks: TaskSource) -> tuple[TaskSource, TaskSource]:
 
 def check_apart(tasks: TaskSource, unseen: TaskSource) -> None:
     """Raise `SettingError` if the second source has an example of a class of the first one."""
-    training, images = trained_on(chosen_from(tasks)), chosen_from(unseen)
-    if training is None or not hasattr(images, "class_digests"):
-        return
-    shared = seen(cast("Identified", images), training).trained
-    if shared is not None and shared.any():
-        raise SettingError(
-            f"validation has {int(shared.sum())} of the classes of tasks; expected tasks of other classes"
-        )
+    for one, other in product(_sources(tasks), _sources(unseen)):
+        training = trained_on(one)
+        if training is None or not hasattr(other, "class_digests"):
+            continue
+        shared = seen(cast("Identified", other), training).trained
+        if shared is not None and shared.any():
+            raise SettingError(
+                f"validation has {int(shared.sum())} of the classes of tasks, or what is kept back of one "
+                "source of a mixture has those of another; expected validation=…, tasks of other classes"
+            )
+
+
+def _sources(tasks: TaskSource) -> list[TaskSource]:
+    """What tasks are chosen from, of a mixture all that it mixes."""
+    found = chosen_from(tasks)
+    return (
+        [one for each in found.sources for one in _sources(each)] if isinstance(found, Mixture) else [found]
+    )
 
 
 def _in_place(tasks: Any, found: TaskSource, other: TaskSource) -> TaskSource:

@@ -12,6 +12,7 @@ from mltk.data.source import TaskSource
 from mltk.episode import Episode
 from mltk.errors import SettingError
 from mltk.recipes import ALGORITHMS, learner_for
+from mltk.toolkit.toolkit_file import WARM
 
 
 def named_learners(learners: Any) -> dict[str, Any]:
@@ -34,6 +35,8 @@ def named_learners(learners: Any) -> dict[str, Any]:
     for name, value in named.items():
         if not isinstance(name, str) or not name or name in (".", "..") or set(name) & set("/\\\0"):
             raise SettingError(f"learners has the name {name!r}; expected texts that can name folders")
+        if name.endswith(WARM):
+            raise SettingError(f"learners has the name {name!r}; expected none that ends with {WARM!r}")
         if isinstance(value, str):
             check_choice("each of learners", value, ALGORITHMS)
         else:

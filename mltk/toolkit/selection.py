@@ -105,7 +105,8 @@ class AlgorithmSelector(Checked):
             raise SettingError(f"evidence is {type(evidence).__name__}; expected that of mltk.toolkit.gather")
         if len(evidence.learners) < 2:
             raise SettingError(f"evidence is of {evidence.learners[0]} alone; expected at least two learners")
-        names = tuple(name for name in evidence.known if not self.cost or not _of_learner(name, evidence))
+        allowed = evidence.known.without_query_labels()
+        names = tuple(name for name in allowed if not self.cost or not _of_learner(name, evidence))
         if evidence.outcomes.shape[1] < self.n_folds:
             tasks = evidence.outcomes.shape[1]
             raise SettingError(f"evidence is of {tasks} tasks; expected at least {self.n_folds}, n_folds")

@@ -31,21 +31,33 @@ class Kept(NamedTuple):
 
     Attributes:
         learners: The names of the learners, which are those of their run folders, and the recipe of each.
+        steps: After how many steps of their trainings they were judged.
         settings: ``features``, ``threshold`` and ``seed`` of the toolkit.
         evidence: What decisions are learned from.
         unseen: Where these tasks come from; ``None`` for tasks of one's own, which cannot be made of text.
     """
 
     learners: dict[str, str | None]
+    steps: dict[str, int]
     settings: dict[str, Any]
     evidence: Evidence
     unseen: TaskSource | None
+
+    def check_steps(self, folder: Path, found: dict[str, int]) -> None:
+        """Raise `RunError` if learners have been trained for other steps since they were judged."""
+        for name, steps in self.steps.items():
+            if found[name] != steps:
+                raise RunError(
+                    f"{folder / name} has {found[name]} steps, but what is decided is by {steps}: a training "
+                    "was interrupted; expected a call of train(…) in this folder that ends"
+                )
 
 
 def write_toolkit(folder: Path, kept: Kept) -> None:
     """Write it, in one go."""
     told: dict[str, Any] = {
         "learners": kept.learners,
+        "steps": kept.steps,
         "settings": kept.settings,
         "evidence": kept.evidence.to_dict(),
     }
@@ -62,9 +74,11 @@ def read_toolkit(folder: Path) -> Kept:
     path, unseen = folder / NAME, None
     with reading(path, RunError, damaged="is not what a toolkit writes"):
         told = read_json(read_bytes(path, most=LARGEST))
-        names, settings = told["learners"], told["settings"]
+        names, steps, settings = told["learners"], told["steps"], told["settings"]
         if not isinstance(names, dict) or not set(names.values()) <= {None, *ALGORITHMS}:
             raise ValueError("learners are no names with recipes")
+        if steps.keys() != names.keys():
+            raise ValueError("steps are those of other learners")
         if settings.keys() != {"features", "threshold", "seed"} or not isinstance(settings["features"], list):
             raise ValueError("settings are missing")
         evidence = Evidence.from_dict(told["evidence"])
@@ -72,7 +86,7 @@ def read_toolkit(folder: Path) -> Kept:
             raise ValueError("the evidence is of other learners")
         with suppress(RunError):
             unseen = from_config(told["unseen"])
-        return Kept(names, settings, evidence, unseen)
+        return Kept(names, steps, settings, evidence, unseen)
 
 
 def read_learner(folder: Path, name: str, given: Any, backend: Backend | None) -> SavedRun:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mltk.episode import Episode
-from mltk.errors import SettingError, UnsupportedError
+from mltk.errors import MltkError, SettingError, UnsupportedError
 from mltk.toolkit.support_folds import support_folds
 from mltk.toolkit.transfer import KnowledgeTransfer
 from mltk.tree import Tree
@@ -56,5 +57,8 @@ def _remembering(
             for start in range(0, x.shape[0], BLOCK):
                 warm.remember(x[start : start + BLOCK, ...], y[start : start + BLOCK, ...])
         except UnsupportedError:
+            continue
+        except MltkError as error:
+            warnings.warn(f"{name} has no memory: {error}", stacklevel=3)
             continue
         yield name, warm

@@ -154,11 +154,20 @@ def test_computing_that_costs_more_is_spent_less():
 
 def test_levels_are_chosen_as_often_as_they_are_probable():
     policy = Allocation(price=0.005).fit(family()[1])
-    known = {"confidence": np.zeros(20_000)}
-    chances = policy.probabilities(known)[0]
+    known = {"confidence": np.random.default_rng(0).uniform(0, 1, 20_000)}
+    chances = policy.probabilities(known).mean(axis=0)
     chosen = policy.choose(known, seed=1)
     found = [(chosen == level).mean() for level in LEVELS]
     assert np.abs(found - chances).max() < 0.015
+
+
+def test_a_task_gets_the_same_level_alone_and_in_company():
+    policy = Allocation(price=0.005).fit(family()[1])
+    known = np.random.default_rng(0).uniform(0, 1, 60)
+    together = policy.choose({"confidence": known})
+    alone = [policy.choose({"confidence": known[task : task + 1]})[0] for task in range(60)]
+    assert together.tolist() == alone
+    assert len(set(alone)) > 1
 
 
 def test_a_mixture_is_the_best_that_costs_as_much():

@@ -126,11 +126,47 @@ def test_sources_of_a_mixture_keep_classes_back_each_and_others_must_be_given():
     with pytest.raises(SettingError, match="tasks is Own, of whose classes none can be kept back"):
         kept_back(Own())
     toolkit = mltk.MetaLearningToolkit(learners(), backend=NUMPY, features=())
-    with pytest.raises(SettingError, match="validation has 40 of the classes of tasks; expected"):
+    with pytest.raises(SettingError, match="validation has 40 of the classes of tasks, or what"):
         toolkit.train(tasks, steps=1, validation=GLYPHS.tasks(3, 1, 2))
     other = GLYPHS.held_out().tasks(3, 1, 2)
     toolkit.train(tasks, steps=1, validation=other, episodes=20, progress=False)
     assert toolkit.compare(episodes=20)["ridge"].values.size == 20
+
+
+def test_sources_of_a_mixture_that_share_classes_cannot_keep_them_back():
+    few, many = GLYPHS.tasks(3, 1, 2), mltk.data.Glyphs(12, 5, 6, image_size=16).tasks(3, 1, 2)
+    toolkit = mltk.MetaLearningToolkit(learners(), backend=NUMPY, features=())
+    for tasks, given in (
+        (mltk.data.Mixture((few, many)), {}),
+        (few, {"validation": mltk.data.Mixture((many, few))}),
+        (mltk.data.Mixture((few, few)), {"validation": few}),
+    ):
+        with pytest.raises(SettingError, match="of the classes of tasks, or what is kept back of one source"):
+            toolkit.train(tasks, steps=1, episodes=20, **given)
+
+
+def test_what_was_decided_before_a_training_went_on_is_not_used_after_it(tmp_path):
+    ridge = {"ridge": mltk.RidgeRegression(mltk.models.mlp([3, 4]))}
+
+    class Broken:
+        """Tasks that cannot be had."""
+
+        def sample(self, n_tasks, rng, backend):
+            if n_tasks > 1:
+                raise OSError("the disk is asleep")
+            return BLOBS.sample(n_tasks, rng, backend)
+
+    task = BLOBS.sample(1, 0, NUMPY)
+    toolkit = mltk.MetaLearningToolkit(ridge, backend=NUMPY, features=(), folder=tmp_path)
+    toolkit.train(BLOBS, steps=2, episodes=20, progress=False)
+    with pytest.raises(OSError, match="asleep"):
+        toolkit.train(BLOBS, steps=4, episodes=20, validation=Broken(), progress=False)
+    with pytest.raises(SettingError, match="nothing is decided yet"):
+        toolkit.select(task.support_x, task.support_y, task.query_x)
+    with pytest.raises(RunError, match="ridge has 4 steps, but what is decided is by 2"):
+        mltk.MetaLearningToolkit.load(tmp_path)
+    toolkit.train(BLOBS, steps=4, episodes=20, progress=False)
+    assert mltk.MetaLearningToolkit.load(tmp_path).decisions.best == "ridge"
 
 
 def test_families_without_end_are_their_own_unseen_tasks():
@@ -285,6 +321,7 @@ def test_regression_is_answered_in_values():
         (["ridge", "ridge"], {}, "expected at least one, and different names"),
         (["rigde"], {}, "is 'rigde'; expected one of .*did you mean 'ridge'"),
         ({"a/b": "ridge"}, {}, "has the name 'a/b'; expected texts that can name folders"),
+        ({"a from memory": "maml"}, {}, "expected none that ends with ' from memory'"),
         ({"a": 3}, {}, r"learners\['a'\] is 3; expected an object with value_and_grad"),
         (
             ["ridge"],

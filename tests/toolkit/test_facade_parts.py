@@ -137,6 +137,51 @@ def test_tasks_that_cannot_be_drawn_at_first_are_drawn_when_learners_are_judged(
         np.testing.assert_array_equal(*found)
 
 
+def test_a_source_that_fails_at_any_draw_is_asked_again():
+    class Failing:
+        """Fails at one draw."""
+
+        def __init__(self, at):
+            self.left = at
+
+        def sample(self, n_tasks, rng, backend):
+            self.left -= 1
+            if self.left == 0:
+                raise OSError("the disk is asleep")
+            return SINUSOIDS.sample(n_tasks, rng, backend)
+
+    ridge = {"ridge": mltk.RidgeRegression(mltk.models.mlp([1, 4]), scale=1.0)}
+    for at in range(1, 7):
+        toolkit = mltk.MetaLearningToolkit(ridge, backend=NUMPY, features=["recovery"])
+        tasks = Failing(at)
+        toolkit.train(tasks, steps=2, episodes=20, progress=False)
+        assert tasks.left <= 0
+
+
+def test_a_learner_that_cannot_remember_leaves_the_others_as_they_are():
+    maml = mltk.algorithms.MAML(mltk.models.mlp([1, 8, 1]), "mse")
+
+    class Double:
+        """Adapts to other numbers than it has learned."""
+
+        init, value_and_grad = maml.init, maml.value_and_grad
+
+        def adapt(self, meta_params, x, y):
+            adapted = maml.adapt(meta_params, x, y)
+            return mltk.tree.map(lambda leaf: leaf.astype(np.float64), adapted)
+
+        def predict(self, state, x):
+            return maml.predict(mltk.tree.map(lambda leaf: leaf.astype(np.float32), state), x)
+
+    backend = mltk.backend("numpy", dtype="float32")
+    toolkit = mltk.MetaLearningToolkit(
+        {"double": Double(), "maml": maml}, backend=backend, features=["transfer"]
+    )
+    with pytest.warns(UserWarning, match="double has no memory: "):
+        toolkit.train(SINUSOIDS, steps=2, episodes=20, progress=False)
+    assert set(toolkit.entries) == {"double", "maml", "maml from memory"}
+
+
 @dataclass(frozen=True)
 class Downloaded(mltk.data.ImageDataset):
     """Characters that come from a server which is away at first."""

@@ -325,3 +325,17 @@ def test_bad_arguments_are_refused():
         gap(evidence, np.full(300, "z"))
     with pytest.raises(SettingError, match="'z' is no learner"):
         gap(evidence, np.full(300, "a"), single_best="z")
+
+
+def test_nothing_is_learned_from_measures_that_need_the_labels_of_queries():
+    evidence = clear(0)
+    told = replace(
+        evidence,
+        known=Measures(
+            dict(evidence.known.arrays) | {"told": evidence.outcomes[0]},
+            dict(evidence.known.needs) | {"told": "query labels"},
+        ),
+    )
+    found, expected = (AlgorithmSelector(model="linear").fit(each) for each in (told, evidence))
+    assert "told" not in found.measures
+    np.testing.assert_array_equal(found.choose(told.known), expected.choose(evidence.known))

@@ -93,7 +93,7 @@ def compared(group: SameTasks, found: Table) -> Html:
             "pair",
             f"difference, over {over}",
             "larger / equal / smaller",
-            "p (sign flips)",
+            "p over tasks (sign flips)",
             "p after Holm",
         ]
         what = "with the best" if many else "in pairs"
