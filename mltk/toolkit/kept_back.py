@@ -7,6 +7,7 @@ from itertools import product
 from typing import TYPE_CHECKING, Any, cast
 
 from mltk.backend import backend
+from mltk.checks import check_has
 from mltk.data.images.class_identity import seen, trained_on
 from mltk.data.images.class_part import ClassPart
 from mltk.data.images.tasks import ImageTasks
@@ -60,6 +61,7 @@ def kept_back(tasks: TaskSource) -> tuple[TaskSource, TaskSource]:
 
 def check_apart(tasks: TaskSource, unseen: TaskSource) -> None:
     """Raise `SettingError` if the second source has an example of a class of the first one."""
+    check_has("validation", unseen, "sample", "mltk.data.Glyphs().held_out().tasks(...)")
     for one, other in product(_sources(tasks), _sources(unseen)):
         training = trained_on(one)
         if training is None or not hasattr(other, "class_digests"):

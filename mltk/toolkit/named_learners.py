@@ -40,7 +40,8 @@ def named_learners(learners: Any) -> dict[str, Any]:
         if isinstance(value, str):
             check_choice("each of learners", value, ALGORITHMS)
         else:
-            check_has(f"learners[{name!r}]", value, "value_and_grad", "mltk.algorithms.MAML(...)")
+            for method in ("value_and_grad", "init", "adapt", "predict"):
+                check_has(f"learners[{name!r}]", value, method, "mltk.algorithms.MAML(...)")
     return named
 
 

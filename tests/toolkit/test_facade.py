@@ -136,6 +136,8 @@ def test_sources_of_a_mixture_keep_classes_back_each_and_others_must_be_given():
 def test_sources_of_a_mixture_that_share_classes_cannot_keep_them_back():
     few, many = GLYPHS.tasks(3, 1, 2), mltk.data.Glyphs(12, 5, 6, image_size=16).tasks(3, 1, 2)
     toolkit = mltk.MetaLearningToolkit(learners(), backend=NUMPY, features=())
+    with pytest.raises(SettingError, match="validation is 3; expected an object with sample"):
+        toolkit.train(few, steps=1, validation=3)
     for tasks, given in (
         (mltk.data.Mixture((few, many)), {}),
         (few, {"validation": mltk.data.Mixture((many, few))}),
@@ -322,6 +324,11 @@ def test_regression_is_answered_in_values():
         (["rigde"], {}, "is 'rigde'; expected one of .*did you mean 'ridge'"),
         ({"a/b": "ridge"}, {}, "has the name 'a/b'; expected texts that can name folders"),
         ({"a from memory": "maml"}, {}, "expected none that ends with ' from memory'"),
+        (
+            {"a": type("Half", (), {"value_and_grad": len})()},
+            {},
+            r"learners\['a'\] is .*expected an object with init",
+        ),
         ({"a": 3}, {}, r"learners\['a'\] is 3; expected an object with value_and_grad"),
         (
             ["ridge"],
