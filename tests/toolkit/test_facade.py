@@ -265,6 +265,8 @@ def test_tasks_start_from_what_similar_ones_have_learned():
     warm = toolkit.transfer(tasks)
     learner, params = toolkit.entries["maml"]
     assert warm.learner is learner
+    with pytest.raises(SettingError, match="learner is 'mamml'; expected one of ridge, maml"):
+        toolkit.transfer(tasks, learner="mamml")
     cold = mltk.evaluate(learner, params, tasks, episodes=60)
     assert mltk.evaluate(warm, params, tasks, episodes=60).mean < cold.mean
     only = mltk.MetaLearningToolkit(["ridge"], backend=NUMPY, features=())
