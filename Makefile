@@ -3,6 +3,7 @@
 # make coverage  the suite again, with the lines that no test runs
 # make bench   mltk against every peer that can be installed; appends to docs/speed-history.jsonl
 # make docs    the documentation site, in site/
+# make notebooks  runs the tutorials of notebooks/ and writes their outputs into them
 # Each does its own set-up in .venv.
 
 PYTHON ?= python3
@@ -14,7 +15,7 @@ SOURCES := mltk_command.py mltk_pytest.py $(shell find mltk backends -name '*.py
 # One thread a process: the tests run in parallel, and the arrays in them are small.
 SINGLE := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: demo test lint coverage bench docs clean
+.PHONY: demo test lint coverage bench docs notebooks clean
 
 demo: $(VENV)/package
 	rm -rf runs/demo
@@ -46,6 +47,9 @@ bench: $(VENV)/package $(VENV)/bench
 docs: $(VENV)/package $(VENV)/docs
 	$(BIN)/mkdocs build
 
+notebooks: $(VENV)/package $(VENV)/notebooks
+	$(BIN)/python website/execute.py
+
 clean:
 	rm -rf $(VENV) site build *.egg-info runs .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
@@ -70,7 +74,7 @@ $(VENV)/confseq: $(VENV)/created
 	  --disable-pip-version-check download -q --no-deps --no-binary confseq -d $(VENV)/sources confseq==0.0.11 2>$(VENV)/confseq.log \
 	  && tar xzf $(CONFSEQ) -C $(VENV) --strip-components=2 confseq-0.0.11/src/confseq && touch $@
 
-$(VENV)/dev $(VENV)/bench $(VENV)/docs: $(VENV)/%: $(VENV)/created pyproject.toml constraints.txt
+$(VENV)/dev $(VENV)/bench $(VENV)/docs $(VENV)/notebooks: $(VENV)/%: $(VENV)/created pyproject.toml constraints.txt
 	$(PIP) --no-build-isolation '.[$*]'
 	@rm -rf build *.egg-info
 	@touch $@

@@ -1,4 +1,4 @@
-"""MAML and its exact gradient in plain NumPy: the code of ``notebooks/maml_on_one_page.ipynb``."""
+"""MAML and its exact gradient in plain NumPy: the code of ``notebooks/02-maml-on-one-page.ipynb``."""
 
 import numpy as np
 

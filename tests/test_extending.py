@@ -14,7 +14,7 @@ from routes import NUMPY
 import mltk
 from mltk.errors import RunError
 
-PAGE = (Path(__file__).parent.parent / "docs" / "extending.md").read_text()
+PAGE = (Path(__file__).parent.parent / "docs" / "guides" / "extending.md").read_text()
 FILES = dict(re.findall(r'^```py title="([\w/]+\.py)"\n(.*?)^```$', PAGE, re.M | re.S))
 PROGRAMS = [name for name in FILES if not name.startswith("my_package/")]
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import mltk
 
-NOTEBOOK = Path(__file__).parent.parent / "notebooks" / "maml_on_one_page.ipynb"
+NOTEBOOK = Path(__file__).parent.parent / "notebooks" / "02-maml-on-one-page.ipynb"
 CELLS = [cell for cell in json.loads(NOTEBOOK.read_text())["cells"] if cell["cell_type"] == "code"]
 CODE = ["".join(cell["source"]) for cell in CELLS]
 

@@ -94,7 +94,8 @@ def test_all_names_in_the_tables_of_contents_are_there():
 def test_dotted_names_in_the_documentation_and_in_docstrings_are_there():
     pages = [
         *ROOT.glob("*.md"),
-        *ROOT.glob("docs/*.md"),
+        *ROOT.glob("docs/**/*.md"),
+        *ROOT.glob("notebooks/*.ipynb"),
         *ROOT.glob("mltk/**/*.py"),
         *ROOT.glob("backends/**/*.py"),
     ]

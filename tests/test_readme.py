@@ -19,7 +19,7 @@ README = (ROOT / "README.md").read_text()
 def blocks(*pages):
     """The blocks of Python, each with the page that it stands on and its number there."""
     found = [
-        (page.name, number, block)
+        (str(page.relative_to(ROOT)), number, block)
         for page in pages
         for number, block in enumerate(re.findall(r"```python\n(.*?)```", page.read_text(), re.S))
     ]
@@ -64,7 +64,7 @@ def test_the_commands_of_the_readme_run_in_order_and_give_what_python_gives(caps
     assert "runs/maml − runs/meta-sgd: mse" in done.output
 
 
-@pytest.mark.parametrize(("page", "number", "block"), blocks(*sorted((ROOT / "docs").glob("*.md"))))
+@pytest.mark.parametrize(("page", "number", "block"), blocks(*sorted((ROOT / "docs").rglob("*.md"))))
 def test_the_documentation_shows_what_runs(page, number, block, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     exec(compile(block, f"{page}, block {number}", "exec"), {})
@@ -72,7 +72,7 @@ def test_the_documentation_shows_what_runs(page, number, block, tmp_path, monkey
 
 def written():
     """All files that people read: documentation, sources, messages, tests, set-up."""
-    folders = ("mltk", "backends", "tests", "docs")
+    folders = ("mltk", "backends", "tests", "docs", "website")
     nested = (path for folder in folders for path in (ROOT / folder).rglob("*"))
     return [path for path in (*nested, *ROOT.iterdir()) if path.suffix in {".md", ".py", ".toml", ".yml"}]
 

@@ -39,7 +39,7 @@ class AlphabetTasks:
         groups = [classes for classes in groups if len(classes) >= self.ways]
         chosen = []
         for _ in range(n_tasks):
-            rng.random()  # not used: what docs/toolkit.md measured drew one number more
+            rng.random()  # not used: what docs/guides/toolkit.md measured drew one number more
             classes = rng.choice(groups[rng.integers(len(groups))], self.ways, replace=False)
             who = rng.choice(DRAWERS, 2, replace=False)
             turned = len(self.images.pictures.images) * int(rng.integers(4))
