@@ -1,10 +1,11 @@
-"""What the page on extending mltk shows is done: its files are written, imported and run as a user's own."""
+"""What the pages on extending mltk show is done: their files are written and run as a user's own."""
 
 import ast
 import importlib
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -14,19 +15,31 @@ from routes import NUMPY
 import mltk
 from mltk.errors import RunError
 
-PAGE = (Path(__file__).parent.parent / "docs" / "guides" / "extending.md").read_text()
-FILES = dict(re.findall(r'^```py title="([\w/]+\.py)"\n(.*?)^```$', PAGE, re.M | re.S))
+PAGES = sorted((Path(__file__).parent.parent / "docs" / "how-to").glob("own-*.md"))
+TEXT = "\n".join(page.read_text() for page in PAGES)
+FILES = dict(re.findall(r'^```py title="([\w/]+\.py)"\n(.*?)^```$', TEXT, re.M | re.S))
 PROGRAMS = [name for name in FILES if not name.startswith("my_package/")]
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A folder outside mltk that holds the files of the page."""
+    """A folder outside mltk that holds the files of the pages, and what their installation would know."""
     folder = tmp_path_factory.mktemp("extending")
     (folder / "my_package").mkdir()
     (folder / "my_package" / "__init__.py").write_text("")
     for name, text in FILES.items():
         (folder / name).write_text(text)
+    (project,) = re.findall(r'^```toml title="pyproject.toml"\n(.*?)^```$', TEXT, re.M | re.S)
+    about = tomllib.loads(project)["project"]
+    known = folder / f"{about['name'].replace('-', '_')}-{about['version']}.dist-info"
+    known.mkdir()
+    (known / "METADATA").write_text(f"Name: {about['name']}\nVersion: {about['version']}\n")
+    lines = [
+        f"[{group}]\n{key} = {value}\n"
+        for group, found in about["entry-points"].items()
+        for key, value in found.items()
+    ]
+    (known / "entry_points.txt").write_text("".join(lines))
     return folder
 
 
@@ -39,20 +52,21 @@ def module(folder, monkeypatch):
         del sys.modules[name]
 
 
-def test_each_of_the_four_is_used_and_each_rule_proved():
-    kinds = {"decays", "fine_tuning", "gain", "inner_products"}
+def test_each_of_the_five_is_used_and_each_rule_proved():
+    kinds = {"decays", "fine_tuning", "gain", "inner_products", "strict"}
     assert {Path(name).stem for name in FILES if name.startswith("my_package/")} == kinds
     assert {Path(name).stem for name in PROGRAMS} == {f"use_{kind}" for kind in kinds} | {
         "test_gain",
         "test_inner_products",
     }
-    assert PAGE.count("```py") == len(FILES)
+    assert len(re.findall("^```py ", TEXT, re.M)) == len(FILES)
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_what_is_shown_runs(folder, name):
-    if "torch" in FILES[name]:
-        pytest.importorskip("torch")
+    for library in ("torch", "array_api_strict"):
+        if f'"{library}"' in FILES[name]:
+            pytest.importorskip(library)
     done = subprocess.run([sys.executable, name], cwd=folder, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     if name.startswith("use_"):
