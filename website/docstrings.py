@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import griffe
 
 NAME = re.compile(r"(?<!`)`([A-Za-z_]\w*(?:\.\w+)*)`(?!`)")
 DISPLAY = re.compile(r"\$\$(.+?)\$\$", re.S)
-BREAK = re.compile(r"(?P<formula>,?\s*\\qquad|,\s*\\quad)|(?P<line>\n\s*(?=[+\-=]))|(?P<up>\{|\\left\b)|(?P<down>\}|\\right\b)")
+BREAK = re.compile(
+    r"(?P<formula>,?\s*\\qquad|,\s*\\quad)|(?P<line>\n\s*(?=[+\-=]))"
+    r"|(?P<up>\{|\\left\b)|(?P<down>\}|\\right\b)"
+)
 RELATION = re.compile(r"(?<![\\&])(=|\\(?:leftarrow|le|ge|approx|propto|sim|in)\b)")
 
 Resolve = Callable[[str], str | None]
@@ -24,7 +28,7 @@ class SiteDocstrings(griffe.Extension):
         """Go through all that a package holds."""
         for each in within(pkg):
             if each.docstring is not None:
-                each.docstring.value = rewritten(each.docstring.value, lambda name, each=each: path_of(name, each))
+                each.docstring.value = rewritten(each.docstring.value, partial(path_of, where=each))
 
 
 def within(holder: griffe.Module | griffe.Class) -> Iterator[griffe.Object]:
@@ -38,7 +42,7 @@ def within(holder: griffe.Module | griffe.Class) -> Iterator[griffe.Object]:
 
 
 def path_of(name: str, where: griffe.Object) -> str | None:
-    """The path of what a name means in the docstring of an object: there, in its module, or of all of mltk."""
+    """The path of what a name means in the docstring of an object; ``None`` if that is not known there."""
     if name.startswith(("mltk.", "mltk_backends.")):
         return name
     first, _, rest = name.partition(".")
@@ -64,8 +68,8 @@ def link(name: str, resolve: Resolve) -> str:
 def one_below_another(formula: str) -> str:
     r"""Displayed formulas that are written in a row, or over several lines, as rows that are aligned.
 
-    They are parted at ``\qquad``, at ``\quad`` behind a comma, and where a line of the source starts with a sign,
-    but not in braces.
+    They are parted at ``\qquad``, at ``\quad`` behind a comma, and where a line of the source starts with a
+    sign, but not in braces.
     """
     if r"\begin" in formula or r"\\" in formula:
         return formula

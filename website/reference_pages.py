@@ -3,8 +3,8 @@
 In Markdown of the folder ``reference`` stand, each on a line of its own:
 
 - ``[overview]``: a table of what the page documents; ``[overview mltk.ops]``: of all that a package exports;
-- ``### +++ mltk.evaluation.conformal``: the docstring of a module, as prose, and its public names, under the paths
-  that people type;
+- ``### +++ mltk.evaluation.conformal``: the docstring of a module, as prose, and its public names, under the
+  paths that people type;
 - ``[commands]``: every command of ``mltk``, with its arguments and options;
 - ``::: mltk.ops.BatchNorm``, as mkdocstrings takes it. Of an operation, a distribution, a head or a transform
   the functions derived by hand stand beside the docstring, as they run, wherever they are inherited from.
@@ -14,23 +14,25 @@ from __future__ import annotations
 
 import ast
 import inspect
+import json
 import re
 import textwrap
 from collections.abc import Callable, Iterator
 from dataclasses import fields, is_dataclass
 from importlib import import_module
+from itertools import pairwise
 from types import FunctionType, ModuleType
-from typing import Any
+from typing import Any, cast
 
 import typer
-import yaml
 from docstrings import rewritten
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import Files
 from mkdocs.structure.pages import Page
+from mkdocs.utils.yaml import yaml_load
+from mkdocs_autorefs import AutorefsPlugin
 from typer.cli import get_docs_for_click
 
-import mltk
 from mltk.checks import Checked
 from mltk.cli import app
 from mltk.heads import Head
@@ -38,8 +40,17 @@ from mltk.ops import Distribution, Operation
 from mltk.optim.transforms import GradientTransform
 
 PACKAGES = (
-    *("mltk.algorithms", "mltk", "mltk.heads", "mltk.ops", "mltk.optim", "mltk.optim.transforms", "mltk.data"),
-    *("mltk.training", "mltk.evaluation", "mltk.task_analysis", "mltk.task_analysis.curricula"),
+    *(
+        "mltk.algorithms",
+        "mltk",
+        "mltk.heads",
+        "mltk.ops",
+        "mltk.optim",
+        "mltk.optim.transforms",
+        "mltk.data",
+    ),
+    *("mltk.training", "mltk.evaluation", "mltk.task_analysis"),
+    "mltk.task_analysis.curricula",
     *("mltk.toolkit", "mltk.modules", "mltk.engines", "mltk.pictures", "mltk.oracle"),
     *("mltk.compat.learn2learn", "mltk_backends.torch"),
 )
@@ -102,8 +113,9 @@ def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: 
         flags=re.M,
     )
     markdown = re.sub(r"^\[commands\]$", lambda _: commands(), markdown, flags=re.M)
+    autorefs = cast("AutorefsPlugin", config.plugins["autorefs"])
     for path in (*anchors, *filter(is_shadowed, documented)):
-        config.plugins["autorefs"].register_anchor(page, path)
+        autorefs.register_anchor(page, path)
     directive = r"^(?P<level>#* *)::: (?P<path>\S+)\n?(?P<block>(?:(?: {4}.*)?\n)*(?: {4}.*)?)"
     return re.sub(directive, documentation, markdown, flags=re.M)
 
@@ -111,14 +123,13 @@ def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: 
 def on_page_content(html: str, *, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Make links of full names in backticks, on every page."""
     elsewhere = r"<(a|autoref|pre|h\d)\b.*?</\1>"
-    return re.sub(
-        rf"{elsewhere}|<code>(?P<path>mltk(?:\.\w+)+)</code>",
-        lambda found: (
-            f'<autoref optional identifier="{found["path"]}">{found[0]}</autoref>' if found["path"] else found[0]
-        ),
-        html,
-        flags=re.S,
-    )
+    return re.sub(rf"{elsewhere}|<code>(?P<path>mltk(?:\.\w+)+)</code>", linked, html, flags=re.S)
+
+
+def linked(found: re.Match[str]) -> str:
+    """Code that is a path, as a link to its documentation, if it has any."""
+    path = found["path"]
+    return f'<autoref optional identifier="{path}">{found[0]}</autoref>' if path else found[0]
 
 
 def exported(package: str) -> list[str]:
@@ -161,7 +172,7 @@ def public() -> Iterator[tuple[str, Any]]:
 
 
 def imported(path: str) -> ModuleType | None:
-    """The module of a path; ``None`` if there is none, or if what it needs is not installed, as Torch may be."""
+    """The module of a path; ``None`` if there is none, or if what it needs is not installed."""
     try:
         return import_module(path)
     except ImportError:
@@ -174,7 +185,7 @@ def home(value: Any) -> str:
 
 
 def found(path: str) -> Any:
-    """The value of a dotted path, as Python gives it: of a module and a function of one path, the function."""
+    """The value of a dotted path, as Python gives it: not the module, where a function has the same path."""
     package, _, name = path.rpartition(".")
     value = getattr(found(package), name, None) if package else None
     return imported(path) if value is None else value
@@ -201,7 +212,7 @@ def summary(path: str) -> str:
             return text.partition("\n")[0]
     module, _, name = path.rpartition(".")
     body = ast.parse(inspect.getsource(import_module(module))).body
-    for statement, below in zip(body, body[1:], strict=False):
+    for statement, below in pairwise(body):
         if (
             isinstance(statement, ast.Assign | ast.AnnAssign)
             and isinstance(below, ast.Expr)
@@ -216,7 +227,7 @@ def documentation(directive: re.Match[str]) -> str:
     """A directive of mkdocstrings, with what the documented object needs to be shown well."""
     path, block = directive["path"], directive["block"]
     value = found(path)
-    settings: dict[str, Any] = yaml.safe_load(textwrap.dedent(block)) or {}
+    settings: dict[str, Any] = yaml_load(textwrap.dedent(block)) or {}
     options: dict[str, Any] = settings.setdefault("options", {})
     anchor = ""
     if is_shadowed(path):
@@ -240,7 +251,7 @@ def documentation(directive: re.Match[str]) -> str:
         options["extra"]["beside"] = [
             {"path": each, "name": each.rpartition(".")[2], "says": ""} for each in beside
         ]
-    written = textwrap.indent(yaml.safe_dump(settings), "    ") if options else ""
+    written = f"    {json.dumps(settings)}\n" if options else ""
     return f"{anchor}{directive['level']}::: {path}\n{written}\n"
 
 
@@ -250,35 +261,30 @@ def is_module(path: str) -> bool:
 
 
 def is_shadowed(path: str) -> bool:
-    """Whether a path is that of a module, too: mkdocstrings finds the module, and people find what is in it."""
+    """Whether a path is that of a module, too: mkdocstrings finds the module, people the function in it."""
     return not is_module(path) and imported(path) is not None
 
 
 def bases(kind: type, functions: set[str]) -> list[type]:
-    """The bases of a class that define functions which are shown, or tell of settings which it does not tell of."""
+    """The bases of a class that define functions which are shown, or tell of settings that it leaves out."""
     told = inspect.getdoc(kind) or ""
     settings = {each.name for each in fields(kind)} if is_dataclass(kind) else set()
     untold = {name for name in settings if not re.search(rf"^ *{name}: ", told, re.M)}
-    return [
-        base
-        for base in kind.__mro__[1:]
-        if base.__doc__
-        and base not in CONTRACT_CLASSES
-        and base.__module__.startswith("mltk")
-        and (untold & set(vars(base).get("__annotations__", ())) or any(f.startswith(f"{path_of(base)}.") for f in functions))
-    ]
+
+    def tells(base: type) -> bool:
+        defines = any(path.startswith(f"{path_of(base)}.") for path in functions)
+        return defines or bool(untold & set(vars(base).get("__annotations__", ())))
+
+    own = [base for base in kind.__mro__[1:] if base.__module__.startswith("mltk")]
+    return [base for base in own if base.__doc__ and base not in CONTRACT_CLASSES and tells(base)]
 
 
 def members(kind: type) -> list[str]:
-    """The documented public members of a learner, its four methods first, its settings left to its docstring."""
-    settings = {each.name for each in fields(kind)} if is_dataclass(kind) else set()
-    others = {
-        name: getattr(kind, name)
-        for name in dir(kind)
-        if not name.startswith("_") and name not in (*LEARNER, *settings) and inspect.getdoc(getattr(kind, name))
-    }
-    methods = [name for name, value in others.items() if callable(value)]
-    return [*LEARNER, *methods, *(name for name in others if name not in methods)]
+    """The documented public members of a learner but its settings, its four methods first."""
+    left_out = {*LEARNER, *(each.name for each in fields(kind))} if is_dataclass(kind) else {*LEARNER}
+    names = [name for name in dir(kind) if not name.startswith("_") and name not in left_out]
+    names = [name for name in names if inspect.getdoc(getattr(kind, name))]
+    return [*LEARNER, *sorted(names, key=lambda name: not callable(getattr(kind, name)))]
 
 
 def rules(kind: type, functions: dict[str, str]) -> list[dict[str, str]]:

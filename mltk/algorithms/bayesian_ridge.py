@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, cast
+from typing import Any, ClassVar, cast
 
 from mltk.algorithms.embedding_based import EmbeddingBased
 from mltk.errors import ShapeError
@@ -41,7 +41,7 @@ class BayesianRidge(BayesianRidgeSettings, EmbeddingBased):
         ((8, 50, 1), True)
     """
 
-    head_type: ClassVar = BayesianRidgeHead
+    head_type: ClassVar[type[Any]] = BayesianRidgeHead
 
     def _target(self, y: Array, ways: int | None, like: Array) -> Array:
         if ways is not None and y.shape[-1] <= ways:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from mltk.algorithms.embedding_based import EmbeddingBased
 from mltk.heads.logistic import LogisticHead, LogisticSettings
@@ -29,4 +29,4 @@ class LogisticRegression(LogisticSettings, EmbeddingBased):
         True
     """
 
-    head_type: ClassVar = LogisticHead
+    head_type: ClassVar[type[Any]] = LogisticHead

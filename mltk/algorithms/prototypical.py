@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from mltk.algorithms.embedding_based import EmbeddingBased
 from mltk.heads.prototypes import PrototypicalHead, PrototypicalSettings
@@ -28,4 +28,4 @@ class Prototypical(PrototypicalSettings, EmbeddingBased):
         True
     """
 
-    head_type: ClassVar = PrototypicalHead
+    head_type: ClassVar[type[Any]] = PrototypicalHead

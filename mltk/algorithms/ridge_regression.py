@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from mltk.algorithms.embedding_based import EmbeddingBased
 from mltk.heads.ridge import RidgeHead, RidgeSettings
@@ -29,4 +29,4 @@ class RidgeRegression(RidgeSettings, EmbeddingBased):
         True
     """
 
-    head_type: ClassVar = RidgeHead
+    head_type: ClassVar[type[Any]] = RidgeHead
