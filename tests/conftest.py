@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from built_site import address, site  # noqa: F401 - fixtures
+from chromium import browser  # noqa: F401 - a fixture
 from cifar_archive import cifar_home, cifar_records  # noqa: F401 - fixtures
 from hypothesis import HealthCheck, settings
 from loopback_server import running, server  # noqa: F401 - fixtures

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import size
 from PIL import Image
+from texts import same_text
 from typer.testing import CliRunner
 
 import mltk
@@ -65,9 +66,15 @@ def test_the_commands_of_the_readme_run_in_order_and_give_what_python_gives(caps
 
 
 @pytest.mark.parametrize(("page", "number", "block"), blocks(*sorted((ROOT / "docs").rglob("*.md"))))
-def test_the_documentation_shows_what_runs(page, number, block, tmp_path, monkeypatch):
+def test_the_documentation_shows_what_runs_and_what_it_prints(
+    page, number, block, tmp_path, monkeypatch, capsys
+):
     monkeypatch.chdir(tmp_path)
     exec(compile(block, f"{page}, block {number}", "exec"), {})
+    after = (ROOT / page).read_text().partition(block)[2]
+    shown = re.match(r"```\n+```text \{ \.output \}\n(.*?)```", after, re.S)
+    if shown:
+        assert same_text(capsys.readouterr().out, shown[1])
 
 
 def written():

@@ -5,23 +5,13 @@ chromium``.
 """
 
 import shutil
-from contextlib import contextmanager
 
 import pytest
+from chromium import opened
 from runs_to_report import HOSTILE, serving, train
 
 import mltk
 from mltk.training.run_folder import RunFolder
-
-PLAYWRIGHT = pytest.importorskip("playwright.sync_api", reason="playwright drives the browser: extra test")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-if CHROMIUM is None:
-    pytest.skip("no Chromium is installed: apt-get install chromium", allow_module_level=True)
-
-QUIET = [
-    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
-    *("--disable-component-update", "--disable-sync"),
-]
 
 LOOKED_AT = (
     "p, a, dt, dd, th, td, caption, figcaption, summary, h2, h3, button, .badge, .taken span, .heat-10"
@@ -51,17 +41,6 @@ CONTRAST = """(looked_at) => {
 
 
 @pytest.fixture(scope="module")
-def browser():
-    with PLAYWRIGHT.sync_playwright() as driver:
-        try:
-            browser = driver.chromium.launch(executable_path=CHROMIUM, args=QUIET)
-        except PLAYWRIGHT.Error as error:
-            pytest.skip(f"{CHROMIUM} does not start here: {str(error).splitlines()[0]}")
-        yield browser
-        browser.close()
-
-
-@pytest.fixture(scope="module")
 def written(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pages")
     for name in ("images", "maml", "ridge"):
@@ -71,28 +50,6 @@ def written(tmp_path_factory):
     matrix = {"names": [f"a long name {n}" for n in range(9)], "matrix": [[n / 9] * 9 for n in range(9)]}
     sections = {"Transfer": matrix, HOSTILE: {HOSTILE: HOSTILE}}
     return mltk.toolkit.report([folder / "runs"], folder / "x.html", episodes=20, sections=sections)
-
-
-@contextmanager
-def opened(browser, address, **how):
-    """A page that is noted if it complains, asks anybody, or runs what it was not meant to."""
-    context = browser.new_context(**how)
-    page = context.new_page()
-    page.wrong = []
-    page.on("console", lambda said: page.wrong.append(said.text) if said.type == "error" else None)
-    page.on("pageerror", lambda error: page.wrong.append(str(error)))
-    page.on("dialog", lambda dialog: page.wrong.append(dialog.message))
-    page.on(
-        "request", lambda request: None if allowed(request.url, address) else page.wrong.append(request.url)
-    )
-    page.goto(address)
-    yield page
-    assert page.wrong == []
-    context.close()
-
-
-def allowed(url, address):
-    return url.startswith(("data:", address))
 
 
 @pytest.fixture
@@ -221,7 +178,8 @@ def test_a_page_that_is_served_follows_its_runs(browser, tmp_path):
     files = RunFolder(tmp_path / "a")
     lines = files.read_metrics()
     files.write_metrics(lines[:1])
-    expect = PLAYWRIGHT.expect
+    from playwright.sync_api import expect
+
     with serving(tmp_path) as server, opened(browser, server.url) as page:
         status = page.locator("#status")
         with files.locked():
