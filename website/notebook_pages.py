@@ -43,6 +43,20 @@ def on_files(files: Files, *, config: MkDocsConfig) -> Files:
     return files
 
 
+def on_page_markdown(markdown: str, **_: object) -> str:
+    """Where a page says ``[tutorials]``, list them: the title of each, and its first paragraph."""
+    tutorials = "\n".join(map(entry, sorted(NOTEBOOKS.glob("*.ipynb"))))
+    return markdown.replace("\n[tutorials]\n", f"\n{tutorials}\n")
+
+
+def entry(path: Path) -> str:
+    """A tutorial as an item of a list."""
+    first = "".join(json.loads(path.read_text())["cells"][0]["source"])
+    title, question = re.match(r"# (.*)\n+((?:.+\n?)*)", first).groups()  # type: ignore[union-attr]
+    question = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", " ".join(question.split()))
+    return f"{int(path.stem[:2])}. **[{title}]({path.stem}.md)**  \n    {question}\n"
+
+
 def as_markdown(notebook: dict[str, Any], name: str) -> tuple[str, dict[str, bytes]]:
     """A notebook as a page of Markdown, and the files that it shows.
 
