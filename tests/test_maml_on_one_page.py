@@ -15,7 +15,11 @@ from hypothesis import strategies as st
 import mltk
 
 NOTEBOOK = Path(__file__).parent.parent / "notebooks" / "02-maml-on-one-page.ipynb"
-CELLS = [cell for cell in json.loads(NOTEBOOK.read_text())["cells"] if cell["cell_type"] == "code"]
+CELLS = [
+    cell
+    for cell in json.loads(NOTEBOOK.read_text())["cells"]
+    if cell["cell_type"] == "code" and "hide-input" not in cell["metadata"].get("tags", [])
+]
 CODE = ["".join(cell["source"]) for cell in CELLS]
 
 

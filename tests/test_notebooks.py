@@ -55,12 +55,14 @@ def test_a_notebook_shows_what_its_code_gives(path):
 
 
 @every_notebook
-def test_a_notebook_has_a_title_sources_and_words_for_its_pictures(path):
+def test_a_notebook_has_a_title_exercises_sources_and_words_for_its_pictures(path):
     notebook = json.loads(path.read_text())
     text = "\n".join("".join(c["source"]) for c in notebook["cells"] if c["cell_type"] == "markdown")
     assert len(re.findall(r"^# ", text, re.M)) == 1
     assert text.startswith("# ")
-    assert re.search(r"^## (Sources|Exercises)", text, re.M) if path.stem[:2] != "02" else True
+    assert re.findall(r"^## (Exercises|Sources)", text, re.M) == ["Exercises", "Sources"]
+    exercises = text.split("## Exercises")[1]
+    assert 2 < len(re.findall(r"^\*\*\d\.\*\*", exercises, re.M)) == exercises.count("<details>")
     for cell in notebook["cells"]:
         if any(set(PICTURES) & set(output.get("data", {})) for output in cell.get("outputs", [])):
             assert cell["metadata"].get("alt"), "".join(cell["source"])
