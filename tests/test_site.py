@@ -53,6 +53,13 @@ def test_links_to_elsewhere_are_whole_and_secure(site):
             assert re.fullmatch(r"https://[\w.-]+\.[a-z]{2,}(/\S*)?", html.unescape(link)), (page, link)
 
 
+def test_a_formula_keeps_the_sign_behind_it(site):
+    whole = r'(?<!<span class="whole">)(?<!<span class="whole">\()'
+    parted = whole + r'<span class="arithmatex">[^<]*</span>[.,;:!?)]'
+    for page in pages(site):
+        assert not re.findall(parted, read(page)), page
+
+
 def test_a_page_loads_nothing_from_elsewhere(site):
     loads = (
         r'<(?:script|img|iframe|source)[^>]*\ssrc="(?:https?:)?//',
