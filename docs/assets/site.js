@@ -1,8 +1,10 @@
-// What is wider than its place, such as a table or a formula on a telephone, scrolls by itself, and can be reached
-// by keyboard. Measured anew at each change of width: a telephone is turned.
+// What is wider than its place, such as a table, a formula or a picture on a telephone, scrolls by itself, can be
+// reached by keyboard, and fades where it goes on. Measured anew at each change of width: a telephone is turned.
+const more = (each) => each.classList.toggle("more", each.scrollLeft + each.clientWidth < each.scrollWidth - 8);
 const scrolling = () => {
-  const all = [...document.querySelectorAll(".md-typeset__scrollwrap, .md-typeset .arithmatex")];
-  all.forEach((each) => each.classList.remove("wide"));
+  const all = [...document.querySelectorAll(
+    ".md-typeset__scrollwrap, .md-typeset .arithmatex, .md-typeset p:has(> img)")];
+  all.forEach((each) => each.classList.remove("wide", "more"));
   const wide = all.map((each) => each.matches("span")
     ? each.getBoundingClientRect().width > each.closest("p, li, td, th, dd, div, summary").clientWidth
     : each.scrollWidth > each.clientWidth);
@@ -10,6 +12,9 @@ const scrolling = () => {
     each.classList.toggle("wide", wide[n]);
     wide[n] ? each.setAttribute("tabindex", 0) : each.removeAttribute("tabindex");
   });
+  all.filter((_, n) => wide[n]).forEach(more);
 };
 addEventListener("load", () => MathJax.startup.promise.then(scrolling));
 addEventListener("resize", scrolling);
+document.addEventListener("toggle", scrolling, true);  // what was folded had no width
+document.addEventListener("scroll", ({ target }) => target.matches?.(".wide") && more(target), true);
