@@ -54,6 +54,7 @@ def entry(path: Path) -> str:
     first = "".join(json.loads(path.read_text())["cells"][0]["source"])
     title, question = re.match(r"# (.*)\n+((?:.+\n?)*)", first).groups()  # type: ignore[union-attr]
     question = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", " ".join(question.split()))
+    question = re.sub(r"(?<=[.?!]) [^.?!]*:$", "", question)  # what leads to a formula stays in the tutorial
     return f"{int(path.stem[:2])}. **[{title}]({path.stem}.md)**  \n    {question}\n"
 
 
