@@ -20,6 +20,10 @@ WIDER = """[...document.querySelectorAll("article *")].filter((each) => {
     "pre, .arithmatex, mjx-container, .md-typeset__scrollwrap, .md-typeset__table, [hidden], .highlight");
 }).slice(0, 5).map((each) => each.outerHTML.slice(0, 120))"""
 
+NEEDLESS = """[...document.querySelectorAll("span.arithmatex.wide")].filter(
+  (each) => each.clientWidth && each.scrollWidth <= each.clientWidth
+).map((each) => each.parentElement.innerText)"""
+
 
 @pytest.fixture(scope="module")
 def axe():
@@ -46,6 +50,7 @@ def test_every_page_fits_a_telephone(browser, address, section):
             page.goto(address + path, wait_until="load")
             page.evaluate("MathJax.startup.promise")
             assert page.evaluate("document.documentElement.scrollWidth") <= 390, (path, page.evaluate(WIDER))
+            assert page.evaluate(NEEDLESS) == [], path
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

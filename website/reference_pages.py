@@ -17,15 +17,16 @@ import inspect
 import json
 import re
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields, is_dataclass
+from functools import cached_property
 from importlib import import_module
 from itertools import pairwise
 from types import FunctionType, ModuleType
 from typing import Any, cast
 
 import typer
-from docstrings import rewritten
+from docstrings import link, rewritten
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import Files
 from mkdocs.structure.pages import Page
@@ -93,6 +94,8 @@ CONTRACT_CLASSES = {contract for contract, _ in CONTRACTS} | {Checked}
 LEARNER = ("init", "adapt", "predict", "value_and_grad")
 """The methods of a learner, in the order in which they are called."""
 
+METHODS = (FunctionType, classmethod, staticmethod, property, cached_property)
+
 HELD_ELSEWHERE = ("kernels", "image_kernels", "operation", "standardization")
 """Modules of operations whose functions are documented at a place of their own."""
 
@@ -117,7 +120,8 @@ def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: 
     for path in (*anchors, *filter(is_shadowed, documented)):
         autorefs.register_anchor(page, path)
     directive = r"^(?P<level>#* *)::: (?P<path>\S+)\n?(?P<block>(?:(?: {4}.*)?\n)*(?: {4}.*)?)"
-    return re.sub(directive, documentation, markdown, flags=re.M)
+    here = [value for value in map(found, documented) if isinstance(value, type)]
+    return re.sub(directive, lambda each: documentation(each, here), markdown, flags=re.M)
 
 
 def on_page_content(html: str, *, page: Page, config: MkDocsConfig, files: Files) -> str:
@@ -223,13 +227,16 @@ def summary(path: str) -> str:
     return ""
 
 
-def documentation(directive: re.Match[str]) -> str:
-    """A directive of mkdocstrings, with what the documented object needs to be shown well."""
+def documentation(directive: re.Match[str], here: Sequence[type] = ()) -> str:
+    """A directive of mkdocstrings, with what the documented object needs to be shown well.
+
+    What a class has from one that is documented ``here``, on the same page, is named and not told again.
+    """
     path, block = directive["path"], directive["block"]
     value = found(path)
     settings: dict[str, Any] = yaml_load(textwrap.dedent(block)) or {}
     options: dict[str, Any] = settings.setdefault("options", {})
-    anchor = ""
+    anchor = also = ""
     if is_shadowed(path):
         anchor = f'<a id="{path}"></a>\n\n'
         options |= {"heading": path, "toc_label": value.__name__}
@@ -244,6 +251,10 @@ def documentation(directive: re.Match[str]) -> str:
         extra["bases"] = [path_of(base) for base in bases(value, {rule["path"] for rule in shown})]
         if "members" not in options and all(hasattr(value, name) for name in LEARNER):
             options |= {"members": members(value), "group_by_category": False}
+        bases_here = [base for base in value.__mro__[1:] if base in here]
+        if bases_here and "members" not in options:
+            options["inherited_members"] = False
+            also = f"\n{inherited(value, bases_here)}\n"
     if options.get("members") == []:
         options["inherited_members"] = False
     beside = options.get("extra", {}).get("beside", [])
@@ -252,7 +263,21 @@ def documentation(directive: re.Match[str]) -> str:
             {"path": each, "name": each.rpartition(".")[2], "says": ""} for each in beside
         ]
     written = f"    {json.dumps(settings)}\n" if options else ""
-    return f"{anchor}{directive['level']}::: {path}\n{written}\n"
+    return f"{anchor}{directive['level']}::: {path}\n{written}\n{also}"
+
+
+def inherited(kind: type, bases_here: list[type]) -> str:
+    """A sentence for each of these bases: which methods and properties a class has from it."""
+    told, sentences = set(vars(kind)), []
+    for base in bases_here:
+        values = {name: value for name, value in vars(base).items() if name[0] != "_" and name not in told}
+        told |= set(values)
+        names = [name for name, value in values.items() if isinstance(value, METHODS) and value.__doc__]
+        place = path_of(base)
+        if names:
+            links = ", ".join(link(name, f"{place}.{{}}".format) for name in names)
+            sentences.append(f"From {link(base.__name__, place.format)} it has {links}.")
+    return "\n".join(sentences)
 
 
 def is_module(path: str) -> bool:
