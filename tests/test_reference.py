@@ -129,3 +129,26 @@ def test_formulas_in_a_row_are_shown_one_below_another(written, shown):
         assert lines[-1] == r"\end{aligned}"
         lines = lines[1:-1]
     assert "\n".join(lines) == shown
+
+
+def without_code(page):
+    return text_of(re.sub(r"<pre\b.*?</pre>", "", page.read_text(), flags=re.DOTALL))
+
+
+def test_what_a_command_is_for_is_told_in_whole_and_its_examples_are_code(site):
+    page = site / "reference/command-line/index.html"
+    assert not re.search(r"\.\.\.\s*</(li|p)>", page.read_text())
+    assert "mltk train meta-sgd" in text_of(page.read_text())
+    assert "mltk train meta-sgd" not in without_code(page)
+
+
+def test_what_is_returned_is_one_item_however_many_lines_it_takes(site):
+    page = site / "reference/algorithms/maml/index.html"
+    assert re.search(r"the others stay as\s+they are\. Beside those", without_code(page))
+
+
+def test_a_page_tells_once_what_its_classes_share(site):
+    page = site / "reference/data/images/index.html"
+    assert "mltk.data.ImageDataset.tasks" in anchors(page)
+    assert "mltk.data.Glyphs.tasks" not in anchors(page)
+    assert "From ImageDataset it has" in without_code(page)

@@ -19,7 +19,7 @@ import re
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields, is_dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from importlib import import_module
 from itertools import pairwise
 from types import FunctionType, ModuleType
@@ -358,7 +358,27 @@ def calls(function: Callable[..., Any], kind: type) -> Iterator[FunctionType]:
 
 
 def commands() -> str:
-    """Every command of ``mltk``, as its help says."""
+    """Every command of ``mltk``, as its help says: of each all that it tells, and examples as code."""
     command = typer.main.get_command(app)
     context = typer.Context(command, info_name="mltk")
-    return get_docs_for_click(obj=command, ctx=context, name="mltk", indent=1)
+    text = get_docs_for_click(obj=command, ctx=context, name="mltk", indent=1)
+    examples = r"^(Examples?|Start with):\s+((?:mltk .*\n+)+)"
+    text = re.sub(examples, lambda each: f"**{each[1]}**:\n\n{as_code(each[2])}\n\n", text, flags=re.M)
+    first = dict(re.findall(r"^#+ `(mltk .+)`\n\n((?:.+\n)+)", text, flags=re.M))
+    sections = re.split(r"^(#+ `(mltk.*)`)$", text, flags=re.M)
+    for n in range(2, len(sections), 3):
+        said = partial(uncut, first, sections[n])
+        sections[n + 1] = re.sub(r"^\* `([a-z][\w-]*)`: .*\.\.\.$", said, sections[n + 1], flags=re.M)
+    del sections[2::3]
+    return "".join(sections)
+
+
+def as_code(lines: str) -> str:
+    """Commands as a block of code, a line each."""
+    return "```sh\n" + re.sub(r"\n+", "\n", lines) + "```"
+
+
+def uncut(first: dict[str, str], parent: str, cut: re.Match[str]) -> str:
+    """An item of a list of commands with the first paragraph of the command, which its help cuts off."""
+    told = " ".join(first[f"{parent} {cut[1]}"].split())
+    return f"* `{cut[1]}`: {told}"
