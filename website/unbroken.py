@@ -7,6 +7,7 @@ import re
 BLOCK = r"<(pre|script)\b.*?</\2>"
 FORMULA = r'<span class="arithmatex">[^<]*</span>'
 OPTION = r"(?<![\w-])--[a-z][\w-]*"
+NAME = r"(?<=>)mltk[\w.]{26,}(?=</span>)"
 NUMBER = r"[−+]?[\d.]+"
 WHOLE = r'<span class="whole">\g<0></span>'
 
@@ -22,6 +23,7 @@ def on_post_page(output: str, **_: object) -> str:
 
 def joined(text: str) -> str:
     """A formula with what follows without a space, and the words of a text, but for its names in code."""
+    text = re.sub(NAME, lambda name: re.sub(r"[._](?=\w)", r"\g<0><wbr>", name[0]), text)
     text = re.sub(rf"\(?{FORMULA}(?:[.,;:!?)]+|-\w+)|\({FORMULA}", WHOLE, text)
     parts = re.split(r"(?<=<code>)([^<]*)(?=</code>)", text)
     parts[::2] = map(words, parts[::2])
@@ -36,6 +38,6 @@ def words(text: str) -> str:
 
 
 def code(text: str) -> str:
-    """An option with its dashes; what is longer than a telephone may break behind a dot or a bracket."""
-    text = re.sub(r"\S{26,}", lambda long: re.sub(r"[.(/=](?=\w)", r"\g<0><wbr>", long[0]), text)
+    """An option with its dashes; what is long may break behind a dot, a bracket or a bar."""
+    text = re.sub(r"\S{26,}", lambda long: re.sub(r"[.(/=|](?=\w)", r"\g<0><wbr>", long[0]), text)
     return re.sub(OPTION, WHOLE, text)
