@@ -28,22 +28,32 @@ def test_every_page_and_every_notebook_is_on_the_site(site):
         assert (site / folder / "index.html").is_file(), page
 
 
+@cache
+def names(page):
+    """What a link may lead to within a page."""
+    return set(map(html.unescape, re.findall(r'\b(?:id|name)="([^"]*)"', read(page))))
+
+
+def leads_nowhere(site, folder, link):
+    address = urlsplit(html.unescape(link))
+    if link.startswith(ELSEWHERE) or address.netloc:
+        return False
+    path = unquote(address.path)
+    target = (site / path.lstrip("/") if path.startswith("/") else folder / path).resolve()
+    target = target / "index.html" if target.is_dir() else target
+    if not target.is_file():
+        return True
+    name = unquote(address.fragment)
+    within = name and target.suffix == ".html" and not name.startswith("__")
+    return within and name not in names(target)
+
+
 def test_every_link_leads_somewhere(site):
     missing = []
     for page in pages(site):
-        for link in re.findall(r'(?:href|src)="([^"]*)"', read(page)):
-            address = urlsplit(html.unescape(link))
-            if link.startswith(ELSEWHERE) or address.netloc:
-                continue
-            path = unquote(address.path)
-            target = (site / path.lstrip("/") if path.startswith("/") else page.parent / path).resolve()
-            target = target / "index.html" if target.is_dir() else target
-            if not target.is_file():
-                missing.append((str(page.relative_to(site)), link))
-            elif address.fragment and target.suffix == ".html" and not address.fragment.startswith("__"):
-                name = re.escape(html.escape(unquote(address.fragment), quote=False))
-                if not re.search(rf'\b(?:id|name)="{name}"', read(target)):
-                    missing.append((str(page.relative_to(site)), link))
+        links = set(re.findall(r'(?:href|src)="([^"]*)"', read(page)))
+        found = sorted(link for link in links if leads_nowhere(site, page.parent, link))
+        missing += [(str(page.relative_to(site)), link) for link in found]
     assert missing == []
 
 
