@@ -435,6 +435,7 @@ def test_code_runs_in_a_cell_and_is_stopped(browser, address, figures):
         until(page, "live.querySelector('pre').textContent.startsWith('running')")
         press(page, "Stop")
         wait(page, "recorded")
+        until(page, "live.querySelector('pre').textContent.startsWith('1 ')")
         page.get_by_label("Python with mltk and NumPy").fill("print('again')")
         press(page, "Run the code")
         until(page, "live.querySelector('pre').textContent.startsWith('again')")

@@ -84,8 +84,11 @@ begin("draw-a-character", (root, data) => {
   async function drawn(own) {
     if (own.place === 3) query.set(OWN);
     decide(); // which says what is empty still
+    const { strokes } = own;
     try {
-      own.image = await engine.call("character_ink", { strokes: own.strokes });
+      const image = await engine.call("character_ink", { strokes });
+      if (own.strokes !== strokes) return; // cleared or filled in since
+      own.image = image;
     } catch {
       return;
     }

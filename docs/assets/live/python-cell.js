@@ -15,7 +15,7 @@ begin("python-cell", (root, data) => {
       output.textContent = "running …";
       output.textContent = await engine.call("cell", { code: code.value });
     } catch {
-      output.textContent = engine.worker ? "" : "stopped";
+      output.textContent = engine.worker ? "" : data.output;
     }
   });
 });
