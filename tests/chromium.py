@@ -29,9 +29,14 @@ def browser():
 
 
 @contextmanager
-def opened(browser, address, **how):
-    """A page that is noted if it complains, asks anybody, or runs what it was not meant to."""
+def opened(browser, address, path="", search=True, **how):
+    """A page that is noted if it complains, asks anybody, or runs what it was not meant to.
+
+    Without ``search`` the page does not make the index of the whole site, which takes longer than the page.
+    """
     context = browser.new_context(**how)
+    if not search:
+        context.route("**/workers/search.*.js", lambda route: route.fulfill(content_type="text/javascript"))
     page = context.new_page()
     page.wrong = []
     page.on("console", lambda said: page.wrong.append(said.text) if said.type == "error" else None)
@@ -40,7 +45,7 @@ def opened(browser, address, **how):
     page.on(
         "request", lambda request: None if allowed(request.url, address) else page.wrong.append(request.url)
     )
-    page.goto(address)
+    page.goto(address + path)
     yield page
     assert page.wrong == []
     context.close()
