@@ -280,11 +280,15 @@ def test_the_page_computes_the_same_digits(browser, address, figures, recorded):
               const engine = new Engine(root, { ready() {}, stopped() {} });
               const answers = [];
               for (const [name, given] of asked) answers.push(await engine.call(name, given));
-              return [answers, await engine.call("about")];
+              await engine.call("sinusoid_train", {}).catch(() => {});
+              const trouble = engine.status.textContent;
+              return [answers, await engine.call("about"), trouble, engine.status.textContent];
             }""",
             asked,
         )
-    answers, about = found
+    answers, about, trouble, status = found
+    assert "missing" in trouble
+    assert status.startswith("mltk ")
     assert about["machine"] == "wasm32"
     assert about["mltk"] == mltk.__version__
     print(f"meta-loss 100: native {native[1]['losses'][-1]!r}, in the page {answers[1]['losses'][-1]!r}")
@@ -394,6 +398,11 @@ def test_characters_are_drawn_or_filled_in(browser, address):
                     page.mouse.move(*point, steps=8)
                 page.mouse.up()
         until(page, "live.dataset.answer === 'B'")
+        for pad in (0, 1, 2, 3):  # a dot each: which is nearest nobody can say
+            press(page, f"Clear {'Query' if pad == 3 else 'Class ' + 'ABC'[pad]}")
+            page.locator("canvas").nth(pad).click(position={"x": 20, "y": 20})
+        until(page, "live.dataset.answer === 'ABC'")
+        assert "to the classes A, B, C alike: probability 33.3 % each" in page.locator(".said").first.inner_text()
         press(page, "Stop")
         wait(page, "recorded")
         assert data(page, "answer") == "A"

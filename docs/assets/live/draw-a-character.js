@@ -159,12 +159,14 @@ begin("draw-a-character", (root, data) => {
     const [x, y] = [plot.px(asked[0]), plot.py(asked[1])];
     make("path", { d: `M${x} ${y - 9}L${x + 9} ${y}L${x} ${y + 9}L${x - 9} ${y}Z`, class: "query" }, plot.front);
     rows(NAMES.map((name, place) => [name, number(distances[place], 2), `${number(100 * probabilities[place], 1)} %`]));
-    const best = probabilities.indexOf(Math.max(...probabilities));
-    root.dataset.answer = NAMES[best];
+    const most = Math.max(...probabilities);
+    const best = NAMES.filter((_, place) => probabilities[place] > most - 5e-4); // one, unless the figures shown tie
+    root.dataset.answer = best.join("");
+    const classes = best.length > 1 ? `to the classes ${best.join(", ")} alike` : `to class ${best[0]}`;
     said.textContent =
-      `The query is nearest to class ${NAMES[best]}: probability ${number(100 * probabilities[best], 1)} %. ` +
+      `The query is nearest ${classes}: probability ${number(100 * most, 1)} %${best.length > 1 ? " each" : ""}. ` +
       `It lies ${number(height, 2)} above or below the plane of the picture, equally far for all three classes.`;
-    plot.svg.setAttribute("aria-label", `The plane through the three prototypes; the query is in the cell of class ${NAMES[best]}`);
+    plot.svg.setAttribute("aria-label", `The plane through the three prototypes; the query is nearest ${classes}`);
   }
 
   /** Ranges with equal units on both axes that hold all points. */

@@ -59,7 +59,8 @@ export class Engine {
     try {
       const about = await this.ask("load", { pyodide: address(this.root) });
       await this.ready(this);
-      this.show("live", `mltk ${about.mltk} on NumPy ${about.numpy} and Python ${about.python}, in this page.`);
+      this.about = `mltk ${about.mltk} on NumPy ${about.numpy} and Python ${about.python}, in this page.`;
+      this.show("live", this.about);
     } catch (error) {
       if (!(error instanceof Stopped)) this.end(FAILED);
       throw error;
@@ -83,11 +84,13 @@ export class Engine {
     });
   }
 
-  /** Ask once Python is there; what goes wrong is told to the reader. */
+  /** Ask once Python is there; what goes wrong is told to the reader, until something goes right. */
   async call(name, given = {}) {
     await this.start();
     try {
-      return await this.ask(name, given);
+      const answer = await this.ask(name, given);
+      this.status.textContent = this.about;
+      return answer;
     } catch (error) {
       if (!(error instanceof Stopped)) this.status.textContent = error.message;
       throw error;
