@@ -402,7 +402,8 @@ def test_characters_are_drawn_or_filled_in(browser, address):
             press(page, f"Clear {'Query' if pad == 3 else 'Class ' + 'ABC'[pad]}")
             page.locator("canvas").nth(pad).click(position={"x": 20, "y": 20})
         until(page, "live.dataset.answer === 'ABC'")
-        assert "to the classes A, B, C alike: probability 33.3 % each" in page.locator(".said").first.inner_text()
+        said = page.locator(".said").first.inner_text()
+        assert "to the classes A, B, C alike: probability 33.3 % each" in said
         press(page, "Stop")
         wait(page, "recorded")
         assert data(page, "answer") == "A"

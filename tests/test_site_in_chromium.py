@@ -12,7 +12,7 @@ WRITTEN = [
     for path in (ROOT / "docs").rglob("*.md")
 ]
 PAGES = sorted(f"{path.as_posix()}/".removeprefix("./") for path in [*WRITTEN, *NOTEBOOKS])
-SECTIONS = sorted({page.split("/")[0] for page in PAGES})
+SECTIONS = sorted({Path(page).parent.as_posix() for page in PAGES})
 LOOKED_AT = sorted({PAGES[0], "live/draw-a-character/", "guides/toolkit/", *PAGES[3::16]})
 TELEPHONE = {"viewport": {"width": 390, "height": 844}}
 WIDER = """[...document.querySelectorAll("article *")].filter((each) => {
@@ -45,7 +45,7 @@ def complaints(page, **how):
 @pytest.mark.parametrize("section", SECTIONS)
 def test_every_page_fits_a_telephone(browser, address, section):
     with opened(browser, address, search=False, **TELEPHONE) as page:
-        for path in [page for page in PAGES if page.split("/")[0] == section]:
+        for path in [page for page in PAGES if Path(page).parent.as_posix() == section]:
             page.goto(address + path, wait_until="load")
             page.evaluate("MathJax.startup.promise")
             assert page.evaluate("document.documentElement.scrollWidth") <= 390, (path, page.evaluate(WIDER))
