@@ -16,7 +16,7 @@ class ClipByGlobalNorm(Checked):
     r"""Scale the gradients so that their joint Euclidean norm is at most ``max_norm``.
 
     Pascanu, Mikolov & Bengio (2013), algorithm 1. As in Torch, the factor is
-    $\min(1, \text{max\_norm} / (\lVert g \rVert + 10^{-6}))$.
+    $\min(1, \text{max_norm} / (\lVert g \rVert + 10^{-6}))$.
 
     Attributes:
         max_norm: The largest norm that is let through.
