@@ -216,6 +216,9 @@ def summary(path: str) -> str:
             return text.partition("\n")[0]
     module, _, name = path.rpartition(".")
     body = ast.parse(inspect.getsource(import_module(module))).body
+    for each in body:
+        if isinstance(each, ast.ImportFrom) and each.module and name in {alias.name for alias in each.names}:
+            return summary(f"{each.module}.{name}")
     for statement, below in pairwise(body):
         if (
             isinstance(statement, ast.Assign | ast.AnnAssign)
