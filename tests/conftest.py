@@ -13,6 +13,7 @@ from built_site import address, site  # noqa: F401 - fixtures
 from chromium import browser  # noqa: F401 - a fixture
 from cifar_archive import cifar_home, cifar_records  # noqa: F401 - fixtures
 from hypothesis import HealthCheck, settings
+from live_figures import figures, made, recorded  # noqa: F401 - fixtures
 from loopback_server import running, server  # noqa: F401 - fixtures
 from routes import BACKENDS, backend_of
 

@@ -14,7 +14,7 @@ LIMITS = {
     "code lines of mltk without the oracle": 25_200,
     "code lines of the oracle": 9_940,
     "lines of the longest file": 400,
-    "lines of the tests": 48_080,
+    "lines of the tests": 48_090,
 }
 
 
